@@ -1,0 +1,48 @@
+# Every target but help and clean starts with setup, which does nothing when nothing changed.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check format bench screenshots lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## create .venv, install the pinned dependencies, prepare the tracking store
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) or sys.exit("digitlab needs Python 3.11 to 3.13, found " + sys.version.split()[0] + "; choose one with: make setup PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8'
+	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m digitlab.tracking.sqlite_store
+	@touch $@
+
+run: setup ## train both models on the embedded digits, record them, show the table
+	@sh experiments/quickstart/run.sh
+
+test: setup ## run the test suite, offline
+	$(BIN)/python -m pytest
+
+check: setup ## format, lint, types: what must be clean before a commit
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: setup ## apply the formatter and the safe lint fixes
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup ## measure speed against the tutorial's loop on MNIST: ratios, side by side
+	$(BIN)/python -m tests.benchmarks
+
+screenshots: setup ## take the README's pictures of the MLflow UI (needs chromium)
+	$(BIN)/python tests/ui/screenshots.py
+
+lock: ## resolve requirements.lock again from pyproject.toml: versions and hashes, no addresses
+	$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --output-file requirements.lock
+
+clean: ## remove .venv and caches; mlruns/ stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,185 @@
+"""The `digitlab` command: reads the command line and hands over. Imports nothing slow at the top."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from digitlab import __version__
+from digitlab.completion import complete_override, register_shells
+from digitlab.errors import DigitlabError, Interrupted
+
+EPILOG = """\b
+Examples:
+  digitlab train model=cnn epochs=5
+  digitlab train experiment=cnn_best seed=1
+  digitlab train --multirun model=cnn,logistic_regression 'seed=range(3)'
+  digitlab config model=cnn optimizer=sgd --sources
+  digitlab runs --study tutorial
+  digitlab show 3f2a91c0
+  digitlab ui
+"""
+
+OVERRIDES = click.argument(
+    "overrides", nargs=-1, metavar="[KNOB=VALUE]...", shell_complete=complete_override
+)
+TRACKING = click.option(
+    "--tracking-uri", metavar="URI", help="Tracking store; default: what conf/ and the environment say."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+
+
+@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="digitlab")
+def cli() -> None:
+    """Train, record and compare handwritten-digit experiments.
+
+    Exit codes: 0 done, 1 a run failed, 2 a mistake on the command line or in conf/, 3 data missing or
+    damaged, 4 the tracking store failed, 129/130/143 stopped by SIGHUP/Ctrl-C/SIGTERM.
+    """
+
+
+@cli.command()
+@OVERRIDES
+@click.option("-m", "--multirun", is_flag=True, help="Run every combination, with Hydra's multirun.")
+def train(overrides: tuple[str, ...], multirun: bool) -> None:
+    """Train, test and record one run (or several with --multirun).
+
+    Overrides follow Hydra's grammar: model=cnn optimizer.learning_rate=1e-3 experiment=cnn_best.
+    `digitlab config` lists the knobs.
+    """
+    from digitlab import commands
+
+    if multirun:
+        commands.train_many(overrides)
+    else:
+        commands.train_one(overrides)
+
+
+@cli.command()
+@OVERRIDES
+@click.option("--sources", is_flag=True, help="Say which file or override set each knob.")
+@click.option("--knobs", is_flag=True, help="Explain every knob and what it may be.")
+def config(overrides: tuple[str, ...], sources: bool, knobs: bool) -> None:
+    """Print the resolved configuration; creates no run."""
+    from digitlab import commands
+
+    if knobs:
+        commands.explain_knobs(overrides)
+    elif sources:
+        commands.print_sources(overrides)
+    else:
+        commands.print_config(overrides)
+
+
+@cli.command()
+@OVERRIDES
+@click.option("--study", metavar="STUDY", help="Only the runs of this study.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=30, show_default=True, metavar="N")
+@TRACKING
+@JSON
+def runs(
+    overrides: tuple[str, ...], study: str | None, limit: int, tracking_uri: str | None, as_json: bool
+) -> None:
+    """List runs, newest first: status, knobs that vary, accuracies."""
+    from digitlab import commands
+
+    commands.list_runs(_uri(overrides, tracking_uri), study=study, limit=limit, as_json=as_json)
+
+
+@cli.command()
+@click.argument("run", metavar="RUN")
+@OVERRIDES
+@TRACKING
+@JSON
+def show(run: str, overrides: tuple[str, ...], tracking_uri: str | None, as_json: bool) -> None:
+    """Show everything recorded of one run; its id may be shortened."""
+    from digitlab import commands
+
+    commands.show_run(_uri(overrides, tracking_uri), run, as_json=as_json)
+
+
+@cli.command()
+@OVERRIDES
+@click.option("--port", type=click.IntRange(1, 65535), help="Default: 5000, or the next free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--study", metavar="STUDY", help="Open this study; default: the one with the newest run.")
+@TRACKING
+def ui(
+    overrides: tuple[str, ...],
+    port: int | None,
+    host: str,
+    study: str | None,
+    tracking_uri: str | None,
+) -> None:
+    """Start the MLflow UI and print a link to the runs; Ctrl-C ends it."""
+    from digitlab import user_interface
+
+    user_interface.serve(_uri(overrides, tracking_uri), host=host, port=port, study=study)
+
+
+@cli.command()
+@OVERRIDES
+@TRACKING
+def doctor(overrides: tuple[str, ...], tracking_uri: str | None) -> None:
+    """Check environment, data sets, tracking store, dead runs and disk; exit code 1 if any is ill."""
+    from digitlab.doctor import examine
+
+    sys.exit(examine(_uri(overrides, tracking_uri)))
+
+
+@cli.command()
+def sync() -> None:
+    """Deliver the records that their tracking store did not get."""
+    from digitlab import commands
+
+    sys.exit(commands.sync())
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of a shell: eval "$(digitlab completion bash)"."""
+    from digitlab.completion import script
+
+    click.echo(script(cli, shell))
+
+
+def _uri(overrides: Sequence[str], tracking_uri: str | None) -> str:
+    """The tracking store that `tracking=`, `tracking.uri=`, --tracking-uri or the environment mean."""
+    from digitlab.composition import compose
+    from digitlab.errors import UsageError
+    from digitlab.tracking.location import resolve_uri
+
+    wrong = [o for o in overrides if not o.startswith(("tracking=", "tracking.uri="))]
+    if wrong:
+        raise UsageError(f"only tracking=NAME and tracking.uri=URI are understood here, got {wrong[0]}")
+    return resolve_uri(tracking_uri or compose(overrides).tracking.uri)
+
+
+def main(arguments: Sequence[str] | None = None) -> Any:
+    """Run the command line; errors that are a user's business become one message and an exit code."""
+    register_shells()
+    try:
+        cli.main(arguments, prog_name="digitlab", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except Interrupted as error:
+        click.echo("digitlab: stopped; the run is recorded as KILLED", err=True)
+        sys.exit(error.exit_code)
+    except DigitlabError as error:
+        lines = str(error).splitlines() or [type(error).__name__]
+        for line in lines:
+            click.echo(f"digitlab: {line}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()  # `digitlab runs | head`
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""What the subcommands do, once their arguments are read."""
+
+import dataclasses
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from digitlab import project
+from digitlab.composition import compose, compose_trials, sources
+from digitlab.config import Config, knobs, to_config
+from digitlab.errors import DigitlabError, TrackingError
+from digitlab.tracking.location import recorded_values, unreachable
+
+
+def train_one(overrides: Sequence[str]) -> None:
+    config = compose(overrides)
+    _close_dead_runs()
+    _run(config)
+
+
+def train_many(overrides: Sequence[str]) -> None:
+    """Hydra's own multirun, after every trial has been composed and checked."""
+    trials = compose_trials(overrides)
+    _close_dead_runs()
+    say(f"{len(trials)} runs")
+    import hydra
+
+    folder = project.records() / "multirun" / time.strftime("%Y%m%d-%H%M%S")
+    settings = [
+        f"hydra.sweep.dir={folder}",
+        "hydra.sweep.subdir=${hydra:job.num}",
+        "hydra.output_subdir=null",
+    ]
+    sys.argv = [sys.argv[0], "--multirun", *settings, *overrides]
+
+    @hydra.main(version_base="1.3", config_path=str(project.conf()), config_name="config")
+    def job(composed: DictConfig) -> None:
+        values = OmegaConf.to_container(composed, resolve=True)
+        assert isinstance(values, dict)
+        _run(to_config({str(key): value for key, value in values.items()}))
+
+    job()
+
+
+def print_config(overrides: Sequence[str]) -> None:
+    click.echo(yaml.safe_dump(recorded_values(compose(overrides)), sort_keys=False), nl=False)
+
+
+def print_sources(overrides: Sequence[str]) -> None:
+    found = sources(overrides)
+    rows = [(path, json.dumps(value), source) for path, (value, source) in found.items()]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for path, value, source in rows:
+        click.echo(f"{path:{widths[0]}}  {value:{widths[1]}}  {source}")
+
+
+def explain_knobs(overrides: Sequence[str]) -> None:
+    """All knobs; with overrides only those of the composition that they choose."""
+    choices: dict[str, str | None] = {}
+    if overrides:
+        config = compose(overrides)
+        choices = {group: getattr(config, group).name for group in ("model", "optimizer", "scheduler")}
+    for knob in knobs(choices).values():
+        if not knob.path.endswith(".name"):
+            click.echo(f"{knob.path:26} {knob.help}\n{'':26} {knob.allowed}")
+
+
+def list_runs(uri: str, *, study: str | None, limit: int, as_json: bool) -> None:
+    _close_dead_runs()
+    from digitlab.reaping import close_dead_runs
+    from digitlab.record import all_records
+    from digitlab.tables import print_runs
+    from digitlab.tracking.delivery import open_store
+    from digitlab.tracking.store import undelivered
+
+    _require(uri)
+    store = open_store(uri)
+    stored = store.runs(study, limit=limit)
+    if close_dead_runs(store, stored, project.records()):
+        stored = store.runs(study, limit=limit)
+    known = {run.tags.get("digitlab.record") for run in stored}
+    local = [
+        undelivered(record)
+        for record in all_records(project.records())
+        if record.run.record_id not in known
+        and record.run.tracking_uri == uri
+        and study in (None, record.run.study)
+    ]
+    runs = sorted(local + stored, key=lambda run: -run.start_time)[:limit]
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(run) for run in runs], indent=1))
+    elif runs:
+        print_runs(runs)
+    else:
+        click.echo("no runs yet: `digitlab train` makes the first")
+
+
+def show_run(uri: str, prefix: str, *, as_json: bool) -> None:
+    _close_dead_runs()
+    _require(uri)
+    from digitlab.showing import describe, print_run
+    from digitlab.tracking.delivery import open_store
+
+    store = open_store(uri)
+    run = store.find(prefix)
+    with tempfile.TemporaryDirectory() as scratch:
+        description = describe(store, run, Path(scratch))
+    if as_json:
+        click.echo(json.dumps(description, indent=1))
+    else:
+        print_run(run, description)
+
+
+def sync() -> int:
+    """Deliver every finished record; returns how the command ends: 0 if nothing is left."""
+    from digitlab.record import all_records
+    from digitlab.tracking.delivery import Delivery
+
+    _close_dead_runs(deliver=False)
+    waiting = [r for r in all_records(project.records()) if r.run.status != "RUNNING"]
+    failed = 0
+    for record in waiting:
+        if not record.try_to_own():
+            continue  # another process is at it
+        if Delivery(record, say).finish():
+            click.echo(f"delivered {record.run.name} ({record.delivered.run_id})")
+        else:
+            failed += 1
+        record.release()
+    if not waiting:
+        click.echo("nothing to deliver")
+    return 4 if failed else 0
+
+
+def say(message: str) -> None:
+    click.secho(message, fg="yellow", err=True)
+
+
+def _run(config: Config) -> None:
+    """Train one configuration and say what came of it."""
+    from digitlab.experiment import run_experiment
+    from digitlab.interrupts import Interrupts
+
+    started = time.perf_counter()
+    with Interrupts() as interrupts:
+        try:
+            outcome = run_experiment(config, interrupts=interrupts, say=say)
+        except (DigitlabError, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            kept = "its record holds the traceback (artifact traceback.txt)"
+            raise DigitlabError(f"the run failed: {type(error).__name__}: {error}; {kept}") from error
+    seconds = time.perf_counter() - started
+    scores = outcome.evaluation.scores
+    right, total = outcome.evaluation.confusion.trace(), len(outcome.evaluation.labels)
+    reference = outcome.run_id[:8] if outcome.run_id else outcome.record_id
+    click.echo(f"run {reference}  {outcome.name}  FINISHED in {seconds:.1f} s")
+    last = outcome.history[outcome.best_epoch - 1].validation
+    if last:
+        click.echo(f"  validation  accuracy {100 * last.accuracy:.2f} %  loss {last.loss:.4f}")
+    click.echo(
+        f"  test        accuracy {100 * scores.accuracy:.2f} %  loss {scores.loss:.4f}  "
+        f"({right} of {total} right, weights of epoch {outcome.best_epoch})"
+    )
+    if outcome.run_id:
+        click.echo(f"  look at it: digitlab show {reference}   compare: digitlab runs   digitlab ui")
+
+
+def _require(uri: str) -> None:
+    if reason := unreachable(uri):
+        raise TrackingError(f"{reason}: start it, or choose another with tracking.uri=URI")
+
+
+def _close_dead_runs(*, deliver: bool = True) -> None:
+    """Mark runs whose process is gone; every command that deals with runs begins with it."""
+    if not project.records().is_dir():
+        return
+    from digitlab.record import all_records
+
+    if not any(r.run.status == "RUNNING" for r in all_records(project.records())):
+        return
+    from digitlab.reaping import close_dead_records
+    from digitlab.tracking.delivery import Delivery
+
+    for record in close_dead_records(project.records(), say):
+        if deliver and unreachable(record.run.tracking_uri) is None:
+            Delivery(record, say).finish()

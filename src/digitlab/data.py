@@ -1,0 +1,312 @@
+"""Data sets as uint8 tensors in memory, checked to the byte on every load.
+
+torchvision checks nothing once its files exist: a flipped pixel, shifted labels or a truncated file
+pass silently. Here the raw IDX files are read with numpy and compared with known SHA-256 digests;
+torchvision (2.7 s to import) is used for downloading only. Knows nothing of models or training.
+"""
+
+import dataclasses
+import gzip
+import hashlib
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from digitlab.config import NUM_TRAIN, DataConfig
+from digitlab.errors import DataError
+from digitlab.randomness import derive_seed
+
+Bytes = npt.NDArray[np.uint8]
+NUM_CLASSES = 10
+SIDE = 28
+
+FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "kmnist": "KMNIST"}
+FILES = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+CLASS_NAMES = {
+    "fashion_mnist": [
+        *("T-shirt", "Trouser", "Pullover", "Dress", "Coat"),
+        *("Sandal", "Shirt", "Sneaker", "Bag", "Boot"),
+    ],
+    "kmnist": ["o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"],
+}
+
+# SHA-256 over shape and bytes of the decoded images and labels: see `digest`.
+DIGESTS = {
+    ("digits", "train"): "ec1a65c809213d31225cf196391c01bd0d9cf55d4a29565f277793068b9c9d8a",
+    ("digits", "test"): "3d7c642675d75fa167d008eb950c8441ec59cd9e44074fc227d2f9cfecc92fde",
+    ("mnist", "train"): "251afd29f3c6f204bed9fbe0c5c03f896b5e76daf429154e931f2447cdcca89d",
+    ("mnist", "test"): "26120b4578752d7d87c2cb6601f15f4b0efd4dd7947b156b4f7aa2d35f931d2f",
+}
+# Of these only the MD5 of the packed files is published (torchvision 0.29, datasets/mnist.py).
+PACKED_MD5 = {
+    "fashion_mnist": {
+        "train-images-idx3-ubyte": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "train-labels-idx1-ubyte": "25c81989df183df01b3e8a0aad5dffbe",
+        "t10k-images-idx3-ubyte": "bef4ecab320f06d8554ea6380940ec79",
+        "t10k-labels-idx1-ubyte": "bb300cfdad3c16e7a12a480ee83cd310",
+    },
+    "kmnist": {
+        "train-images-idx3-ubyte": "bdb82020997e1d708af4cf47b453dcf7",
+        "train-labels-idx1-ubyte": "e144d726b3acfaa3e44228e80efcd344",
+        "t10k-images-idx3-ubyte": "5c965bf0a639b31b8f53240b1b52f4d7",
+        "t10k-labels-idx1-ubyte": "7320c461ea6c1c855c0b718fb2a4b134",
+    },
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Split:
+    """Images and labels on one device, and the normalisation that a model sees them through.
+
+    images: uint8 (N, 28, 28), 0 to 255. labels: int64 (N,), 0 to 9. mean and std: of pixels in [0, 1].
+    """
+
+    images: Tensor
+    labels: Tensor
+    mean: float
+    std: float
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def normalised(self, index: Tensor | slice) -> Tensor:
+        """The chosen images as float32 (B, 1, 28, 28)."""
+        images = self.images[index] if isinstance(index, slice) else self.images.index_select(0, index)
+        return images.float().sub_(255 * self.mean).div_(255 * self.std).unsqueeze(1)
+
+    def to(self, device: torch.device) -> "Split":
+        return dataclasses.replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Dataset:
+    """Three disjoint splits; `test` is the official one, whole. `validation` is None when it is empty.
+
+    digests: SHA-256 of the decoded training and test splits and of the validation split's indices.
+    """
+
+    name: str
+    train: Split
+    validation: Split | None
+    test: Split
+    digests: dict[str, str]
+    class_names: list[str]
+
+
+def load(config: DataConfig, root: Path) -> Dataset:
+    """Read, check and split a data set; downloads it into `root` if none of its files is there.
+
+    Raises:
+        DataError: a file is missing, damaged or not what it should be: which, and what to do.
+    """
+    arrays = {split: _read(config.name, split, root) for split in ("train", "test")}
+    digests = {split: digest(*arrays[split]) for split in arrays}
+    for split, found in digests.items():
+        _verify(config.name, split, found, root)
+    train, test = (
+        Split(torch.from_numpy(images), torch.from_numpy(labels).long(), config.mean, config.std)
+        for images, labels in (arrays["train"], arrays["test"])
+    )
+    order = torch.randperm(
+        len(train),
+        generator=torch.Generator().manual_seed(derive_seed(config.split_seed, "validation split")),
+    )
+    held_out, kept = order[: config.validation_size], order[config.validation_size :].sort().values
+    digests["validation_indices"] = hashlib.sha256(held_out.numpy().tobytes()).hexdigest()
+    return Dataset(
+        name=config.name,
+        train=_subset(train, kept) if len(held_out) else train,
+        validation=_subset(train, held_out) if len(held_out) else None,
+        test=test,
+        digests=digests,
+        class_names=CLASS_NAMES.get(config.name, [str(digit) for digit in range(NUM_CLASSES)]),
+    )
+
+
+def digest(images: Bytes, labels: Bytes) -> str:
+    """SHA-256 of a decoded split: shape and bytes of the images, then the labels."""
+    found = hashlib.sha256(str(images.shape).encode())
+    found.update(images.data)
+    found.update(labels.data)
+    return found.hexdigest()
+
+
+def raw_folder(name: str, root: Path) -> Path:
+    """torchvision's layout."""
+    return root / FOLDERS[name] / "raw"
+
+
+def is_present(name: str, root: Path) -> bool:
+    """Whether all four files are there, packed or not; `digits` always is."""
+    return name == "digits" or not _missing(name, root)
+
+
+def _subset(split: Split, index: Tensor) -> Split:
+    return dataclasses.replace(split, images=split.images[index], labels=split.labels[index])
+
+
+def _read(name: str, split: str, root: Path) -> tuple[Bytes, Bytes]:
+    if name == "digits":
+        return _read_digits(split)
+    _ensure_files(name, root)
+    images_file, labels_file = FILES[split]
+    folder = raw_folder(name, root)
+    count = NUM_TRAIN[name] if split == "train" else 10_000
+    images = _read_idx(name, folder / images_file, (count, SIDE, SIDE))
+    labels = _read_idx(name, folder / labels_file, (count,))
+    if labels.max() >= NUM_CLASSES:
+        position = int(labels.argmax())
+        raise DataError(
+            f"{folder / labels_file}: label {labels[position]} at position {position}, "
+            f"expected 0 to {NUM_CLASSES - 1}; {_remedy(name)}"
+        )
+    return images, labels
+
+
+def _read_idx(name: str, file: Path, shape: tuple[int, ...]) -> Bytes:
+    """One IDX file (http://yann.lecun.com/exdb/mnist): big-endian magic, shape, then the bytes."""
+    packed = file.with_name(file.name + ".gz")
+    content = _unpack(name, packed) if packed.exists() and _needs_packed(name, file) else None
+    if content is None:
+        content = file.read_bytes()
+    elif file.exists() and file.read_bytes() != content:
+        raise DataError(f"{file}: differs from {packed.name} beside it; {_remedy(name)}")
+    header = 4 + 4 * len(shape)
+    expected = bytes([0, 0, 8, len(shape)]) + b"".join(n.to_bytes(4) for n in shape)
+    if content[:4] != expected[:4]:
+        raise DataError(
+            f"{file}: starts with {content[:4]!r}, expected {expected[:4]!r} (an IDX file of bytes in "
+            f"{len(shape)} dimensions); {_remedy(name)}"
+        )
+    found = tuple(np.frombuffer(content[4:header], dtype=">u4").tolist())
+    if content[:header] != expected:
+        raise DataError(f"{file}: holds an array of shape {found}, expected {shape}; {_remedy(name)}")
+    if len(content) - header != np.prod(shape):
+        raise DataError(
+            f"{file}: holds {len(content)} bytes, expected {header + np.prod(shape)}; {_remedy(name)}"
+        )
+    return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape).copy()
+
+
+def _needs_packed(name: str, file: Path) -> bool:
+    """MNIST's unpacked files are checked by their own digests; the others' only by the packed ones."""
+    return name in PACKED_MD5 or not file.exists()
+
+
+def _unpack(name: str, packed: Path) -> bytes:
+    content = packed.read_bytes()
+    if name in PACKED_MD5:
+        found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        expected = PACKED_MD5[name][packed.stem]
+        if found != expected:
+            raise DataError(f"{packed}: MD5 {found}, expected {expected}; {_remedy(name)}")
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError) as error:
+        raise DataError(f"{packed}: cannot be unpacked ({error}); {_remedy(name)}") from None
+
+
+def _ensure_files(name: str, root: Path) -> None:
+    """Download the set if no file of it is there; refuse a stale or incomplete folder."""
+    for stale in (root / FOLDERS[name] / "processed").glob("*.pt"):
+        raise DataError(
+            f"{stale}: a copy that torchvision would prefer silently to the checked files in raw/, "
+            "expected none; delete it"
+        )
+    missing = _missing(name, root)
+    if len(missing) == 4:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f".{name}.lock"):
+            if _missing(name, root):
+                _download(name, root)
+    elif missing:
+        raise DataError(
+            f"{raw_folder(name, root)}: {', '.join(missing)} missing, expected 4 files; "
+            "put them there, or delete the folder to download all of them again"
+        )
+
+
+def _missing(name: str, root: Path) -> list[str]:
+    folder = raw_folder(name, root)
+    files = [file for pair in FILES.values() for file in pair]
+    return [f for f in files if not (folder / f).exists() and not (folder / f"{f}.gz").exists()]
+
+
+def _download(name: str, root: Path) -> None:
+    import torchvision
+
+    try:
+        getattr(torchvision.datasets, FOLDERS[name])(root, download=True)
+    except Exception as error:  # torchvision raises whatever its mirrors end with
+        cause = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DataError(
+            f"{raw_folder(name, root)}: {', '.join(_missing(name, root))} missing, "
+            f"and the download failed ({cause}); put the files there "
+            "(packed .gz or not), or train without a network on data=digits"
+        ) from None
+
+
+def _verify(name: str, split: str, found: str, root: Path) -> None:
+    expected = DIGESTS.get((name, split))
+    if expected is None or found == expected:
+        return
+    place = "scikit-learn's digits.csv.gz"
+    if name != "digits":
+        folder = raw_folder(name, root)
+        place = f"{folder / FILES[split][0]} or {FILES[split][1]}"
+    raise DataError(f"{place}: SHA-256 {found}, expected {expected}: damaged; {_remedy(name)}")
+
+
+def _remedy(name: str) -> str:
+    if name == "digits":
+        return "install the pinned dependencies again (rm -r .venv && make setup)"
+    return f"delete the {FOLDERS[name]} folder and run again to download it"
+
+
+def _read_digits(split: str) -> tuple[Bytes, Bytes]:
+    """scikit-learn's 1,797 handwritten digits (UCI Optdigits, test part) as 28x28 bytes.
+
+    Read from the installed package without importing it (0.15 s for 2 s). Of each class the 36 images
+    with the smallest SHA-256 of their position are the test split: 360 images, the same for ever.
+    """
+    spec = importlib.util.find_spec("sklearn")
+    assert spec is not None, "scikit-learn is a dependency"
+    assert spec.submodule_search_locations is not None
+    file = Path(spec.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz"
+    try:
+        table = np.loadtxt(file, delimiter=",", dtype=np.uint8)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file}: cannot be read ({error}); {_remedy('digits')}") from None
+    labels = table[:, -1].copy()
+    rank = [hashlib.sha256(str(row).encode()).digest() for row in range(len(labels))]
+    test = {
+        row
+        for digit in range(NUM_CLASSES)
+        for row in sorted(np.flatnonzero(labels == digit).tolist(), key=rank.__getitem__)[:36]
+    }
+    rows = [row for row in range(len(labels)) if (row in test) == (split == "test")]
+    return _enlarge(table[rows, :-1].reshape(-1, 8, 8)), labels[rows]
+
+
+def _enlarge(images: Bytes) -> Bytes:
+    """(N, 8, 8) of 0..16 to (N, 28, 28) of 0..255 by bilinear interpolation.
+
+    The weights are multiples of 1/14, so integers give the same bytes on every machine.
+    """
+    weights = np.zeros((SIDE, 8), dtype=np.int64)  # in fourteenths
+    for row in range(SIDE):
+        position = min(max(4 * row - 5, 0), 14 * 7)  # 14 * ((row + 0.5) * 8 / 28 - 0.5)
+        low, share = divmod(position, 14)
+        weights[row, low] += 14 - share
+        if share:
+            weights[row, low + 1] += share
+    grown = weights @ images.astype(np.int64) @ weights.T  # 0 .. 16 * 14 * 14
+    return ((grown * 255 + 16 * 98) // (16 * 196)).astype(np.uint8)

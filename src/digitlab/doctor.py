@@ -1,0 +1,140 @@
+"""`digitlab doctor`: what is ill here, and what heals it."""
+
+import importlib.metadata
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from digitlab import project, provenance
+from digitlab.config import NUM_TRAIN, DataConfig
+from digitlab.errors import DigitlabError
+from digitlab.record import all_records
+from digitlab.tracking.location import unreachable, without_password
+
+MIN_FREE_BYTES = 1 << 30
+
+
+def examine(uri: str) -> int:
+    """Print one line a check, with a remedy for each problem; returns 1 if there is any, else 0."""
+    checks: dict[str, Callable[[], str]] = {
+        "environment": _environment,
+        "dependencies": _dependencies,
+        "compute": _compute,
+        **{f"data {name}": lambda name=name: _data(name) for name in NUM_TRAIN},  # type: ignore[misc]
+        "tracking store": lambda: _tracking(uri),
+        "runs that died": lambda: _dead_runs(uri),
+        "undelivered": _undelivered,
+        "disk": _disk,
+    }
+    problems = 0
+    for name, check in checks.items():
+        try:
+            mark, text = click.style("ok ", fg="green"), check()
+        except DigitlabError as error:
+            mark, text = click.style("ill", fg="red"), str(error)
+            problems += 1
+        click.echo(f"{mark}  {name:15}  {text}")
+    return 1 if problems else 0
+
+
+def _environment() -> str:
+    found, here = provenance.versions(), provenance.code()
+    dirty = ", with changes that are not committed" if here["dirty"] == "true" else ""
+    return f"Python {found['python']}, digitlab {found['digitlab']}, commit {here['commit'][:8]}{dirty}"
+
+
+def _dependencies() -> str:
+    """The installed versions against requirements.lock."""
+    lock = project.home() / "requirements.lock"
+    if not lock.is_file():
+        return "no requirements.lock beside conf/: not compared"
+    different = []
+    for name, version, marker in re.findall(r"^([\w.-]+)==(\S+)(.*)$", lock.read_text(), re.MULTILINE):
+        try:
+            installed = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # another platform's, or an extra
+        if installed != version and ";" not in marker:
+            different.append(f"{name} {installed} (pinned: {version})")
+    if different:
+        raise DigitlabError(
+            f"{', '.join(different)}: `rm .venv/.installed && make setup` installs the pins"
+        )
+    return "as pinned in requirements.lock"
+
+
+def _compute() -> str:
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    found = provenance.machine()
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{found['cpu']}, {found['cores']} cores, {capability}, {gpu}, torch {torch.__version__}"
+
+
+def _data(name: str) -> str:
+    from digitlab.data import is_present, load, raw_folder
+
+    root = project.data_root(None)
+    if not is_present(name, root):
+        return f"not in {raw_folder(name, root)}; downloaded when first used"
+    any_values = {"root": None, "validation_size": 0, "split_seed": 0, "mean": 0.0, "std": 1.0}
+    dataset = load(DataConfig(name=name, **any_values), root)  # type: ignore[arg-type]
+    return f"intact, {len(dataset.train)} training and {len(dataset.test)} test images"
+
+
+def _tracking(uri: str) -> str:
+    if reason := unreachable(uri):
+        raise DigitlabError(
+            f"{reason}: start the server, or choose another store with tracking.uri=URI"
+        )
+    from digitlab.tracking.delivery import open_store
+
+    open_store(uri).runs(limit=1)
+    return without_password(uri)
+
+
+def _dead_runs(uri: str) -> str:
+    from digitlab.reaping import close_dead_records, close_dead_runs
+    from digitlab.tracking.delivery import Delivery, open_store
+
+    closed = close_dead_records(project.records(), _quietly)
+    for record in closed:
+        Delivery(record, _quietly).finish()
+    names = [record.run.name for record in closed]
+    if unreachable(uri) is None:
+        store = open_store(uri)
+        names += [run.name for run in close_dead_runs(store, store.runs(), project.records())]
+    return f"now marked KILLED: {', '.join(names)}" if names else "none"
+
+
+def _undelivered() -> str:
+    folders = {file.parent for file in project.records().glob("*/run.json")}
+    readable = list(all_records(project.records()))
+    damaged = folders - {record.folder for record in readable}
+    if damaged:
+        raise DigitlabError(f"damaged records, to be looked at and deleted: {_listed(damaged)}")
+    waiting = [record for record in readable if record.run.status != "RUNNING"]
+    if waiting:
+        raise DigitlabError(f"{len(waiting)} runs wait for their store: `digitlab sync` delivers them")
+    return "none"
+
+
+def _disk() -> str:
+    folder = project.mlruns()
+    free = shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free
+    if free < MIN_FREE_BYTES:
+        raise DigitlabError(f"{free / 1e9:.1f} GB free in {folder}: delete old runs or files")
+    return f"{free / 1e9:.0f} GB free"
+
+
+def _listed(folders: set[Path]) -> str:
+    return ", ".join(sorted(map(str, folders)))
+
+
+def _quietly(message: str) -> None:
+    print(message, file=sys.stderr)

@@ -1,0 +1,57 @@
+"""Every error that digitlab shows to a user as one message, with the exit code it ends with.
+
+DigitlabError       1   something went wrong that is not the user's mistake
+├── UsageError      2   a wrong command line: an unknown run, an ambiguous id
+│   └── ConfigError 2   knobs: unknown, of the wrong type, out of range (all problems at once)
+├── DataError       3   a data set is missing, damaged or not what its name says
+├── TrackingError   4   the tracking store cannot be reached or refuses
+└── Diverged        1   the training loss is no longer finite
+
+Interrupted (a BaseException, 128 + signal number): SIGINT, SIGTERM or SIGHUP asked the run to stop
+"""
+
+from collections.abc import Sequence
+
+
+class DigitlabError(Exception):
+    exit_code = 1
+
+
+class UsageError(DigitlabError):
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """Knobs that are refused. `problems` holds one sentence each, with the knob's full path."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class DataError(DigitlabError):
+    exit_code = 3
+
+
+class TrackingError(DigitlabError):
+    exit_code = 4
+
+
+class Diverged(DigitlabError):  # noqa: N818  (a state of the training, not a mistake)
+    """The training loss became infinite or NaN in `step` (from 1) of `epoch` (from 1)."""
+
+    def __init__(self, *, epoch: int, step: int, loss: float) -> None:
+        self.epoch, self.step, self.loss = epoch, step, loss
+        super().__init__(
+            f"the training loss became {loss} in epoch {epoch}, step {step}: "
+            "try a smaller optimizer.learning_rate"
+        )
+
+
+class Interrupted(BaseException):
+    """Not an Exception, so that no `except Exception` on the way mistakes it for a failure."""
+
+    def __init__(self, signal_number: int) -> None:
+        self.signal_number = signal_number
+        self.exit_code = 128 + signal_number
+        super().__init__(f"stopped by signal {signal_number}")

@@ -1,0 +1,329 @@
+"""One run from a checked configuration to its record: the one place where the parts meet.
+
+Nothing here knows what the tracking store is; it writes a record and hands it to `deliver`.
+"""
+
+import csv
+import dataclasses
+import json
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from digitlab import project, provenance
+from digitlab.config import Config, flatten
+from digitlab.data import Dataset, load
+from digitlab.errors import ConfigError, Diverged, Interrupted
+from digitlab.evaluation import Evaluation, evaluate
+from digitlab.interrupts import Interrupts
+from digitlab.models import build_model
+from digitlab.optimizers import build_optimizer
+from digitlab.progress import TrainingProgress
+from digitlab.record import Record
+from digitlab.schedules import build_schedule
+from digitlab.serving import CONFIG_FILE, WEIGHTS_FILE, save_weights
+from digitlab.tracking.delivery import Delivery
+from digitlab.tracking.location import recorded_values, resolve_uri, unreachable
+from digitlab.training import EpochReport, fit, num_steps
+
+DIGEST_LENGTH = 36  # MLflow's limit for a data set's digest
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outcome:
+    """A finished run: ids in the store (None: not delivered yet), and what it reached."""
+
+    record_id: str
+    run_id: str | None
+    name: str
+    history: list[EpochReport]
+    best_epoch: int
+    evaluation: Evaluation
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Trained:
+    history: list[EpochReport]
+    epoch: int  # whose weights the model now has
+    model: nn.Module
+
+
+def run_experiment(config: Config, *, interrupts: Interrupts, say: Callable[[str], None]) -> Outcome:
+    """Train, test and record one configuration; its record says truly how it ended.
+
+    Raises:
+        ConfigError: the device is not there. DataError: the data are not. Neither leaves a run.
+        Diverged, Interrupted, or whatever went wrong: the run is recorded as FAILED or KILLED.
+    """
+    device = choose_device(config.device)
+    torch.set_num_threads(config.threads)
+    dataset = load(config.data, project.data_root(config.data.root))
+    uri = resolve_uri(config.tracking.uri)
+    if reason := unreachable(uri):
+        say(f"{reason}; the run goes on and its record stays on this disk for `digitlab sync`")
+    record = _open_record(config, dataset, uri, device)
+    delivery = Delivery(record, say)
+    try:
+        trained = _train(config, dataset, device, record, delivery, interrupts)
+        evaluation = evaluate(trained.model, dataset.test.to(device))
+        _log_test(record, trained, evaluation)
+        _save_artifacts(config, dataset, trained, evaluation, record.artifacts)
+        record.finish("FINISHED")
+    except Interrupted as error:
+        record.finish("KILLED", {"digitlab.error": str(error)})
+        raise
+    except Diverged as error:
+        where = {"digitlab.diverged.epoch": str(error.epoch), "digitlab.diverged.step": str(error.step)}
+        record.finish("FAILED", {"digitlab.error": str(error), **where})
+        raise
+    except BaseException as error:
+        (record.artifacts / "traceback.txt").write_text(traceback.format_exc())
+        record.finish("FAILED", {"digitlab.error": f"{type(error).__name__}: {error}"})
+        raise
+    finally:
+        delivery.finish()
+        record.release()
+    return Outcome(
+        record_id=record.run.record_id,
+        run_id=record.delivered.run_id,
+        name=record.run.name,
+        history=trained.history,
+        best_epoch=trained.epoch,
+        evaluation=evaluation,
+    )
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The device for the knob `device`."""
+    available = wanted != "cpu" and torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise ConfigError(["device must be auto or cpu on this machine (no GPU is usable), got cuda"])
+    if available:
+        torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    return torch.device("cuda" if available else "cpu")
+
+
+def run_name(config: Config) -> str:
+    """What tells runs apart at a glance: `cnn adam lr=0.001 seed=0`."""
+    optimizer = config.optimizer
+    made = f"{config.model.name} {optimizer.name} lr={optimizer.learning_rate:g} seed={config.seed}"
+    return config.run_name or made
+
+
+def _open_record(config: Config, dataset: Dataset, uri: str, device: torch.device) -> Record:
+    """A record with everything known before training, so that a killed run is described too."""
+    versions, code, machine = provenance.versions(), provenance.code(), provenance.machine()
+    command = provenance.command_line()
+    digests = {f"digitlab.data.{name}": value for name, value in dataset.digests.items()}
+    tags = {
+        "digitlab.version": versions["digitlab"],
+        "digitlab.commit": code["commit"],
+        "digitlab.dirty": code["dirty"],
+        "digitlab.command": command,
+        "digitlab.host": machine["host"],
+        "digitlab.device": str(device),
+        "mlflow.source.name": "digitlab",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": code["commit"],
+        "mlflow.note.content": f"    {command}\n",
+        **digests,
+    }
+    values = recorded_values(config)
+    record = Record.create(
+        project.records(),
+        study=config.study,
+        name=run_name(config),
+        tracking_uri=uri,
+        params={path: _param(value) for path, value in flatten(values).items()},
+        tags=tags,
+        dataset=_describe_data(dataset),
+        process=provenance.this_process(),
+    )
+    (record.artifacts / CONFIG_FILE).write_text(yaml.safe_dump(values, sort_keys=False))
+    origin = {
+        "command": command,
+        "code": code,
+        "versions": versions,
+        "machine": machine,
+        "device": str(device),
+        "threads": config.threads,
+        "data": dataset.digests,
+    }
+    (record.artifacts / "provenance.json").write_text(json.dumps(origin, indent=1))
+    return record
+
+
+def _train(
+    config: Config,
+    dataset: Dataset,
+    device: torch.device,
+    record: Record,
+    delivery: Delivery,
+    interrupts: Interrupts,
+) -> _Trained:
+    """Fit, report every epoch, stop early if asked to, and give the model the chosen weights."""
+    model = build_model(config.model, config.seed).to(device)
+    steps_per_epoch = num_steps(len(dataset.train), config.batch_size)
+    progress = TrainingProgress(epochs=config.epochs, steps_per_epoch=steps_per_epoch)
+
+    def before_step() -> None:
+        interrupts.check()
+        progress.count_step()
+
+    reports = fit(
+        model,
+        dataset.train.to(device),
+        dataset.validation.to(device) if dataset.validation else None,
+        optimizer=build_optimizer(config.optimizer, list(model.parameters())),
+        schedule=build_schedule(
+            config.scheduler,
+            config.optimizer.learning_rate,
+            steps_per_epoch=steps_per_epoch,
+            epochs=config.epochs,
+        ),
+        batch_size=config.batch_size,
+        epochs=config.epochs,
+        seed=config.seed,
+        before_step=before_step,
+    )
+    history: list[EpochReport] = []
+    best: tuple[int, dict[str, Tensor]] | None = None
+    with progress, interrupts.deferred():
+        for report in _until_stale(reports, config):
+            history.append(report)
+            progress.show(report)
+            record.log_metrics(_epoch_metrics(report), step=report.epoch)
+            if (
+                config.checkpoint.weights == "best"
+                and _best(history, config.checkpoint.metric) == report
+            ):
+                best = report.epoch, {k: v.clone() for k, v in model.state_dict().items()}
+            delivery.push()
+    interrupts.check()
+    if best:
+        model.load_state_dict(best[1])
+    return _Trained(history, best[0] if best else history[-1].epoch, model)
+
+
+def _until_stale(reports: Iterator[EpochReport], config: Config) -> Iterator[EpochReport]:
+    """All reports, or those until `early_stopping.patience` epochs have brought no improvement."""
+    stopping = config.early_stopping
+    best, stale = -float("inf"), 0
+    for report in reports:
+        yield report
+        if stopping.patience:
+            merit = _merit(report, stopping.metric)
+            improved = merit > best + stopping.min_delta
+            best, stale = (merit, 0) if improved else (best, stale + 1)
+            if stale >= stopping.patience:
+                return
+
+
+def _best(history: list[EpochReport], metric: str) -> EpochReport:
+    """The first epoch with the best validation metric."""
+    return max(history, key=lambda report: (_merit(report, metric), -report.epoch))
+
+
+def _merit(report: EpochReport, metric: str) -> float:
+    """The metric with the sign that makes larger better."""
+    assert report.validation is not None, "the schema refuses this without a validation split"
+    return report.validation.accuracy if metric.endswith("accuracy") else -report.validation.loss
+
+
+def _epoch_metrics(report: EpochReport) -> dict[str, float]:
+    metrics = {"train/loss": report.train.loss, "train/accuracy": report.train.accuracy}
+    if report.validation:
+        metrics["validation/loss"] = report.validation.loss
+        metrics["validation/accuracy"] = report.validation.accuracy
+    metrics["train/learning_rate"] = report.learning_rate
+    metrics["time/epoch_seconds"] = report.seconds
+    metrics["time/images_per_second"] = report.images_per_second
+    return metrics
+
+
+def _log_test(record: Record, trained: _Trained, evaluation: Evaluation) -> None:
+    f1 = [scores.f1 for scores in evaluation.per_class]
+    metrics = {
+        "test/loss": evaluation.scores.loss,
+        "test/accuracy": evaluation.scores.accuracy,
+        "test/macro_f1": sum(f1) / len(f1),
+        "test/calibration_error": evaluation.calibration_error,
+    }
+    record.log_metrics(metrics, step=trained.epoch)
+
+
+def _save_artifacts(
+    config: Config, dataset: Dataset, trained: _Trained, evaluation: Evaluation, folder: Path
+) -> None:
+    """Everything to look at and to load again; pictures at the root, where MLflow compares them."""
+    from digitlab import plots
+
+    save_weights(trained.model.state_dict(), folder / WEIGHTS_FILE)
+    _write_history(trained.history, folder / "metrics.csv")
+    _write_per_class(dataset, evaluation, folder / "per_class.csv")
+    _write_predictions(evaluation, folder / "predictions.parquet")
+    plots.draw_learning_curves(trained.history, folder / "learning_curves.png")
+    plots.draw_confusion_matrix(
+        evaluation.confusion, dataset.class_names, folder / "confusion_matrix.png"
+    )
+    plots.draw_worst_mistakes(dataset, evaluation, folder / "worst_mistakes.png")
+    if config.record.mlflow_model:
+        from digitlab.tracking.model_format import save_mlflow_model
+
+        save_mlflow_model(folder, provenance.versions())
+
+
+def _write_history(history: list[EpochReport], file: Path) -> None:
+    with file.open("w", newline="") as handle:
+        rows = [{"epoch": report.epoch, **_epoch_metrics(report)} for report in history]
+        writer = csv.DictWriter(handle, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _write_per_class(dataset: Dataset, evaluation: Evaluation, file: Path) -> None:
+    with file.open("w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["class", "precision", "recall", "f1", "support"])
+        for name, scores in zip(dataset.class_names, evaluation.per_class, strict=True):
+            writer.writerow([name, *dataclasses.astuple(scores)])
+
+
+def _write_predictions(evaluation: Evaluation, file: Path) -> None:
+    """One row per test image, in the data set's order, with every probability as float32."""
+    import pyarrow
+    import pyarrow.parquet
+
+    columns: dict[str, Any] = {
+        "label": evaluation.labels,
+        "prediction": evaluation.predictions,
+        "loss": evaluation.losses,
+    }
+    columns |= {f"p{c}": evaluation.probabilities[:, c] for c in range(len(evaluation.per_class))}
+    pyarrow.parquet.write_table(pyarrow.table(columns), file)
+
+
+def _describe_data(dataset: Dataset) -> dict[str, str]:
+    """The data set as an MLflow input; its digest covers every byte, unlike MLflow's own."""
+    sizes = {"train": len(dataset.train), "test": len(dataset.test)}
+    sizes["validation"] = len(dataset.validation) if dataset.validation else 0
+    return {
+        "name": dataset.name,
+        "digest": dataset.digests["train"][:DIGEST_LENGTH],
+        "source_type": "code",
+        "source": json.dumps({"name": dataset.name, "sha256": dataset.digests}),
+        "profile": json.dumps({"num_images": sizes}),
+    }
+
+
+def _param(value: Any) -> str:
+    """A knob's value as YAML would show it."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower() if value is not None else "null"
+    return str(value)

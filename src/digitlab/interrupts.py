@@ -1,0 +1,56 @@
+"""SIGINT, SIGTERM and SIGHUP as one exception, at a moment when nothing is half done."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Self
+
+from digitlab.errors import Interrupted
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupts:
+    """While entered, the first signal raises Interrupted and the second ends the process at once.
+
+    Inside `deferred()` the first one waits for the next `check()`: the training loop calls it before
+    each step, so that a run ends within a step and its weights are whole.
+    """
+
+    def __init__(self) -> None:
+        self._received: int | None = None
+        self._is_deferred = False
+
+    def __enter__(self) -> Self:
+        # A signal that our parent ignores (nohup) stays ignored.
+        wanted = [s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
+        self._previous = {s: signal.signal(s, self._handle) for s in wanted}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def check(self) -> None:
+        if self._received is not None:
+            raise Interrupted(self._received)
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        self._is_deferred = True
+        try:
+            yield
+        finally:
+            self._is_deferred = False
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self._received is not None:
+            os._exit(128 + number)  # the record says RUNNING; the next command marks it KILLED
+        self._received = number
+        if sys.stderr.isatty():
+            os.write(2, b"\nstopping after this step; once more to stop at once\n")
+        if not self._is_deferred:
+            raise Interrupted(number)

@@ -1,0 +1,79 @@
+"""The models: images in, logits out. Know nothing of losses, data sets or devices."""
+
+from typing import assert_never
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from digitlab.config import CNNConfig, LogisticRegressionConfig, ModelConfig
+from digitlab.randomness import derive_seed
+
+
+class LogisticRegression(nn.Module):
+    """Multinomial logistic regression: one linear layer on the pixels.
+
+    (B, 1, 28, 28) float32 -> logits (B, 10).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(28 * 28, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.linear(images.flatten(1))
+        return logits
+
+
+class ConvNet(nn.Module):
+    """The tutorial's network: two convolutions, two fully connected layers, dropout on the way.
+
+    (B, 1, 28, 28) float32 -> logits (B, 10). Its convolutions are stored channels-last, which makes
+    the training step 1.6 times faster on a CPU.
+    """
+
+    def __init__(self, config: CNNConfig) -> None:
+        super().__init__()
+        self.conv_1 = _channels_last(nn.Conv2d(1, config.channels_1, kernel_size=5))
+        self.conv_2 = _channels_last(nn.Conv2d(config.channels_1, config.channels_2, kernel_size=5))
+        self.conv_dropout = nn.Dropout2d(config.conv_dropout)
+        self.hidden = nn.Linear(config.channels_2 * 4 * 4, config.hidden_units)
+        self.hidden_dropout = nn.Dropout(config.hidden_dropout)
+        self.output = nn.Linear(config.hidden_units, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = functional.relu(functional.max_pool2d(self.conv_1(images), 2))
+        features = self.conv_dropout(self.conv_2(features))
+        features = functional.relu(functional.max_pool2d(features, 2))
+        hidden = self.hidden_dropout(functional.relu(self.hidden(features.flatten(1))))
+        logits: Tensor = self.output(hidden)
+        return logits
+
+
+def build_model(config: ModelConfig, seed: int) -> nn.Module:
+    """The model with its initial weights, on the CPU; the same `seed` gives the same weights.
+
+    Draws from torch's global CPU generator, which it leaves seeded.
+    """
+    # Not torch.manual_seed: its first call imports torch._dynamo (2 s and more).
+    torch.default_generator.manual_seed(derive_seed(seed, "initial weights"))
+    match config:
+        case LogisticRegressionConfig():
+            return LogisticRegression()
+        case CNNConfig():
+            return ConvNet(config)
+        case _:
+            assert_never(config)
+
+
+def _channels_last(conv: nn.Conv2d) -> nn.Conv2d:
+    """Lay the weight out as [out, height, width, in] in memory, values and shape unchanged.
+
+    `.to(memory_format=torch.channels_last)` does nothing for one input channel, whose layout is
+    ambiguous to torch; the strides decide which kernel runs.
+    """
+    out_channels, in_channels, height, width = conv.weight.shape
+    storage = torch.empty(out_channels, height, width, in_channels)
+    weight = storage.permute(0, 3, 1, 2).copy_(conv.weight.detach())
+    conv.weight = nn.Parameter(weight)
+    return conv

@@ -1,0 +1,72 @@
+"""What a user sees while a run trains: a bar on a terminal, one line an epoch elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from digitlab.training import EpochReport
+
+REDRAW_EVERY_SECONDS = 0.1
+
+
+class TrainingProgress:
+    """Counts steps and shows epoch reports, on standard error."""
+
+    def __init__(self, *, epochs: int, steps_per_epoch: int) -> None:
+        self.epochs, self.num_steps = epochs, epochs * steps_per_epoch
+        self.console = Console(stderr=True, highlight=False)
+        self._step = 0
+        self._next_redraw = 0.0
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[scores]}"),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self._task = self._bar.add_task(f"epoch 1/{epochs}", total=self.num_steps, scores="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def count_step(self) -> None:
+        self._step += 1
+        if self.console.is_terminal and time.monotonic() > self._next_redraw:
+            self._bar.update(self._task, completed=self._step)
+            self._next_redraw = time.monotonic() + REDRAW_EVERY_SECONDS
+
+    def show(self, report: EpochReport) -> None:
+        scores = describe(report)
+        if self.console.is_terminal:
+            following = min(report.epoch + 1, self.epochs)
+            self._bar.update(self._task, description=f"epoch {following}/{self.epochs}", scores=scores)
+        else:
+            print(f"epoch {report.epoch}/{self.epochs}  {scores}", file=sys.stderr, flush=True)
+
+    def say(self, message: str) -> None:
+        self.console.print(message, markup=False, style="yellow", soft_wrap=True)
+
+
+def describe(report: EpochReport) -> str:
+    """`loss 0.31  accuracy 91.2 %  validation 0.29, 92.0 %  12,400 images/s`."""
+    parts = [f"loss {report.train.loss:.4f}", f"accuracy {100 * report.train.accuracy:.2f} %"]
+    if report.validation:
+        loss, accuracy = report.validation.loss, 100 * report.validation.accuracy
+        parts.append(f"validation {loss:.4f}, {accuracy:.2f} %")
+    return "  ".join([*parts, f"{report.images_per_second:,.0f} images/s"])

@@ -1,0 +1,48 @@
+"""Where this project's folders lie, whatever folder a command is typed in."""
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+from digitlab.errors import UsageError
+
+
+def home() -> Path:
+    """The folder that holds conf/ and mlruns/: $DIGITLAB_HOME, or else the checkout."""
+    chosen = os.environ.get("DIGITLAB_HOME")
+    folder = Path(chosen).resolve() if chosen else Path(__file__).resolve().parents[2]
+    if not (folder / "conf" / "config.yaml").is_file():
+        raise UsageError(
+            f"no conf/config.yaml in {folder}: set DIGITLAB_HOME to the folder that holds conf/ and "
+            "mlruns/, or install digitlab from a checkout with `make setup`"
+        )
+    return folder
+
+
+def conf() -> Path:
+    return home() / "conf"
+
+
+def groups() -> dict[str, list[str]]:
+    """The groups of conf/ with their choices: `{"model": ["cnn", "logistic_regression"], ...}`."""
+    return {
+        group.name: sorted(file.stem for file in group.glob("*.yaml"))
+        for group in sorted(conf().iterdir())
+        if group.is_dir()
+    }
+
+
+def mlruns() -> Path:
+    return home() / "mlruns"
+
+
+def records() -> Path:
+    """Runs that are not yet, or not completely, in the tracking store."""
+    return mlruns() / "records"
+
+
+def data_root(chosen: str | None) -> Path:
+    """The folder of the data sets: the knob `data.root`, $DIGITLAB_DATA, or the user's cache."""
+    named = chosen or os.environ.get("DIGITLAB_DATA")
+    return Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("digitlab"))

@@ -1,0 +1,120 @@
+"""Where a run comes from: code, versions, machine, process. Collects; must not judge."""
+
+import dataclasses
+import functools
+import importlib.metadata
+import os
+import platform
+import shlex
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+
+from digitlab import __version__
+
+PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "mlflow", "scikit-learn")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Process:
+    """A process by everything that tells it from a later one with the same number."""
+
+    host: str
+    boot_id: str
+    pid: int
+    started: float  # seconds since the epoch
+
+    def is_dead(self) -> bool:
+        """Whether it certainly no longer runs; of another host's processes nothing is certain."""
+        if self.host != socket.gethostname():
+            return False
+        if self.boot_id != _boot_id():
+            return True
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.started) < 1.0
+            return not same or process.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+        except psutil.AccessDenied:
+            return False
+
+
+def this_process() -> Process:
+    return Process(
+        host=socket.gethostname(),
+        boot_id=_boot_id(),
+        pid=os.getpid(),
+        started=psutil.Process().create_time(),
+    )
+
+
+def command_line() -> str:
+    """What the user typed, ready to paste: `digitlab train model=cnn`."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def versions() -> dict[str, str]:
+    """Versions of digitlab, Python and the packages that decide a result."""
+    found = {"digitlab": __version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def code() -> dict[str, str]:
+    """Commit of the checkout and whether it was changed since: `{"commit": ..., "dirty": "false"}`."""
+    commit = _git("rev-parse", "HEAD")
+    if commit is None:
+        return {"commit": "unknown", "dirty": "unknown"}
+    changes = _git("status", "--porcelain", "--", "src", "conf", "pyproject.toml", "requirements.lock")
+    return {"commit": commit, "dirty": "unknown" if changes is None else str(bool(changes)).lower()}
+
+
+def machine() -> dict[str, str]:
+    return {
+        "host": socket.gethostname(),
+        "os": platform.platform(),
+        "architecture": platform.machine(),
+        "cpu": _cpu_model(),
+        "cores": str(os.cpu_count()),
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    """Output of git in the folder of this package; None without git or outside a checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).parents[2]), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+@functools.cache
+def _boot_id() -> str:
+    """Changes with every start of the machine."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return str(int(psutil.boot_time()))
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown"

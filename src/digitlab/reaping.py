@@ -1,0 +1,48 @@
+"""Runs whose process is gone: mark them KILLED, so that no run stays RUNNING for ever."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from digitlab.provenance import Process
+from digitlab.record import Record, all_records
+from digitlab.tracking.store import RunStore, StoredRun
+
+REASON = "the process died without a word (killed, out of memory, or power lost)"
+
+
+def close_dead_records(records: Path, say: Callable[[str], None]) -> list[Record]:
+    """End every RUNNING record whose process has died; returns those, not yet delivered."""
+    dead = []
+    for record in all_records(records):
+        run = record.run
+        if run.status == "RUNNING" and run.process.is_dead() and record.try_to_own():
+            record.finish("KILLED", {"digitlab.error": REASON})
+            record.release()
+            say(f"run {run.name!r} had died (process {run.process.pid} is gone): marked KILLED")
+            dead.append(record)
+    return dead
+
+
+def close_dead_runs(store: RunStore, runs: Iterable[StoredRun], records: Path) -> list[StoredRun]:
+    """The same for RUNNING runs in the store that this host's processes of other checkouts left."""
+    local = {record.run.record_id for record in all_records(records)}
+    dead = []
+    for run in runs:
+        process = _process(run.tags)
+        is_ours = run.tags.get("digitlab.record") not in local
+        if run.status == "RUNNING" and is_ours and process is not None and process.is_dead():
+            store.mark_killed(run, REASON)
+            dead.append(run)
+    return dead
+
+
+def _process(tags: dict[str, str]) -> Process | None:
+    try:
+        return Process(
+            host=tags["digitlab.process.host"],
+            boot_id=tags["digitlab.process.boot_id"],
+            pid=int(tags["digitlab.process.pid"]),
+            started=float(tags["digitlab.process.started"]),
+        )
+    except (KeyError, ValueError):
+        return None

@@ -1,0 +1,152 @@
+"""The record of one run as files on this disk: written first, delivered to the tracking store after.
+
+    records/<id>/run.json       what the run is: names, status, knobs, tags, process
+    records/<id>/metrics.jsonl  one line an epoch
+    records/<id>/delivery.json  how far the tracking store has it
+    records/<id>/artifacts/     config.yaml, plots, predictions, weights
+
+Knows neither MLflow nor torch. A record is deleted when the store has all of it.
+"""
+
+import dataclasses
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from digitlab.provenance import Process
+
+Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class Run:
+    """What is known of a run, apart from its metrics and artifacts. Times in ms since the epoch."""
+
+    record_id: str
+    study: str
+    name: str
+    status: Status
+    start_time: int
+    end_time: int | None = None
+    tracking_uri: str
+    params: dict[str, str]
+    tags: dict[str, str]
+    dataset: dict[str, str] = dataclasses.field(default_factory=dict)
+    process: Process
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class Delivered:
+    """How far the tracking store has a record."""
+
+    experiment_id: str | None = None
+    run_id: str | None = None
+    num_metric_lines: int = 0
+
+
+class Record:
+    """One folder under mlruns/records. Every file is replaced atomically or appended to by lines."""
+
+    def __init__(self, folder: Path, run: Run, delivered: Delivered) -> None:
+        self.folder, self.run, self.delivered = folder, run, delivered
+        self._lock = FileLock(folder / ".lock")
+
+    @classmethod
+    def create(cls, records: Path, **details: Any) -> "Record":
+        """A new record, owned by this process until it ends."""
+        record_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
+        run = Run(record_id=record_id, status="RUNNING", start_time=now(), **details)
+        record = cls(records / record_id, run, Delivered())
+        record.artifacts.mkdir(parents=True)
+        record._lock.acquire()
+        record.save()
+        return record
+
+    @classmethod
+    def load(cls, folder: Path) -> "Record":
+        values = json.loads((folder / "run.json").read_text())
+        values["process"] = Process(**values["process"])
+        delivery = folder / "delivery.json"
+        delivered = json.loads(delivery.read_text()) if delivery.exists() else {}
+        return cls(folder, Run(**values), Delivered(**delivered))
+
+    @property
+    def artifacts(self) -> Path:
+        return self.folder / "artifacts"
+
+    def save(self) -> None:
+        write_atomically(self.folder / "run.json", _dump(self.run))
+
+    def save_delivered(self) -> None:
+        write_atomically(self.folder / "delivery.json", _dump(self.delivered))
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        line = json.dumps({"step": step, "time": now(), "metrics": dict(metrics)})
+        with (self.folder / "metrics.jsonl").open("a") as file:
+            file.write(line + "\n")
+
+    def metric_lines(self) -> list[dict[str, Any]]:
+        """All complete lines; a line cut off by a crash is left out."""
+        file = self.folder / "metrics.jsonl"
+        lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def finish(self, status: Status, tags: Mapping[str, str] | None = None) -> None:
+        """The run's true end. Further calls change nothing: the first end is the true one."""
+        if self.run.status == "RUNNING":
+            self.run.status, self.run.end_time = status, now()
+            self.run.tags |= tags or {}
+            self.save()
+
+    def try_to_own(self) -> bool:
+        """Whether nobody else is working on this record; it stays ours until `release`."""
+        try:
+            self._lock.acquire(timeout=0)
+        except (Timeout, OSError):
+            return False
+        return (self.folder / "run.json").exists()
+
+    def release(self) -> None:
+        self._lock.release()
+
+    def delete(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def all_records(records: Path) -> Iterator[Record]:
+    """Every readable record, oldest first."""
+    for file in sorted(records.glob("*/run.json")):
+        try:
+            yield Record.load(file.parent)
+        except (OSError, ValueError, TypeError):
+            continue  # deleted by its owner meanwhile, or damaged: `digitlab doctor` names those
+
+
+def write_atomically(file: Path, content: str | bytes) -> None:
+    """Either the old content or the new one is there, whatever happens on the way."""
+    data = content.encode() if isinstance(content, str) else content
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def now() -> int:
+    """Milliseconds since the epoch."""
+    return int(time.time() * 1000)
+
+
+def _dump(value: Run | Delivered) -> str:
+    return json.dumps(dataclasses.asdict(value), indent=1)

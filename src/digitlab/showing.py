@@ -1,0 +1,71 @@
+"""Everything recorded of one run, for `digitlab show`."""
+
+import csv
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from digitlab.tables import STATUS_STYLES, age, percent
+from digitlab.tracking.store import RunStore, StoredRun
+
+
+def describe(store: RunStore, run: StoredRun, scratch: Path) -> dict[str, Any]:
+    """Plain values: the run, its artifacts, its epochs and its per-class scores."""
+    artifacts = store.artifacts(run)
+    names = [path for path, _ in artifacts]
+    tables = {
+        name.removesuffix(".csv"): _read_csv(store.download(run, name, scratch))
+        for name in ("metrics.csv", "per_class.csv")
+        if name in names
+    }
+    traceback = None
+    if "traceback.txt" in names:
+        traceback = store.download(run, "traceback.txt", scratch).read_text()
+    return {
+        **dataclasses.asdict(run),
+        "artifacts": [{"path": path, "bytes": size} for path, size in artifacts],
+        "epochs": tables.get("metrics", []),
+        "per_class": tables.get("per_class", []),
+        "traceback": traceback,
+    }
+
+
+def print_run(run: StoredRun, description: dict[str, Any]) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    style = STATUS_STYLES.get(run.status, "")
+    console.print(f"[bold]{run.name}[/]  [{style}]{run.status}[/]  {run.run_id}")
+    took = f", took {(run.end_time - run.start_time) / 1000:.1f} s" if run.end_time else ""
+    console.print(f"study {run.study}, started {age(run.start_time)} ago{took}")
+    if error := run.tags.get("digitlab.error"):
+        console.print(f"[red]{error}[/]")
+    _print_pairs(console, "metrics (last)", {k: f"{v:.6g}" for k, v in sorted(run.metrics.items())})
+    _print_pairs(console, "knobs", run.params)
+    shown = {k: v for k, v in sorted(run.tags.items()) if k.startswith("digitlab.")}
+    _print_pairs(console, "tags", shown)
+    if description["per_class"]:
+        table = Table(title="per class (test)", title_justify="left", box=None, pad_edge=False)
+        for column in description["per_class"][0]:
+            table.add_column(column, justify="left" if column == "class" else "right")
+        for row in description["per_class"]:
+            scores = [percent(float(row[c])) for c in ("precision", "recall", "f1")]
+            table.add_row(row["class"], *scores, row["support"])
+        console.print(table)
+    artifacts = {a["path"]: f"{a['bytes']:,} bytes" for a in description["artifacts"]}
+    _print_pairs(console, "artifacts", artifacts)
+    if description["traceback"]:
+        console.print(description["traceback"], markup=False)
+
+
+def _print_pairs(console: Console, title: str, pairs: dict[str, str]) -> None:
+    console.print(f"[bold]{title}[/]")
+    width = max(map(len, pairs), default=0)
+    for key, value in pairs.items():
+        console.print(f"  {key:{width}}  {value.strip()}", markup=False)
+
+
+def _read_csv(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as handle:
+        return list(csv.DictReader(handle))

@@ -1,0 +1,75 @@
+"""Tables for the terminal: which columns are worth showing, and how values read."""
+
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from digitlab.tracking.store import StoredRun
+
+# Knobs that say where and under which name, not what: never worth a column.
+UNINTERESTING = {"run_name", "study", "tracking.uri", "data.root", "device", "model.name"}
+MAX_KNOBS = 6
+STATUS_STYLES = {"FINISHED": "green", "FAILED": "red", "KILLED": "yellow", "RUNNING": "cyan"}
+
+
+def varying_knobs(runs: Sequence[StoredRun]) -> list[str]:
+    """The knobs that differ among the runs that have them, in the schema's order."""
+    seen: dict[str, set[str]] = {}
+    for run in runs:
+        for knob, value in run.params.items():
+            seen.setdefault(knob, set()).add(value)
+    return [knob for knob, values in seen.items() if len(values) > 1 and knob not in UNINTERESTING]
+
+
+def print_runs(runs: Sequence[StoredRun]) -> None:
+    """One row a run. Groups' own knobs (model.channels_1) follow the more telling ones."""
+    knobs = sorted(varying_knobs(runs), key=_how_telling)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("run", "status", "age", "model", *map(_title, knobs[:MAX_KNOBS])):
+        table.add_column(title, overflow="fold")
+    table.add_column("validation", justify="right")
+    table.add_column("test", justify="right")
+    table.add_column("", overflow="fold")
+    for run in runs:
+        table.add_row(
+            run.short_id,
+            f"[{STATUS_STYLES.get(run.status, '')}]{run.status}[/]",
+            age(run.start_time),
+            run.params.get("model.name", "-"),
+            *(run.params.get(knob, "-") for knob in knobs[:MAX_KNOBS]),
+            percent(run.metrics.get("validation/accuracy")),
+            percent(run.metrics.get("test/accuracy")),
+            "" if run.delivered else "not delivered",
+        )
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=200)
+    console.print(table)
+    if len(knobs) > MAX_KNOBS:
+        more = ", ".join(knobs[MAX_KNOBS:])
+        console.print(f"also varying: {more} (all with --json)", style="dim", soft_wrap=True)
+
+
+def percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f} %"
+
+
+def age(start_time: int) -> str:
+    """`12 s`, `5 min`, `3 h`, `2 d` since a time in ms."""
+    seconds = max(time.time() - start_time / 1000, 0)
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _how_telling(knob: str) -> tuple[int, str]:
+    first = ["data.name", "optimizer.name", "optimizer.learning_rate", "batch_size", "epochs", "seed"]
+    return (first.index(knob), "") if knob in first else (len(first), "")
+
+
+def _title(knob: str) -> str:
+    group, _, leaf = knob.partition(".")
+    return group if leaf == "name" else leaf or group

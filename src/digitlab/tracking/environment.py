@@ -1,0 +1,26 @@
+"""The environment that every use of MLflow by digitlab runs under: set before mlflow is imported."""
+
+import os
+
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_TRUNCATE_LONG_VALUES": "false",  # too long is our error, never a silent cut
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # 8 processes of GenAI jobs less
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # the default waits 4 minutes for a dead server
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+OVERRIDABLE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"}
+
+
+def quiet_mlflow() -> None:
+    """No telemetry, no pickle, no long silences; an inherited active run is forgotten."""
+    for name, value in SETTINGS.items():
+        if name in OVERRIDABLE:
+            os.environ.setdefault(name, value)
+        else:
+            os.environ[name] = value
+    for inherited in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
+        os.environ.pop(inherited, None)

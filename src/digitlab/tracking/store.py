@@ -1,0 +1,293 @@
+"""Runs in an MLflow tracking store: deliver records, find runs, read them back.
+
+Uses MlflowClient with explicit experiment and run ids only; nothing here knows of an active run.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from digitlab.errors import TrackingError, UsageError
+from digitlab.record import Record, Run
+from digitlab.tracking.environment import quiet_mlflow
+from digitlab.tracking.location import artifact_location, sqlite_file, without_password
+from digitlab.tracking.sqlite_store import ensure_store
+from digitlab.tracking.views import TAG as VIEW_TAG
+from digitlab.tracking.views import view_tag
+
+RECORD_TAG = "digitlab.record"
+METRICS_PER_REQUEST = 1000
+TAG_LIMIT = 8000  # characters; MLflow refuses longer ones
+SHORT_ID = 8
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StoredRun:
+    """A run as the store (or, before delivery, its record) has it. Times in ms since the epoch."""
+
+    run_id: str
+    experiment_id: str
+    study: str
+    name: str
+    status: str
+    start_time: int
+    end_time: int | None
+    params: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    delivered: bool = True
+
+    @property
+    def short_id(self) -> str:
+        return self.run_id[:SHORT_ID] if self.delivered else self.run_id
+
+
+class RunStore:
+    """The runs of one tracking URI. Opening it imports mlflow (3 s) and creates a missing SQLite file.
+
+    Every method raises TrackingError when the store does not do what it is asked.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        quiet_mlflow()
+        if file := sqlite_file(uri):
+            ensure_store(file)
+        from mlflow.client import MlflowClient
+
+        with _told_plainly(uri):
+            self._client = MlflowClient(tracking_uri=uri)
+
+    def deliver(self, record: Record) -> None:
+        """Bring the store up to date with a record; may be repeated after any interruption.
+
+        A run that has ended is closed in the store and its record deleted.
+        """
+        with _told_plainly(self.uri):
+            run_id = self._ensure_run(record)
+            self._deliver_metrics(record, run_id)
+            if record.run.status != "RUNNING":
+                self._close(record, run_id)
+                record.delete()
+
+    def runs(self, study: str | None = None, *, limit: int = 1000) -> list[StoredRun]:
+        """The newest runs of a study, or of all studies.
+
+        Raises:
+            UsageError: there is no such study.
+        """
+        with _told_plainly(self.uri):
+            experiments = {e.experiment_id: e.name for e in self._client.search_experiments()}
+            if study is not None:
+                experiments = {i: name for i, name in experiments.items() if name == study}
+                if not experiments:
+                    names = ", ".join(e.name for e in self._client.search_experiments())
+                    raise UsageError(f"no study {study!r} in {self._shown}; there are: {names}")
+            found = self._client.search_runs(
+                list(experiments), order_by=["attributes.start_time DESC"], max_results=limit
+            )
+            return [_stored(run, experiments[run.info.experiment_id]) for run in found]
+
+    def find(self, prefix: str) -> StoredRun:
+        """The run whose id starts with `prefix`.
+
+        Raises:
+            UsageError: there is none, or more than one.
+        """
+        if not re.fullmatch(r"[0-9a-f]{1,32}", prefix):
+            raise UsageError(f"a run id is up to 32 of the characters 0-9 and a-f, got {prefix!r}")
+        with _told_plainly(self.uri):
+            experiments = {e.experiment_id: e.name for e in self._client.search_experiments()}
+            found = self._client.search_runs(
+                list(experiments), filter_string=f"attributes.run_id LIKE '{prefix}%'", max_results=20
+            )
+        if not found:
+            raise UsageError(f"no run {prefix} in {self._shown}: `digitlab runs` lists them")
+        if len(found) > 1:
+            ids = ", ".join(run.info.run_id[:12] for run in found)
+            raise UsageError(f"{prefix} is the start of {len(found)} runs: {ids}")
+        return _stored(found[0], experiments[found[0].info.experiment_id])
+
+    def artifacts(self, run: StoredRun) -> list[tuple[str, int]]:
+        """Path and size in bytes of every artifact."""
+
+        def walk(folder: str | None) -> Iterator[tuple[str, int]]:
+            for item in self._client.list_artifacts(run.run_id, folder):
+                if item.is_dir:
+                    yield from walk(item.path)
+                else:
+                    yield item.path, item.file_size or 0
+
+        with _told_plainly(self.uri):
+            return sorted(walk(None))
+
+    def history(self, run: StoredRun, metric: str) -> list[tuple[int, float]]:
+        """Step and value of one metric over a run."""
+        with _told_plainly(self.uri):
+            points = self._client.get_metric_history(run.run_id, metric)
+        return sorted({(point.step, point.value) for point in points})
+
+    def download(self, run: StoredRun, artifact: str, folder: Path) -> Path:
+        """Copy one artifact into `folder`."""
+        with _told_plainly(self.uri):
+            return Path(self._client.download_artifacts(run.run_id, artifact, str(folder)))
+
+    def mark_killed(self, run: StoredRun, reason: str) -> None:
+        """End a run whose process is gone."""
+        with _told_plainly(self.uri):
+            self._client.set_tag(run.run_id, "digitlab.error", reason)
+            self._client.set_terminated(run.run_id, "KILLED")
+
+    def experiment_id(self, study: str) -> str | None:
+        with _told_plainly(self.uri):
+            experiment = self._client.get_experiment_by_name(study)
+        return experiment.experiment_id if experiment else None
+
+    @property
+    def _shown(self) -> str:
+        return without_password(self.uri)
+
+    def _ensure_experiment(self, study: str) -> str:
+        """Get or create, right also when several processes do so at once.
+
+        mlflow.set_experiment would file the losers' runs under "Default" without a word.
+        """
+        from mlflow.exceptions import MlflowException
+
+        experiment = self._client.get_experiment_by_name(study)
+        if experiment is None:
+            folder = artifact_location(self.uri)
+            slug = re.sub(r"[^A-Za-z0-9._-]+", "-", study).strip("-.") or "study"
+            location = (folder / slug).as_uri() if folder else None
+            try:
+                created = self._client.create_experiment(
+                    study, artifact_location=location, tags={VIEW_TAG: view_tag("digitlab")}
+                )
+                return str(created)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                experiment = self._client.get_experiment_by_name(study)
+        if experiment is None or experiment.lifecycle_stage == "deleted":
+            raise TrackingError(
+                f"the study {study!r} was deleted in {self._shown}: restore it "
+                "(mlflow experiments restore) or choose another with study=NAME"
+            )
+        return str(experiment.experiment_id)
+
+    def _ensure_run(self, record: Record) -> str:
+        """The run of a record, created at the first call with all its knobs, tags and data set."""
+        from mlflow.entities import Param
+
+        delivered, run = record.delivered, record.run
+        if delivered.run_id is None or delivered.experiment_id is None:
+            experiment_id = self._ensure_experiment(run.study)
+            earlier = self._client.search_runs(
+                [experiment_id], filter_string=f"tags.`{RECORD_TAG}` = '{run.record_id}'"
+            )
+            created = earlier[0] if earlier else self._create_run(experiment_id, run)
+            params = [Param(key, value) for key, value in run.params.items()]
+            self._client.log_batch(created.info.run_id, params=params)
+            delivered.experiment_id, delivered.run_id = experiment_id, created.info.run_id
+            record.save_delivered()
+        return delivered.run_id
+
+    def _create_run(self, experiment_id: str, run: Run) -> Any:
+        tags = {RECORD_TAG: run.record_id, **run.tags}
+        tags |= {f"digitlab.process.{k}": str(v) for k, v in dataclasses.asdict(run.process).items()}
+        return self._client.create_run(
+            experiment_id, start_time=run.start_time, tags=_fitting(tags), run_name=run.name
+        )
+
+    def _deliver_metrics(self, record: Record, run_id: str) -> None:
+        """All epochs that the store does not have yet, in one request up to 1,000 values."""
+        from mlflow.entities import Metric
+
+        lines = record.metric_lines()
+        fresh = lines[record.delivered.num_metric_lines :]
+        metrics = [
+            Metric(name, value, line["time"], line["step"])
+            for line in fresh
+            for name, value in line["metrics"].items()
+        ]
+        for start in range(0, len(metrics), METRICS_PER_REQUEST):
+            self._client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_REQUEST])
+        if fresh:
+            record.delivered.num_metric_lines = len(lines)
+            record.save_delivered()
+
+    def _close(self, record: Record, run_id: str) -> None:
+        """Everything that is known at the end; the status last, so that FINISHED means complete."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag, RunTag
+
+        run = record.run
+        if run.dataset:
+            dataset = DatasetInput(
+                dataset=Dataset(**run.dataset), tags=[InputTag("mlflow.data.context", "training")]
+            )
+            self._client.log_inputs(run_id, datasets=[dataset])
+        tags = [RunTag(key, value) for key, value in _fitting(run.tags).items()]
+        self._client.log_batch(run_id, tags=tags)
+        if any(record.artifacts.iterdir()):
+            self._client.log_artifacts(run_id, str(record.artifacts))
+        self._client.set_terminated(run_id, run.status, end_time=run.end_time)
+
+
+def _stored(run: Any, study: str) -> StoredRun:
+    return StoredRun(
+        run_id=run.info.run_id,
+        experiment_id=run.info.experiment_id,
+        study=study,
+        name=run.info.run_name,
+        status=run.info.status,
+        start_time=run.info.start_time,
+        end_time=run.info.end_time,
+        params=dict(run.data.params),
+        metrics=dict(run.data.metrics),
+        tags=dict(run.data.tags),
+    )
+
+
+def undelivered(record: Record) -> StoredRun:
+    """A record that the store does not have, in the form of those that it has."""
+    run = record.run
+    metrics = {k: v for line in record.metric_lines() for k, v in line["metrics"].items()}
+    return StoredRun(
+        run_id=run.record_id,
+        experiment_id="",
+        study=run.study,
+        name=run.name,
+        status=run.status,
+        start_time=run.start_time,
+        end_time=run.end_time,
+        params=run.params,
+        metrics=metrics,
+        tags=run.tags,
+        delivered=False,
+    )
+
+
+def _fitting(tags: dict[str, str]) -> dict[str, str]:
+    """Tags within MLflow's limit; what is cut stands in full in provenance.json."""
+    return {
+        key: value if len(value) <= TAG_LIMIT else value[: TAG_LIMIT - 1] + "…"
+        for key, value in tags.items()
+    }
+
+
+@contextmanager
+def _told_plainly(uri: str) -> Iterator[None]:
+    """Whatever MLflow, SQLAlchemy or requests raise becomes one TrackingError of one line."""
+    try:
+        yield
+    except (TrackingError, UsageError):
+        raise
+    except Exception as error:
+        lines: Sequence[str] = str(error).strip().splitlines() or [type(error).__name__]
+        hint = ""
+        if "out-of-date database schema" in str(error) or "Can't locate revision" in str(error):
+            hint = "; it was made by another MLflow version: `mlflow db upgrade` brings it up to date"
+        raise TrackingError(f"tracking store {without_password(uri)}: {lines[0]}{hint}") from error

@@ -1,0 +1,145 @@
+"""The training loop: a generator of epoch reports. Knows neither Hydra nor MLflow nor files.
+
+Whoever iterates logs, saves or stops early. Everything random derives from `seed`: the order of the
+images from (seed, epoch), dropout from (seed, epoch); how often somebody evaluates changes nothing.
+"""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from digitlab.data import Split
+from digitlab.errors import Diverged
+from digitlab.evaluation import Scores, score
+from digitlab.optimizers import Optimizer
+from digitlab.randomness import derive_seed
+from digitlab.schedules import Schedule
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EpochReport:
+    """What one epoch did.
+
+    epoch: from 1. train: means over the epoch's batches as they were trained on, with dropout.
+    validation: by the weights at the end of the epoch, None without a validation split.
+    learning_rate: of the epoch's last step. seconds: of the training alone.
+    """
+
+    epoch: int
+    train: Scores
+    validation: Scores | None
+    learning_rate: float
+    seconds: float
+    images_per_second: float
+
+
+def fit(
+    model: nn.Module,
+    train: Split,
+    validation: Split | None,
+    *,
+    optimizer: Optimizer,
+    schedule: Schedule,
+    batch_size: int,
+    epochs: int,
+    seed: int,
+    before_step: Callable[[], None] = lambda: None,
+) -> Iterator[EpochReport]:
+    """Train `model` in place, yielding a report after each epoch (cross-entropy, last batch partial).
+
+    Args:
+        before_step: called before every step, when the weights are whole; whatever it raises ends
+            the training there.
+
+    Raises:
+        Diverged: the loss is not finite (on a CPU at once; on a GPU within 100 steps, so that the
+            host need not wait for every step). The weights are then of no use.
+    """
+    for epoch in range(1, epochs + 1):
+        started = time.perf_counter()
+        scores, learning_rate = _train_epoch(
+            model, train, optimizer, schedule, batch_size, epoch, seed, before_step
+        )
+        seconds = time.perf_counter() - started
+        yield EpochReport(
+            epoch=epoch,
+            train=scores,
+            validation=score(model, validation) if validation else None,
+            learning_rate=learning_rate,
+            seconds=seconds,
+            images_per_second=len(train) / seconds,
+        )
+
+
+def num_steps(num_images: int, batch_size: int) -> int:
+    """Steps in an epoch: the last batch may be partial."""
+    return math.ceil(num_images / batch_size)
+
+
+def _train_epoch(
+    model: nn.Module,
+    train: Split,
+    optimizer: Optimizer,
+    schedule: Schedule,
+    batch_size: int,
+    epoch: int,
+    seed: int,
+    before_step: Callable[[], None],
+) -> tuple[Scores, float]:
+    """One pass over the images in this epoch's order; its scores and its last learning rate."""
+    device = train.labels.device
+    parameters = list(model.parameters())
+    order = _epoch_order(len(train), seed, epoch).to(device)
+    _seed_dropout(seed, epoch, device)
+    model.train()
+    steps = num_steps(len(train), batch_size)
+    losses = torch.empty(steps, device=device)
+    num_right = torch.zeros((), dtype=torch.int64, device=device)
+    check_every = 1 if device.type == "cpu" else 100
+    for step, batch in enumerate(torch.split(order, batch_size)):
+        before_step()
+        labels = train.labels.index_select(0, batch)
+        logits = model(train.normalised(batch))
+        loss = functional.cross_entropy(logits, labels)
+        gradients = torch.autograd.grad(loss, parameters)
+        learning_rate = schedule((epoch - 1) * steps + step)
+        optimizer.step(gradients, learning_rate)
+        losses[step] = loss.detach()
+        num_right += (logits.detach().argmax(1) == labels).sum()
+        if (step + 1) % check_every == 0 or step + 1 == steps:
+            _refuse_divergence(losses[: step + 1], epoch, check_every)
+    return Scores(_mean(losses, len(train), batch_size), num_right.item() / len(train)), learning_rate
+
+
+def _epoch_order(num_images: int, seed: int, epoch: int) -> Tensor:
+    """A permutation from (seed, epoch) alone, so that training can resume at any epoch."""
+    generator = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
+    return torch.randperm(num_images, generator=generator)
+
+
+def _seed_dropout(seed: int, epoch: int, device: torch.device) -> None:
+    """Dropout draws from torch's global generator of the device; start it anew for each epoch."""
+    derived = derive_seed(seed, "dropout", epoch)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(derived)
+    else:
+        torch.default_generator.manual_seed(derived)
+
+
+def _refuse_divergence(losses: Tensor, epoch: int, num_unchecked: int) -> None:
+    for back, loss in enumerate(losses[-num_unchecked:].tolist()):
+        if not math.isfinite(loss):
+            step = max(len(losses) - num_unchecked, 0) + back + 1
+            raise Diverged(epoch=epoch, step=step, loss=loss)
+
+
+def _mean(losses: Tensor, num_images: int, batch_size: int) -> float:
+    """Mean over images of per-batch means; the last batch may be smaller."""
+    weights = torch.full((len(losses),), batch_size, dtype=torch.float64)
+    weights[-1] = num_images - batch_size * (len(losses) - 1)
+    return (losses.cpu().double() @ weights).item() / num_images

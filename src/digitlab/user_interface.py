@@ -1,0 +1,126 @@
+"""`digitlab ui`: the MLflow UI on the right store, with a link that opens the runs."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from digitlab.errors import TrackingError, UsageError
+from digitlab.tracking.delivery import open_store
+from digitlab.tracking.environment import quiet_mlflow
+from digitlab.tracking.location import artifact_location
+from digitlab.tracking.views import link
+
+FIRST_PORT = 5000
+START_SECONDS = 120
+
+
+def serve(uri: str, *, host: str, port: int | None, study: str | None) -> None:
+    """Serve until Ctrl-C; for a tracking server, which has a UI of its own, only print the link."""
+    experiment_id = _experiment_to_open(uri, study)
+    if uri.startswith(("http://", "https://")):
+        click.echo(_where(uri.rstrip("/"), experiment_id))
+        return
+    chosen = port or _free_port(host)
+    address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{chosen}"
+    click.echo(f"starting the MLflow UI on {address} (20 s or so)", err=True)
+    with _server(uri, host, chosen) as process:
+        _wait(process, address)
+        click.echo(_where(address, experiment_id))
+        click.echo("Ctrl-C ends it", err=True)
+        try:
+            process.wait()
+        except KeyboardInterrupt:
+            click.echo("stopped", err=True)
+
+
+def _where(address: str, experiment_id: str | None) -> str:
+    if experiment_id is None:
+        return f"{address}/#/experiments?workflowType=machine_learning"
+    charts = link(address, experiment_id, charts=True)
+    return f"runs:   {link(address, experiment_id)}\ncharts: {charts}"
+
+
+def _experiment_to_open(uri: str, study: str | None) -> str | None:
+    store = open_store(uri)
+    newest = store.runs(study, limit=1)
+    if newest:
+        return newest[0].experiment_id
+    return store.experiment_id(study) if study else None
+
+
+@contextmanager
+def _server(uri: str, host: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """One worker and no job processes: 2 processes where MLflow's default starts 10."""
+    quiet_mlflow()
+    folder = artifact_location(uri)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)]
+    command += ["--workers", "1", "--backend-store-uri", uri]
+    command += ["--default-artifact-root", folder.as_uri()] if folder else []
+    # Its own session: Ctrl-C reaches this process only, which then ends the whole group.
+    process = subprocess.Popen(
+        command,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL if not os.environ.get("DIGITLAB_VERBOSE") else None,
+        env={
+            **os.environ,
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        },
+    )
+    try:
+        yield process
+    finally:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    import signal
+
+    for number, patience in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(patience)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _wait(process: subprocess.Popen[bytes], address: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise TrackingError(
+                f"the MLflow UI ended with code {process.returncode}; DIGITLAB_VERBOSE=1 shows why"
+            )
+        try:
+            urllib.request.urlopen(f"{address}/health", timeout=2).close()
+            return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise TrackingError(f"the MLflow UI did not answer on {address} within {START_SECONDS} s")
+
+
+def _free_port(host: str) -> int:
+    for port in range(FIRST_PORT, FIRST_PORT + 100):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except PermissionError:
+                continue
+            except OSError as error:
+                if isinstance(error, socket.gaierror):
+                    raise UsageError(f"--host {host}: no such address") from None
+                continue
+            return port
+    raise UsageError(f"no free port from {FIRST_PORT} on: choose one with --port")
