@@ -16,19 +16,21 @@ from digitlab import project
 from digitlab.composition import compose, compose_trials, sources
 from digitlab.config import Config, knobs, to_config
 from digitlab.errors import DigitlabError, TrackingError
+from digitlab.record import Record, all_records
 from digitlab.tracking.location import recorded_values, unreachable
 
 
 def train_one(overrides: Sequence[str]) -> None:
     config = compose(overrides)
-    _close_dead_runs()
+    dead = _close_dead_runs()
     _run(config)
+    _deliver(dead)  # after the run: importing mlflow would delay its first step by seconds
 
 
 def train_many(overrides: Sequence[str]) -> None:
     """Hydra's own multirun, after every trial has been composed and checked."""
     trials = compose_trials(overrides)
-    _close_dead_runs()
+    _deliver(_close_dead_runs())
     say(f"{len(trials)} runs")
     import hydra
 
@@ -73,9 +75,8 @@ def explain_knobs(overrides: Sequence[str]) -> None:
 
 
 def list_runs(uri: str, *, study: str | None, limit: int, as_json: bool) -> None:
-    _close_dead_runs()
+    _deliver(_close_dead_runs())
     from digitlab.reaping import close_dead_runs
-    from digitlab.record import all_records
     from digitlab.tables import print_runs
     from digitlab.tracking.delivery import open_store
     from digitlab.tracking.store import undelivered
@@ -103,7 +104,7 @@ def list_runs(uri: str, *, study: str | None, limit: int, as_json: bool) -> None
 
 
 def show_run(uri: str, prefix: str, *, as_json: bool) -> None:
-    _close_dead_runs()
+    _deliver(_close_dead_runs())
     _require(uri)
     from digitlab.showing import describe, print_run
     from digitlab.tracking.delivery import open_store
@@ -120,10 +121,9 @@ def show_run(uri: str, prefix: str, *, as_json: bool) -> None:
 
 def sync() -> int:
     """Deliver every finished record; returns how the command ends: 0 if nothing is left."""
-    from digitlab.record import all_records
     from digitlab.tracking.delivery import Delivery
 
-    _close_dead_runs(deliver=False)
+    _close_dead_runs()
     waiting = [r for r in all_records(project.records()) if r.run.status != "RUNNING"]
     failed = 0
     for record in waiting:
@@ -152,7 +152,7 @@ def _run(config: Config) -> None:
     with Interrupts() as interrupts:
         try:
             outcome = run_experiment(config, interrupts=interrupts, say=say)
-        except (DigitlabError, KeyboardInterrupt):
+        except DigitlabError:
             raise
         except Exception as error:
             kept = "its record holds the traceback (artifact traceback.txt)"
@@ -178,17 +178,16 @@ def _require(uri: str) -> None:
         raise TrackingError(f"{reason}: start it, or choose another with tracking.uri=URI")
 
 
-def _close_dead_runs(*, deliver: bool = True) -> None:
+def _close_dead_runs() -> list[Record]:
     """Mark runs whose process is gone; every command that deals with runs begins with it."""
-    if not project.records().is_dir():
-        return
-    from digitlab.record import all_records
-
-    if not any(r.run.status == "RUNNING" for r in all_records(project.records())):
-        return
     from digitlab.reaping import close_dead_records
+
+    return close_dead_records(project.records(), say)
+
+
+def _deliver(records: Sequence[Record]) -> None:
     from digitlab.tracking.delivery import Delivery
 
-    for record in close_dead_records(project.records(), say):
-        if deliver and unreachable(record.run.tracking_uri) is None:
+    for record in records:
+        if unreachable(record.run.tracking_uri) is None:
             Delivery(record, say).finish()

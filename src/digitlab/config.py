@@ -262,10 +262,10 @@ def nearest(name: str, known: Mapping[str, Any]) -> str | None:
     if abbreviated:
         return abbreviated[0]
     by_leaf = {path.rpartition(".")[2]: path for path in reversed(list(known))}
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
     if close:
         return close[0]
-    close = difflib.get_close_matches(leaf, by_leaf, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(leaf, list(by_leaf), n=1, cutoff=0.6)
     return by_leaf[close[0]] if close else None
 
 
@@ -273,9 +273,9 @@ def _initials(path: str) -> str:
     return "".join(word[0] for word in path.rpartition(".")[2].split("_"))
 
 
-def _name(group: Any) -> str | None:
+def _name(group: object) -> str | None:
     name = group.get("name") if isinstance(group, Mapping) else None
-    return str(name) if isinstance(name, str) else None
+    return name if isinstance(name, str) else None
 
 
 def _contradictions(config: Config) -> list[str]:

@@ -38,12 +38,20 @@ CLASS_NAMES = {
     "kmnist": ["o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"],
 }
 
-# SHA-256 over shape and bytes of the decoded images and labels: see `digest`.
+# SHA-256 over shape and bytes of the decoded arrays: see `digest`.
 DIGESTS = {
-    ("digits", "train"): "ec1a65c809213d31225cf196391c01bd0d9cf55d4a29565f277793068b9c9d8a",
-    ("digits", "test"): "3d7c642675d75fa167d008eb950c8441ec59cd9e44074fc227d2f9cfecc92fde",
-    ("mnist", "train"): "251afd29f3c6f204bed9fbe0c5c03f896b5e76daf429154e931f2447cdcca89d",
-    ("mnist", "test"): "26120b4578752d7d87c2cb6601f15f4b0efd4dd7947b156b4f7aa2d35f931d2f",
+    "digits": {
+        "train-images-idx3-ubyte": "24977a4cddcdc73d2d21c9f9a96c6e14d05b9ae48c726fc6be020dd2eb39fc6e",
+        "train-labels-idx1-ubyte": "e816f390f2f459ae4b3c8d6bc2f643551dbcda75bf5cc5d6135f1e66b644ead4",
+        "t10k-images-idx3-ubyte": "262400be5f7c5e8e6d86735e4b790eb9fb88f821654fe067977f5411a0e7db9e",
+        "t10k-labels-idx1-ubyte": "9d6ce02817ec729330022a274b561539158f5b3a1961f2e15c19f57c838d2e3e",
+    },
+    "mnist": {
+        "train-images-idx3-ubyte": "783b1c0807cfc66ca1ef125e96f8a41ab816d75b1d8d28920718b6428b08cb9e",
+        "train-labels-idx1-ubyte": "a79c46cff32cade98d7ade6d1dab8916171d8d1c65cb276c8998bc34d3e2707b",
+        "t10k-images-idx3-ubyte": "010c0c13f96d5658bae4c04d605aa85a9ac8bc6ce619f5cb5f05aeb402f41514",
+        "t10k-labels-idx1-ubyte": "b3b5727c195d9df958a13e9da4e1717a11307903ed50d26abca19d49bb33a8cb",
+    },
 }
 # Of these only the MD5 of the packed files is published (torchvision 0.29, datasets/mnist.py).
 PACKED_MD5 = {
@@ -90,7 +98,8 @@ class Split:
 class Dataset:
     """Three disjoint splits; `test` is the official one, whole. `validation` is None when it is empty.
 
-    digests: SHA-256 of the decoded training and test splits and of the validation split's indices.
+    digests: SHA-256 of the decoded images and labels of train and test, and of the indices of
+    validation in train.
     """
 
     name: str
@@ -107,10 +116,11 @@ def load(config: DataConfig, root: Path) -> Dataset:
     Raises:
         DataError: a file is missing, damaged or not what it should be: which, and what to do.
     """
-    arrays = {split: _read(config.name, split, root) for split in ("train", "test")}
-    digests = {split: digest(*arrays[split]) for split in arrays}
-    for split, found in digests.items():
-        _verify(config.name, split, found, root)
+    arrays = {split: _read(config.name, split, root) for split in FILES}
+    digests = {}
+    for split, pair in arrays.items():
+        for kind, file, array in zip(("images", "labels"), FILES[split], pair, strict=True):
+            digests[f"{split}_{kind}"] = _verify(config.name, file, digest(array), root)
     train, test = (
         Split(torch.from_numpy(images), torch.from_numpy(labels).long(), config.mean, config.std)
         for images, labels in (arrays["train"], arrays["test"])
@@ -131,11 +141,10 @@ def load(config: DataConfig, root: Path) -> Dataset:
     )
 
 
-def digest(images: Bytes, labels: Bytes) -> str:
-    """SHA-256 of a decoded split: shape and bytes of the images, then the labels."""
-    found = hashlib.sha256(str(images.shape).encode())
-    found.update(images.data)
-    found.update(labels.data)
+def digest(array: Bytes) -> str:
+    """SHA-256 of a decoded array: its shape, then its bytes."""
+    found = hashlib.sha256(str(array.shape).encode())
+    found.update(array.data)
     return found.hexdigest()
 
 
@@ -254,15 +263,13 @@ def _download(name: str, root: Path) -> None:
         ) from None
 
 
-def _verify(name: str, split: str, found: str, root: Path) -> None:
-    expected = DIGESTS.get((name, split))
-    if expected is None or found == expected:
-        return
-    place = "scikit-learn's digits.csv.gz"
-    if name != "digits":
-        folder = raw_folder(name, root)
-        place = f"{folder / FILES[split][0]} or {FILES[split][1]}"
-    raise DataError(f"{place}: SHA-256 {found}, expected {expected}: damaged; {_remedy(name)}")
+def _verify(name: str, file: str, found: str, root: Path) -> str:
+    """The digest of one decoded file, if it is the known one or none is known."""
+    expected = DIGESTS.get(name, {}).get(file, found)
+    if found != expected:
+        place = "scikit-learn's digits.csv.gz" if name == "digits" else raw_folder(name, root) / file
+        raise DataError(f"{place}: SHA-256 {found}, expected {expected}: damaged; {_remedy(name)}")
+    return found
 
 
 def _remedy(name: str) -> str:

@@ -315,7 +315,7 @@ def _describe_data(dataset: Dataset) -> dict[str, str]:
     sizes["validation"] = len(dataset.validation) if dataset.validation else 0
     return {
         "name": dataset.name,
-        "digest": dataset.digests["train"][:DIGEST_LENGTH],
+        "digest": dataset.digests["train_images"][:DIGEST_LENGTH],
         "source_type": "code",
         "source": json.dumps({"name": dataset.name, "sha256": dataset.digests}),
         "profile": json.dumps({"num_images": sizes}),

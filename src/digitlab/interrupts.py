@@ -51,6 +51,6 @@ class Interrupts:
             os._exit(128 + number)  # the record says RUNNING; the next command marks it KILLED
         self._received = number
         if sys.stderr.isatty():
-            os.write(2, b"\nstopping after this step; once more to stop at once\n")
+            os.write(2, b"\nstopping; once more to stop at once\n")
         if not self._is_deferred:
             raise Interrupted(number)

@@ -25,7 +25,7 @@ class Process:
     host: str
     boot_id: str
     pid: int
-    started: float  # seconds since the epoch
+    started: str  # clock ticks since boot; where there is no /proc, seconds since the epoch
 
     def is_dead(self) -> bool:
         """Whether it certainly no longer runs; of another host's processes nothing is certain."""
@@ -34,9 +34,8 @@ class Process:
         if self.boot_id != _boot_id():
             return True
         try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.started) < 1.0
-            return not same or process.status() == psutil.STATUS_ZOMBIE
+            is_zombie = psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE
+            return is_zombie or _started(self.pid) != self.started
         except psutil.NoSuchProcess:
             return True
         except psutil.AccessDenied:
@@ -48,7 +47,7 @@ def this_process() -> Process:
         host=socket.gethostname(),
         boot_id=_boot_id(),
         pid=os.getpid(),
-        started=psutil.Process().create_time(),
+        started=_started(os.getpid()),
     )
 
 
@@ -109,6 +108,15 @@ def _boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return str(int(psutil.boot_time()))
+
+
+def _started(pid: int) -> str:
+    """When a process started. Ticks since boot, since wall-clock times move when the clock is set."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return fields[19]  # field 22 of proc(5), after the name in parentheses
+    except OSError:
+        return str(round(psutil.Process(pid).create_time()))
 
 
 def _cpu_model() -> str:

@@ -42,7 +42,7 @@ def _process(tags: dict[str, str]) -> Process | None:
             host=tags["digitlab.process.host"],
             boot_id=tags["digitlab.process.boot_id"],
             pid=int(tags["digitlab.process.pid"]),
-            started=float(tags["digitlab.process.started"]),
+            started=tags["digitlab.process.started"],
         )
     except (KeyError, ValueError):
         return None

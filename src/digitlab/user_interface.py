@@ -1,6 +1,7 @@
 """`digitlab ui`: the MLflow UI on the right store, with a link that opens the runs."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -8,12 +9,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
 
-from digitlab.errors import TrackingError, UsageError
+from digitlab.errors import Interrupted, TrackingError, UsageError
+from digitlab.interrupts import Interrupts
 from digitlab.tracking.delivery import open_store
 from digitlab.tracking.environment import quiet_mlflow
 from digitlab.tracking.location import artifact_location
@@ -32,14 +34,12 @@ def serve(uri: str, *, host: str, port: int | None, study: str | None) -> None:
     chosen = port or _free_port(host)
     address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{chosen}"
     click.echo(f"starting the MLflow UI on {address} (20 s or so)", err=True)
-    with _server(uri, host, chosen) as process:
+    # SIGTERM and SIGHUP must end the server too, not only Ctrl-C.
+    with Interrupts(), suppress(Interrupted), _server(uri, host, chosen) as process:
         _wait(process, address)
         click.echo(_where(address, experiment_id))
         click.echo("Ctrl-C ends it", err=True)
-        try:
-            process.wait()
-        except KeyboardInterrupt:
-            click.echo("stopped", err=True)
+        process.wait()
 
 
 def _where(address: str, experiment_id: str | None) -> str:
@@ -83,8 +83,6 @@ def _server(uri: str, host: str, port: int) -> Iterator[subprocess.Popen[bytes]]
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    import signal
-
     for number, patience in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
         try:
             os.killpg(process.pid, number)

@@ -1,0 +1,102 @@
+"""Fixtures: a project folder of its own for each test, real MNIST where there is some, the CLI."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from digitlab import cli
+from digitlab.composition import compose
+from digitlab.config import Config
+from digitlab.tracking import sqlite_store
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+@dataclass
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Result]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _session() -> None:
+    torch.set_num_threads(1)
+    sqlite_store.ensure_template()
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the checkout's conf/ and an empty mlruns/; nothing is inherited."""
+    for name in [n for n in os.environ if n.startswith(("MLFLOW_", "DIGITLAB_"))]:
+        if name != "DIGITLAB_DATA":
+            monkeypatch.delenv(name)
+    folder = tmp_path / "home"
+    shutil.copytree(CHECKOUT / "conf", folder / "conf")
+    monkeypatch.setenv("DIGITLAB_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mnist() -> Path:
+    """The folder of real MNIST, in torchvision's layout."""
+    folder = os.environ.get("DIGITLAB_DATA")
+    if not folder or not (Path(folder) / "MNIST" / "raw").is_dir():
+        pytest.skip("no MNIST: set DIGITLAB_DATA to a folder that holds MNIST/raw")
+    return Path(folder)
+
+
+@pytest.fixture
+def digitlab(capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Run the command line in this process."""
+
+    def run(*arguments: str) -> Result:
+        capsys.readouterr()
+        try:
+            cli.main(list(arguments))
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def digitlab_process(home: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Start the command line in a process of its own."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "digitlab.cli", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def make_config() -> Callable[..., Config]:
+    """A checked configuration from overrides, through the real conf/."""
+    return lambda *overrides: compose(overrides)

@@ -1,0 +1,209 @@
+"""The schema: what it accepts, what it refuses, and how it says so."""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from digitlab import config as schema
+from digitlab import project
+from digitlab.composition import compose
+from digitlab.config import Config, knobs, nearest, to_config, to_dict
+from digitlab.errors import ConfigError
+from digitlab.interrupts import Interrupts
+
+
+def problems(*overrides: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        compose(overrides)
+    return caught.value.problems
+
+
+def test_every_choice_of_every_group_composes() -> None:
+    for group, choices in project.groups().items():
+        for choice in choices:
+            chosen = getattr(compose([f"{group}={choice}"]), group, None)
+            assert getattr(chosen, "name", choice) == choice
+
+
+@pytest.mark.parametrize("name", sorted(f.stem for f in Path("conf/experiment").glob("*.yaml")))
+def test_every_preset_composes_and_says_its_command(name: str) -> None:
+    compose([f"experiment={name}"])
+    assert f"digitlab train experiment={name}" in Path(f"conf/experiment/{name}.yaml").read_text()
+
+
+def test_a_configuration_survives_the_way_to_plain_values_and_back() -> None:
+    config = compose(["model=cnn", "scheduler=one_cycle", "seed=7"])
+    assert to_config(to_dict(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("epochs=0", "epochs must be an integer in [1, 1000000], got 0"),
+        ("seed=-1", "seed must be an integer in [0, 9223372036854775808), got -1"),
+        ("seed=1.5", "seed must be an integer in [0, 9223372036854775808), got 1.5"),
+        ("seed=true", "seed must be an integer in [0, 9223372036854775808), got true"),
+        ("seed=null", "seed must be an integer in [0, 9223372036854775808), got null"),
+        ("threads=0", "threads must be an integer in [1, 1024], got 0"),
+        ("optimizer.learning_rate=nan", "optimizer.learning_rate must be a number > 0, got nan"),
+        ("optimizer.learning_rate=inf", "optimizer.learning_rate must be a number > 0, got inf"),
+        ("optimizer.learning_rate=-1", "optimizer.learning_rate must be a number > 0, got -1"),
+        ("optimizer.learning_rate=fast", "optimizer.learning_rate must be a number > 0, got 'fast'"),
+        ("optimizer.lr=1", "unknown knob optimizer.lr; did you mean optimizer.learning_rate?"),
+        ("+optimizer.lr=1", "unknown knob optimizer.lr; did you mean optimizer.learning_rate?"),
+        ("++lr=1", "unknown knob lr; did you mean optimizer.learning_rate?"),
+        ("+anything=1", "unknown knob anything"),
+        ("device=gpu", "device must be one of auto, cpu, cuda, got 'gpu'"),
+        ("model=cn", "model must be one of cnn, logistic_regression, got cn; did you mean model=cnn?"),
+        ("modle=cnn", "unknown group modle; did you mean model?"),
+        (
+            "model.channels_1=3",
+            "model.channels_1 is a knob of model=cnn, not of model=logistic_regression",
+        ),
+        ("~seed", "~seed: knobs cannot be removed, only set"),
+        ("study=''", "study must be text (quote it if it looks like something else), got ''"),
+        (
+            "batch_size=1258",
+            "batch_size must be at most the 1257 training images of digits, got 1258",
+        ),
+        (
+            "data.validation_size=1437",
+            "data.validation_size must be less than the 1437 training images of digits, got 1437",
+        ),
+        (
+            "run_name=${oc.env:HOME}",
+            "run_name must be a plain value, got the interpolation '${oc.env:HOME}'",
+        ),
+    ],
+)
+def test_a_wrong_knob_is_refused_with_path_range_value_and_suggestion(
+    override: str, sentence: str
+) -> None:
+    assert problems(override) == [sentence]
+
+
+def test_every_problem_is_told_at_once() -> None:
+    found = problems("epochs=0", "+foo=1", "model=cn", "optimizer.momentum=2", "seed=1,2", "x===")
+    assert len(found) == 1, "grammar first: the rest cannot be read reliably"
+    found = problems("epochs=0", "+foo=1", "model=cn", "optimizer.momentum=2", "seed=1,2")
+    assert len(found) == 5
+    for part in ("epochs", "foo", "model", "optimizer.momentum", "seed=1,2"):
+        assert any(part in sentence for sentence in found)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "part"),
+    [
+        (["data.validation_size=0", "early_stopping.patience=2"], "early_stopping.patience needs"),
+        (["data.validation_size=0", "checkpoint.weights=best"], "checkpoint.weights=best needs"),
+        (["optimizer=sgd", "optimizer.nesterov=true"], "optimizer.nesterov needs optimizer.momentum"),
+    ],
+)
+def test_knobs_that_contradict_each_other_are_refused(overrides: list[str], part: str) -> None:
+    assert part in problems(*overrides)[0]
+
+
+def test_seed_zero_false_and_empty_are_values() -> None:
+    config = compose(["seed=0", "record.mlflow_model=false", "run_name=null"])
+    assert (config.seed, config.record.mlflow_model, config.run_name) == (0, False, None)
+
+
+def test_text_stays_the_text_that_was_typed() -> None:
+    config = compose(["run_name=007", "study=2024_01"])
+    assert (config.run_name, config.study) == ("007", "2024_01")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("lr", "optimizer.learning_rate"),
+        ("wd", "optimizer.weight_decay"),
+        ("bs", "batch_size"),
+        ("batchsize", "batch_size"),
+        ("epoch", "epochs"),
+        ("model.chanels_1", "model.channels_1"),
+    ],
+)
+def test_the_nearest_knob_is_found(typed: str, meant: str) -> None:
+    assert nearest(typed, knobs()) == meant
+
+
+def test_every_knob_says_what_it_means_and_allows() -> None:
+    for knob in knobs().values():
+        assert knob.allowed
+        assert knob.help or knob.path.endswith(".name"), knob.path
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["name", "model", "optimizer", "_target_", "seed", "data", "${x}"]), inner
+        )
+    ),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.sampled_from([f.name for f in dataclasses.fields(Config)]), plain))
+@settings(max_examples=300, deadline=None)
+def test_plain_values_of_any_kind_are_accepted_or_refused_but_never_break(values: Any) -> None:
+    with pytest.raises(ConfigError):
+        to_config(values)
+
+
+@pytest.mark.parametrize("payload", ["_target_", "model._target_", "data._partial_", "_args_"])
+def test_no_knob_can_name_code_to_run(payload: str) -> None:
+    assert f"unknown knob {payload}" in problems(f"+{payload}=os.system")[0]
+
+
+def test_every_knob_is_read_by_something(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs every model, optimizer and scheduler, noting which fields code outside the schema reads."""
+    from digitlab.experiment import run_experiment
+
+    read: set[tuple[str, str]] = set()
+    classes = [
+        cls
+        for name, cls in vars(schema).items()
+        if name.endswith("Config") and isinstance(cls, type) and dataclasses.is_dataclass(cls)
+    ]
+
+    def caller_is_digitlab(frame: FrameType | None) -> bool:
+        name = frame.f_globals.get("__name__", "") if frame else ""
+        return name.startswith("digitlab.") and name != "digitlab.config"
+
+    for cls in classes:
+        fields = {field.name for field in dataclasses.fields(cls)}
+
+        def noting(self: Any, name: str, fields: set[str] = fields) -> Any:
+            if name in fields and caller_is_digitlab(sys._getframe(1)):
+                read.add((type(self).__name__, name))
+            return object.__getattribute__(self, name)
+
+        monkeypatch.setattr(cls, "__getattribute__", noting)
+    runs = [
+        ["model=cnn", "optimizer=sgd", "scheduler=cosine", "optimizer.momentum=0.5"],
+        ["optimizer=rmsprop", "scheduler=step", "optimizer.momentum=0.5"],
+        ["optimizer=adamw", "scheduler=one_cycle", "early_stopping.patience=1"],
+        ["scheduler=constant", "checkpoint.weights=best"],
+    ]
+    for overrides in runs:
+        with Interrupts() as interrupts:
+            run_experiment(
+                make_config("epochs=2", "batch_size=600", *overrides),
+                interrupts=interrupts,
+                say=print,
+            )
+    declared = {(cls.__name__, field.name) for cls in classes for field in dataclasses.fields(cls)}
+    # A variant's name chooses the class while the schema reads it; the class is what others ask for.
+    assert {(cls, field) for cls, field in declared - read if field != "name"} == set()
