@@ -22,6 +22,7 @@ RECORD_TAG = "digitlab.record"
 METRICS_PER_REQUEST = 1000
 TAG_LIMIT = 8000  # characters; MLflow refuses longer ones
 SHORT_ID = 8
+RACE_ATTEMPTS = 10
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -221,19 +222,31 @@ class RunStore:
 
     def _close(self, record: Record, run_id: str) -> None:
         """Everything that is known at the end; the status last, so that FINISHED means complete."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag, RunTag
+        from mlflow.entities import RunTag
 
         run = record.run
         if run.dataset:
-            dataset = DatasetInput(
-                dataset=Dataset(**run.dataset), tags=[InputTag("mlflow.data.context", "training")]
-            )
-            self._client.log_inputs(run_id, datasets=[dataset])
+            self._log_dataset(run_id, run.dataset)
         tags = [RunTag(key, value) for key, value in _fitting(run.tags).items()]
         self._client.log_batch(run_id, tags=tags)
         if any(record.artifacts.iterdir()):
             self._client.log_artifacts(run_id, str(record.artifacts))
         self._client.set_terminated(run_id, run.status, end_time=run.end_time)
+
+    def _log_dataset(self, run_id: str, dataset: dict[str, str]) -> None:
+        """MLflow looks a data set up and then inserts it; of processes doing so at once all but one
+        fail on its unique key, and succeed when they look again."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+        from mlflow.exceptions import MlflowException
+
+        tags = [InputTag("mlflow.data.context", "training")]
+        for attempt in range(RACE_ATTEMPTS):
+            try:
+                self._client.log_inputs(run_id, datasets=[DatasetInput(Dataset(**dataset), tags)])
+                return
+            except MlflowException as error:
+                if "unique" not in str(error).lower() or attempt + 1 == RACE_ATTEMPTS:
+                    raise
 
 
 def _stored(run: Any, study: str) -> StoredRun:

@@ -1,0 +1,380 @@
+"""The command line as a user meets it, in this process and in real ones."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from digitlab import project
+from digitlab.record import all_records
+from tests.conftest import CHECKOUT, Cli
+
+Start = Callable[..., subprocess.Popen[str]]
+LONG_RUN = ["train", "model=cnn", "epochs=10000"]
+
+
+def runs(digitlab: Cli) -> list[dict[str, object]]:
+    return json.loads(digitlab("runs", "--json").out)  # type: ignore[no-any-return]
+
+
+def await_epochs(process: subprocess.Popen[str], count: int) -> None:
+    """Wait until a run has told so many epochs."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith(f"epoch {count}/"):
+            return
+    raise AssertionError("the run ended early")
+
+
+def test_a_run_is_trained_recorded_listed_and_shown(digitlab: Cli) -> None:
+    result = digitlab("train", "epochs=3", "study=first", "optimizer.learning_rate=1e-2")
+    assert result.code == 0
+    assert "test        accuracy" in result.out
+    (run,) = runs(digitlab)
+    assert run["status"] == "FINISHED"
+    assert run["params"]["optimizer.learning_rate"] == "0.01"  # type: ignore[index]
+    assert run["params"]["run_name"] == "null"  # type: ignore[index]
+    assert list(all_records(project.records())) == [], "delivered, so nothing is left"
+
+    shown = json.loads(digitlab("show", str(run["run_id"])[:6], "--json").out)
+    names = {artifact["path"] for artifact in shown["artifacts"]}
+    assert names == {
+        *("config.yaml", "provenance.json", "metrics.csv", "per_class.csv", "predictions.parquet"),
+        *("weights.safetensors", "learning_curves.png", "confusion_matrix.png", "worst_mistakes.png"),
+    }
+    assert [row["epoch"] for row in shown["epochs"]] == ["1", "2", "3"]
+    assert sum(int(row["support"]) for row in shown["per_class"]) == 360
+    for tag in ("data.train_images", "version", "commit", "dirty", "command", "host", "process.pid"):
+        assert shown["tags"][f"digitlab.{tag}"]
+    text = digitlab("show", str(run["run_id"])).out
+    assert "logistic_regression adam lr=0.01 seed=0" in text
+    assert "weights.safetensors" in text
+
+
+def test_what_is_recorded_is_enough_to_compose_the_same_run(digitlab: Cli, tmp_path: Path) -> None:
+    import mlflow
+
+    from digitlab.composition import compose
+    from digitlab.config import to_config
+    from digitlab.tracking.location import resolve_uri
+
+    overrides = ["model=cnn", "epochs=1", "scheduler=one_cycle", "seed=5"]
+    digitlab("train", *overrides)
+    (run,) = runs(digitlab)
+    client = mlflow.MlflowClient(tracking_uri=resolve_uri(None))
+    file = client.download_artifacts(str(run["run_id"]), "config.yaml", str(tmp_path))
+    assert to_config(yaml.safe_load(Path(file).read_text())) == compose(overrides)
+
+
+def test_predictions_and_confusion_matrix_are_those_of_the_saved_weights(
+    digitlab: Cli, home: Path
+) -> None:
+    import pyarrow.parquet
+
+    from digitlab.data import load
+    from digitlab.evaluation import evaluate
+    from digitlab.serving import load_classifier
+
+    digitlab("train", "epochs=2", "study=weights", "model=cnn")
+    (folder,) = (home / "mlruns" / "artifacts" / "weights").glob("*/artifacts")
+    classifier = load_classifier(folder)
+    dataset = load(classifier.config.data, home)
+    table = pyarrow.parquet.read_table(folder / "predictions.parquet").to_pydict()
+    again = evaluate(classifier.model, dataset.test)
+    assert table["prediction"] == again.predictions.tolist()
+    assert table["label"] == dataset.test.labels.tolist()
+    assert table["p3"] == pytest.approx(again.probabilities[:, 3].tolist(), abs=1e-6)
+
+
+def test_the_same_command_gives_the_same_weights_in_another_process(
+    digitlab: Cli, digitlab_process: Start, home: Path
+) -> None:
+    digitlab("train", "epochs=2", "model=cnn", "study=here")
+    other = digitlab_process("train", "epochs=2", "model=cnn", "study=there", PYTHONHASHSEED="7")
+    _, errors = other.communicate(timeout=120)
+    assert other.returncode == 0, errors
+    artifacts = home / "mlruns" / "artifacts"
+    (here,) = (artifacts / "here").rglob("weights.safetensors")
+    (there,) = (artifacts / "there").rglob("weights.safetensors")
+    assert here.read_bytes() == there.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["train", "epochs=0"], "epochs must be"),
+        (["train", "device=cuda"], "device must be auto or cpu on this machine"),
+        (["train", "-m", "seed=1,-1"], "seed must be"),
+        (["config", "+foo=1"], "unknown knob foo"),
+        (["show", "zzz"], "a run id is"),
+        (["show", "abc"], "no run abc"),
+        (["runs", "--study", "nope"], "no study 'nope'"),
+        (["runs", "model=cnn"], "only tracking=NAME"),
+        (["nonsense"], "No such command"),
+        (["train", "--nonsense"], "No such option"),
+        (["runs", "tracking.uri=./mlruns"], "MLflow no longer writes folders"),
+    ],
+)
+def test_a_users_mistake_is_a_sentence_and_exit_code_2(
+    arguments: list[str], part: str, digitlab: Cli
+) -> None:
+    import torch
+
+    if "device=cuda" in arguments and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    result = digitlab(*arguments)
+    assert result.code == 2
+    assert part in result.err
+    assert "Traceback" not in result.err
+    assert digitlab("runs", "--json").out.strip() == "[]"
+
+
+def test_a_diverging_run_is_failed_with_epoch_and_step(digitlab: Cli) -> None:
+    result = digitlab("train", "optimizer=sgd", "optimizer.learning_rate=1e38")
+    assert result.code == 1
+    assert "try a smaller optimizer.learning_rate" in result.err
+    (run,) = runs(digitlab)
+    assert run["status"] == "FAILED"
+    tags = run["tags"]
+    assert (tags["digitlab.diverged.epoch"], tags["digitlab.diverged.step"]) == ("1", "2")  # type: ignore[index]
+
+
+def test_an_exception_is_failed_with_its_traceback(
+    digitlab: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr("digitlab.experiment.evaluate", broken)
+    result = digitlab("train", "epochs=1")
+    assert result.code == 1
+    assert "RuntimeError: out of luck" in result.err
+    (run,) = runs(digitlab)
+    shown = json.loads(digitlab("show", str(run["run_id"]), "--json").out)
+    assert shown["status"] == "FAILED"
+    assert shown["tags"]["digitlab.error"] == "RuntimeError: out of luck"
+    assert "in broken" in shown["traceback"]
+    assert "out of luck" in digitlab("show", str(run["run_id"])).out
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_ends_a_run_as_killed_within_a_step(
+    number: signal.Signals, code: int, digitlab: Cli, digitlab_process: Start
+) -> None:
+    process = digitlab_process(*LONG_RUN)
+    await_epochs(process, 2)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in errors
+    (run,) = runs(digitlab)
+    assert run["status"] == "KILLED"
+    assert run["metrics"]["train/loss"] > 0  # type: ignore[index]
+
+
+def test_a_second_signal_ends_it_at_once_and_the_next_command_tidies_up(
+    digitlab: Cli, digitlab_process: Start, home: Path
+) -> None:
+    (home / "mlruns").mkdir()
+    process = digitlab_process(*LONG_RUN, f"tracking.uri=sqlite:///{home}/mlruns/mlflow.db")
+    await_epochs(process, 2)
+    process.send_signal(signal.SIGSTOP)  # so that both signals arrive before it acts on the first
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGCONT)
+    assert process.wait(30) in (130, 143)
+    (run,) = runs(digitlab)
+    assert run["status"] == "KILLED"
+
+
+def test_a_run_killed_with_9_is_marked_by_the_next_command(
+    digitlab: Cli, digitlab_process: Start
+) -> None:
+    process = digitlab_process(*LONG_RUN)
+    await_epochs(process, 2)
+    process.kill()
+    process.wait()
+    listed = digitlab("runs", "--json")
+    assert "marked KILLED" in listed.err
+    (run,) = json.loads(listed.out)
+    assert (run["status"], run["delivered"]) == ("KILLED", True)
+    assert run["metrics"]["train/loss"] > 0
+    assert run["tags"]["digitlab.error"].startswith("the process died")
+
+
+def test_a_live_run_is_shown_running_by_another_command(digitlab: Cli, digitlab_process: Start) -> None:
+    process = digitlab_process(*LONG_RUN)
+    await_epochs(process, 2)
+    (run,) = runs(digitlab)
+    assert run["status"] == "RUNNING"
+    process.terminate()
+    process.communicate(timeout=60)
+
+
+def test_multirun_reaches_hydra(digitlab_process: Start, digitlab: Cli, home: Path) -> None:
+    process = digitlab_process("train", "-m", "epochs=1", "seed=0,1", "study=many")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert sorted(run["params"]["seed"] for run in runs(digitlab)) == ["0", "1"]  # type: ignore[index]
+    assert sorted(p.name for p in home.iterdir()) == ["conf", "mlruns"], "no outputs/ folder"
+    assert not (CHECKOUT / "outputs").exists()
+
+
+def test_early_stopping_and_the_best_weights(digitlab: Cli) -> None:
+    # The accuracy cannot improve by more than 1, so the second epoch is the first stale one.
+    settings = ["early_stopping.patience=3", "early_stopping.metric=validation/accuracy"]
+    digitlab("train", "epochs=50", *settings, "early_stopping.min_delta=1.1", "checkpoint.weights=best")
+    (run,) = runs(digitlab)
+    shown = json.loads(digitlab("show", str(run["run_id"]), "--json").out)
+    assert len(shown["epochs"]) == 4
+    losses = [float(row["validation/loss"]) for row in shown["epochs"]]
+    assert losses == sorted(losses, reverse=True), "so the last is the best here"
+
+
+def test_the_best_epochs_weights_are_tested(digitlab: Cli) -> None:
+    """With a learning rate that ruins the model late, best and last weights differ."""
+    ruin = ["optimizer=sgd", "optimizer.learning_rate=2", "epochs=12", "batch_size=16"]
+    metric = "checkpoint.metric=validation/accuracy"
+    result = digitlab("train", *ruin, "checkpoint.weights=best", metric)
+    (run,) = runs(digitlab)
+    shown = json.loads(digitlab("show", str(run["run_id"]), "--json").out)
+    accuracies = [float(row["validation/accuracy"]) for row in shown["epochs"]]
+    best = accuracies.index(max(accuracies)) + 1
+    assert f"weights of epoch {best})" in result.out
+    assert f"validation  accuracy {100 * max(accuracies):.2f} %" in result.out
+
+
+def test_config_prints_what_would_run(digitlab: Cli) -> None:
+    printed = yaml.safe_load(digitlab("config", "model=cnn", "seed=3").out)
+    assert (printed["model"]["name"], printed["seed"]) == ("cnn", 3)
+    sources = digitlab("config", "seed=3", "--sources").out
+    assert "override seed=3" in sources
+    assert "conf/optimizer/adam.yaml" in sources
+    assert "a number > 0" in digitlab("config", "--knobs").out
+    assert digitlab("runs", "--json").out.strip() == "[]"
+
+
+def test_the_table_shows_what_varies(digitlab: Cli) -> None:
+    for seed in (0, 1):
+        digitlab("train", "epochs=1", f"seed={seed}", "study=table")
+    digitlab("train", "epochs=1", "model=cnn", "study=table")
+    table = digitlab("runs", "--study", "table").out
+    header = table.splitlines()[0].split()
+    assert header == ["run", "status", "age", "model", "seed", "validation", "test"]
+    assert table.count("FINISHED") == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["--help"], 0), (["train", "epochs=0", "+x=1"], 2), (["config"], 0)]
+)
+def test_help_and_config_errors_import_neither_torch_nor_mlflow(
+    arguments: list[str], code: int, digitlab_process: Start
+) -> None:
+    program = (
+        "import sys\nfrom digitlab.cli import main\n"
+        f"try:\n    main({arguments!r})\nexcept SystemExit as end:\n    assert (end.code or 0) == {code}\n"
+        "print('LOADED', sorted({'torch', 'mlflow', 'pandas'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "LOADED []" in done.stdout
+
+
+def test_doctor_finds_a_healthy_place_healthy(digitlab: Cli) -> None:
+    result = digitlab("doctor")
+    assert result.code == 0, result.out
+    for check in ("environment", "data digits", "tracking store", "runs that died", "disk"):
+        assert check in result.out
+
+
+def test_doctor_names_a_damaged_record_and_a_dead_store(digitlab: Cli, home: Path) -> None:
+    damaged = home / "mlruns" / "records" / "x"
+    damaged.mkdir(parents=True)
+    (damaged / "run.json").write_text("{")
+    result = digitlab("doctor", "tracking.uri=http://127.0.0.1:9")
+    assert result.code == 1
+    assert str(damaged) in result.out
+    assert "127.0.0.1:9 does not answer" in result.out
+    assert "start the server" in result.out
+
+
+BASH = shutil.which("bash")
+
+
+@pytest.mark.skipif(BASH is None, reason="no bash on this machine")
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("digitlab tr", ["train"]),
+        ("digitlab train mod", ["model=", "model.channels_1=", "model.channels_2="]),
+        ("digitlab train model=c", ["cnn"]),
+        ("digitlab train model=", ["cnn", "logistic_regression"]),
+        ("digitlab train model=cnn model.hidden_u", ["model.hidden_units="]),
+        ("digitlab train model=logistic_regression model.hidden_u", []),
+        ("digitlab train experiment=cnn", ["cnn_best"]),
+        ("digitlab train device=c", ["cpu", "cuda"]),
+        ("digitlab train optimizer=adam optimizer.be", ["optimizer.beta_1=", "optimizer.beta_2="]),
+    ],
+)
+def test_tab_completes_subcommands_and_overrides_in_a_real_bash(
+    line: str, expected: list[str], digitlab: Cli, tmp_path: Path
+) -> None:
+    script = tmp_path / "completion.bash"
+    script.write_text(digitlab("completion", "bash").out)
+    program = f"""
+        compopt() {{ :; }}
+        source {script}
+        COMP_LINE={line!r}; COMP_POINT=${{#COMP_LINE}}
+        # bash itself splits words at "=", which is in COMP_WORDBREAKS
+        read -ra COMP_WORDS <<< "$(sed 's/=/ = /g' <<< "$COMP_LINE")"
+        [[ $COMP_LINE == *" " ]] && COMP_WORDS+=("")
+        COMP_CWORD=$(( ${{#COMP_WORDS[@]}} - 1 ))
+        _digitlab_completion
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    assert BASH is not None
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        [BASH, "--norc", "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PATH": path},
+    )
+    found = done.stdout.split()
+    assert found[: len(expected)] == expected, done.stderr
+    if not expected:
+        assert found == []
+
+
+def test_the_ui_is_two_processes_answers_with_a_training_link_and_leaves_nothing(
+    digitlab: Cli, digitlab_process: Start
+) -> None:
+    import urllib.request
+
+    import psutil
+
+    digitlab("train", "epochs=1", "study=shown")
+    process = digitlab_process("ui", "--port", str(20_000 + os.getpid() % 10_000))
+    assert process.stdout is not None
+    link = process.stdout.readline().split()[1]
+    assert "workflowType=machine_learning" in link
+    assert "viewStateShareKey=digitlab" in link
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) == 2, [child.cmdline() for child in children]
+    assert urllib.request.urlopen(link.partition("#")[0]).status == 200
+    process.terminate()
+    process.wait(30)
+    deadline = time.monotonic() + 20
+    while any(child.is_running() for child in children):
+        assert time.monotonic() < deadline, "the server outlived its command"
+        time.sleep(0.1)

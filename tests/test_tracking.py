@@ -1,0 +1,275 @@
+"""Delivery to real stores: SQLite files and a real MLflow server."""
+
+import multiprocessing
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from digitlab import project
+from digitlab.errors import TrackingError, UsageError
+from digitlab.record import Record, all_records
+from digitlab.tracking.delivery import Delivery
+from digitlab.tracking.location import recorded_values, resolve_uri, unreachable, without_password
+from digitlab.tracking.store import RunStore
+from tests.conftest import Cli
+from tests.test_record import new_record
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start_server(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    """A real MLflow server, up and answering."""
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)),
+            *("--backend-store-uri", f"sqlite:///{folder / 'server.db'}"),
+            *("--artifacts-destination", str(folder / "artifacts")),
+        ],
+        env={
+            **os.environ,
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        },
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while unreachable(f"http://127.0.0.1:{port}"):
+        assert process.poll() is None, "the server died"
+        assert time.monotonic() < deadline, "the server does not answer"
+        time.sleep(0.2)
+    return process
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    port = free_port()
+    process = start_server(tmp_path_factory.mktemp("server"), port)
+    yield f"http://127.0.0.1:{port}"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.fixture(params=["sqlite", "server"])
+def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'store.db'}"
+    return str(request.getfixturevalue("server"))
+
+
+def filled_record(uri: str, study: str) -> Record:
+    record = new_record(project.records(), study=study, name="first", tracking_uri=uri)
+    for epoch in (1, 2, 3):
+        record.log_metrics({"train/loss": 1 / epoch, "validation/accuracy": epoch / 10}, step=epoch)
+    (record.artifacts / "config.yaml").write_text("seed: 0\n")
+    record.run.dataset = {
+        "name": "digits",
+        "digest": "0123",
+        "source_type": "code",
+        "source": "{}",
+        "profile": "{}",
+    }
+    return record
+
+
+def test_a_delivered_run_reads_back_whole(uri: str, tmp_path: Path) -> None:
+    store = RunStore(uri)
+    record = filled_record(uri, study=f"whole {tmp_path}")
+    store.deliver(record)
+    (running,) = store.runs(record.run.study)
+    assert running.status == "RUNNING"
+    assert running.metrics["train/loss"] == pytest.approx(1 / 3)
+    record.finish("FINISHED", {"note": "done"})
+    store.deliver(record)
+    run = store.find(running.run_id[:10])
+    assert (run.status, run.name, run.params["seed"], run.tags["note"]) == (
+        "FINISHED",
+        "first",
+        "0",
+        "done",
+    )
+    assert store.history(run, "train/loss") == [(1, 1.0), (2, 0.5), (3, pytest.approx(1 / 3))]
+    assert store.artifacts(run) == [("config.yaml", 8)]
+    assert store.download(run, "config.yaml", tmp_path).read_text() == "seed: 0\n"
+    assert not record.folder.exists(), "the store has all of it"
+
+
+@pytest.mark.parametrize(
+    "method", ["create_run", "log_batch", "log_inputs", "log_artifacts", "set_terminated"]
+)
+@pytest.mark.parametrize("is_done", [False, True])
+def test_delivery_can_be_broken_anywhere_and_repeated(
+    method: str, is_done: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call fails before or after it took effect; repeating gives one complete run."""
+    store = RunStore(f"sqlite:///{tmp_path / 'store.db'}")
+    record = filled_record(store.uri, study="broken")
+    record.finish("FINISHED")
+    real = getattr(store._client, method)
+
+    def break_off(*arguments: object, **named: object) -> None:
+        if is_done:
+            real(*arguments, **named)
+        raise ConnectionError("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store._client, method, break_off)
+        with pytest.raises(TrackingError, match="gone"):
+            store.deliver(record)
+    store.deliver(Record.load(record.folder))
+    (run,) = store.runs("broken")
+    assert run.status == "FINISHED"
+    assert run.params == {"seed": "0"}
+    assert len(store.history(run, "train/loss")) == 3
+    assert store.artifacts(run) == [("config.yaml", 8)]
+
+
+def test_long_tags_are_cut_to_what_mlflow_takes(tmp_path: Path) -> None:
+    store = RunStore(f"sqlite:///{tmp_path / 'store.db'}")
+    record = filled_record(store.uri, study="long")
+    record.run.tags["digitlab.command"] = "x" * 20_000
+    record.finish("FINISHED")
+    store.deliver(record)
+    (run,) = store.runs("long")
+    assert len(run.tags["digitlab.command"]) == 8000
+    assert run.tags["digitlab.command"].endswith("…")
+
+
+def deliver_one(uri: str, home: str, gate: "multiprocessing.synchronize.Barrier") -> None:
+    os.environ["DIGITLAB_HOME"] = home
+    record = filled_record(uri, study="race")
+    record.finish("FINISHED")
+    import mlflow.client  # noqa: F401  (so that all open the store at the same moment)
+
+    gate.wait()
+    RunStore(uri).deliver(record)
+
+
+def test_eight_processes_start_together_on_a_fresh_store(tmp_path: Path, home: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    uri, gate = f"sqlite:///{tmp_path / 'new' / 'store.db'}", context.Barrier(8)
+    processes = [context.Process(target=deliver_one, args=(uri, str(home), gate)) for _ in range(8)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 8
+    runs = RunStore(uri).runs()
+    assert [(run.study, run.status) for run in runs] == [("race", "FINISHED")] * 8
+
+
+def test_a_store_locked_for_15_seconds_loses_nothing(tmp_path: Path) -> None:
+    store = RunStore(f"sqlite:///{tmp_path / 'store.db'}")
+    record = filled_record(store.uri, study="locked")
+    record.finish("FINISHED")
+    other = sqlite3.connect(tmp_path / "store.db", check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    unlock = threading.Timer(15, other.rollback)
+    unlock.start()
+    assert Delivery(record, print).finish()
+    unlock.join()
+    other.close()
+    assert [run.status for run in store.runs("locked")] == ["FINISHED"]
+
+
+def test_a_run_survives_a_server_that_is_away_and_sync_delivers_it(
+    tmp_path: Path, digitlab: Cli
+) -> None:
+    port = free_port()
+    uri = f"http://127.0.0.1:{port}"
+    started = time.monotonic()
+    result = digitlab("train", "epochs=1", f"tracking.uri={uri}", "study=away")
+    assert result.code == 0
+    assert f"{uri} does not answer" in result.err
+    assert time.monotonic() - started < 60, "no long silence"
+    assert "digitlab sync" in result.err
+    (record,) = all_records(project.records())
+    assert record.run.status == "FINISHED"
+    assert digitlab("sync").code == 4, "still away"
+    assert digitlab("doctor").code == 1
+
+    server = start_server(tmp_path, port)
+    try:
+        assert digitlab("sync").code == 0
+        (run,) = RunStore(uri).runs("away")
+        assert run.status == "FINISHED"
+        assert "test/accuracy" in run.metrics
+        assert list(all_records(project.records())) == []
+        assert "nothing to deliver" in digitlab("sync").out
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def test_a_deleted_study_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    store = RunStore(f"sqlite:///{tmp_path / 'store.db'}")
+    record = filled_record(store.uri, study="gone")
+    store.deliver(record)
+    store._client.delete_experiment(record.delivered.experiment_id)
+    with pytest.raises(TrackingError, match=r"was deleted.*restore it"):
+        store.deliver(filled_record(store.uri, study="gone"))
+
+
+def test_a_shortened_id_must_be_unique_and_known(tmp_path: Path) -> None:
+    store = RunStore(f"sqlite:///{tmp_path / 'store.db'}")
+    for _ in range(17):  # two of them begin with the same of 16 digits
+        record = filled_record(store.uri, study="many")
+        record.finish("FINISHED")
+        store.deliver(record)
+    first = [run.run_id[0] for run in store.runs("many")]
+    shared = next(digit for digit in first if first.count(digit) > 1)
+    with pytest.raises(UsageError, match="is the start of"):
+        store.find(shared)
+    with pytest.raises(UsageError, match="no run"):
+        store.find("f" * 32)
+    with pytest.raises(UsageError, match="characters 0-9 and a-f"):
+        store.find("x' OR 1=1")
+
+
+def test_the_store_is_chosen_by_knob_then_environment_then_default(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert resolve_uri(None) == f"sqlite:///{home / 'mlruns' / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    assert resolve_uri(None) == "http://127.0.0.1:1"
+    assert resolve_uri("sqlite:////tmp/x.db") == "sqlite:////tmp/x.db"
+    with pytest.raises(UsageError, match="MLflow no longer writes folders"):
+        resolve_uri("./mlruns")
+
+
+def test_a_password_in_the_uri_is_never_recorded(make_config: object) -> None:
+    uri = "postgresql://me:secret@127.0.0.1:5432/runs"
+    assert without_password(uri) == "postgresql://me:***@127.0.0.1:5432/runs"
+    config = make_config(f"tracking.uri={uri}")  # type: ignore[operator]
+    assert "secret" not in str(recorded_values(config))
+    assert config.tracking.uri == uri
+
+
+def test_a_silent_port_is_told_within_seconds() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()  # accepts and never answers
+        started = time.monotonic()
+        assert "does not answer" in (unreachable(f"http://127.0.0.1:{listener.getsockname()[1]}") or "")
+        assert time.monotonic() - started < 5
+
+
+def test_the_server_is_reached_through_its_health_page(server: str) -> None:
+    assert unreachable(server) is None
+    assert urllib.request.urlopen(f"{server}/health").status == 200
