@@ -282,7 +282,8 @@ def test_help_and_config_errors_import_neither_torch_nor_mlflow(
 ) -> None:
     program = (
         "import sys\nfrom digitlab.cli import main\n"
-        f"try:\n    main({arguments!r})\nexcept SystemExit as end:\n    assert (end.code or 0) == {code}\n"
+        f"try:\n    main({arguments!r})\n"
+        f"except SystemExit as end:\n    assert (end.code or 0) == {code}\n"
         "print('LOADED', sorted({'torch', 'mlflow', 'pandas'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -338,7 +339,7 @@ def test_tab_completes_subcommands_and_overrides_in_a_real_bash(
         read -ra COMP_WORDS <<< "$(sed 's/=/ = /g' <<< "$COMP_LINE")"
         [[ $COMP_LINE == *" " ]] && COMP_WORDS+=("")
         COMP_CWORD=$(( ${{#COMP_WORDS[@]}} - 1 ))
-        _digitlab_completion
+        _digitlab_completion digitlab
         printf '%s\\n' "${{COMPREPLY[@]}}"
     """
     assert BASH is not None

@@ -39,15 +39,23 @@ def complete_override(context: Context, parameter: Parameter, incomplete: str) -
     """`mod` to `model=` and `model.`..., `model=c` to `model=cnn`, `device=` to its choices."""
     assert isinstance(parameter, Argument)
     words = tuple(context.params.get(parameter.name or "") or ())
+    if (pending := _pending_key(words)) and (words[-1] == "=" or not incomplete):
+        return [CompletionItem(v) for v in _values(pending, words) if v.startswith(incomplete)]
     key, equals, value = incomplete.partition("=")
-    prefix = f"{key}="
-    if not equals and words and words[-1] == "=":  # bash splits words at "="
-        key, value, equals, prefix, words = words[-2], incomplete, "=", "", words[:-2]
-    elif incomplete == "=":
-        key, value, prefix, words = words[-1], "", "", words[:-1]
     if equals:
-        return [CompletionItem(prefix + v) for v in _values(key, words) if v.startswith(value)]
+        return [CompletionItem(f"{key}={v}") for v in _values(key, words) if v.startswith(value)]
     return [CompletionItem(name) for name in _names(words) if name.startswith(incomplete)]
+
+
+def _pending_key(words: tuple[str, ...]) -> str | None:
+    """The knob whose value comes next, where bash has split words at "=": `model` `=` ...
+
+    Right behind the "=" click hands over an empty word instead, which leaves `model` alone.
+    """
+    if len(words) >= 2 and words[-1] == "=":
+        return words[-2]
+    is_value = len(words) >= 2 and words[-2] == "="
+    return words[-1] if words and "=" not in words[-1] and not is_value else None
 
 
 def _values(key: str, words: tuple[str, ...]) -> list[str]:

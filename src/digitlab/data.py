@@ -88,7 +88,7 @@ class Split:
     def normalised(self, index: Tensor | slice) -> Tensor:
         """The chosen images as float32 (B, 1, 28, 28)."""
         images = self.images[index] if isinstance(index, slice) else self.images.index_select(0, index)
-        return images.float().sub_(255 * self.mean).div_(255 * self.std).unsqueeze(1)
+        return images.float().sub_(255 * self.mean).mul_(1 / (255 * self.std)).unsqueeze(1)
 
     def to(self, device: torch.device) -> "Split":
         return dataclasses.replace(self, images=self.images.to(device), labels=self.labels.to(device))

@@ -1,6 +1,6 @@
 """The models: images in, logits out. Know nothing of losses, data sets or devices."""
 
-from typing import assert_never
+from typing import Protocol, assert_never, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +10,19 @@ from digitlab.config import CNNConfig, LogisticRegressionConfig, ModelConfig
 from digitlab.randomness import derive_seed
 
 
+@runtime_checkable
+class ClosedForm(Protocol):
+    """A model that knows its own gradients; the others leave them to autograd, at 25 us a step."""
+
+    def backpropagate(self, images: Tensor, logit_gradients: Tensor) -> list[Tensor]:
+        """The loss's gradients by every parameter, in their order, from those by the logits (B, 10)."""
+
+
 class LogisticRegression(nn.Module):
     """Multinomial logistic regression: one linear layer on the pixels.
 
-    (B, 1, 28, 28) float32 -> logits (B, 10).
+    (B, 1, 28, 28) float32 -> logits (B, 10). Multiplied as W X^T, which takes half the time of
+    nn.Linear's X W^T for ten rows.
     """
 
     def __init__(self) -> None:
@@ -21,8 +30,12 @@ class LogisticRegression(nn.Module):
         self.linear = nn.Linear(28 * 28, 10)
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.linear(images.flatten(1))
-        return logits
+        weight, bias = self.linear.weight, self.linear.bias
+        return torch.addmm(bias.unsqueeze(1), weight, images.flatten(1).t()).t()
+
+    def backpropagate(self, images: Tensor, logit_gradients: Tensor) -> list[Tensor]:
+        by_class = logit_gradients.t()
+        return [by_class.mm(images.flatten(1)), by_class.sum(1)]
 
 
 class ConvNet(nn.Module):
