@@ -1,0 +1,68 @@
+"""Who may import whom, read off the source."""
+
+import ast
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parents[1] / "src" / "digitlab"
+FILES = {
+    "digitlab." + ".".join(f.relative_to(SOURCE).with_suffix("").parts): f for f in SOURCE.rglob("*.py")
+}
+MAY_IMPORT = {
+    "mlflow": {
+        "digitlab.tracking.store",
+        "digitlab.tracking.model_format",
+        "digitlab.tracking.sqlite_store",
+    },
+    "hydra": {"digitlab.composition", "digitlab.commands"},
+    "torchvision": {"digitlab.data"},
+    "click": {"digitlab.cli", "digitlab.commands", "digitlab.completion", "digitlab.doctor"}
+    | {"digitlab.user_interface"},
+}
+CORE = {f"digitlab.{n}" for n in ("config", "errors", "randomness", "data", "models", "optimizers")}
+CORE |= {f"digitlab.{n}" for n in ("schedules", "evaluation", "training")}
+
+
+def imports(file: Path, *, everywhere: bool) -> set[str]:
+    """Modules imported at the top of a file, or anywhere in it."""
+    tree = ast.parse(file.read_text())
+    nodes = ast.walk(tree) if everywhere else tree.body
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def test_each_library_is_known_to_its_adapter_only() -> None:
+    for library, allowed in MAY_IMPORT.items():
+        users = {
+            name
+            for name, file in FILES.items()
+            if library in {module.partition(".")[0] for module in imports(file, everywhere=True)}
+        }
+        assert users == allowed, library
+
+
+def test_the_core_knows_no_command_line_no_files_of_runs_and_no_tracker() -> None:
+    for name in CORE:
+        inner = {module for module in imports(FILES[name], everywhere=True) if module in FILES}
+        assert inner <= CORE, name
+
+
+def test_no_file_imports_one_that_imports_it() -> None:
+    graph = {
+        name: {module for module in imports(file, everywhere=False) if module in FILES}
+        for name, file in FILES.items()
+    }
+    while graph:
+        leaves = {name for name, needs in graph.items() if not needs & graph.keys()}
+        assert leaves, f"a circle among {sorted(graph)}"
+        graph = {name: needs for name, needs in graph.items() if name not in leaves}
+
+
+def test_slow_libraries_are_never_imported_at_the_top_of_the_command_line() -> None:
+    for name in ("cli", "completion", "errors", "project", "commands", "composition", "config"):
+        roots = {m.partition(".")[0] for m in imports(FILES[f"digitlab.{name}"], everywhere=False)}
+        assert not roots & {"torch", "mlflow", "pandas", "matplotlib", "sklearn"}, name

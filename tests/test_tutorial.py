@@ -1,0 +1,62 @@
+"""The tutorial's own numbers on real MNIST. The long ones run where DIGITLAB_SLOW=1 (CI sets it)."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean
+
+import pytest
+
+from digitlab.config import Config
+from digitlab.data import load
+from digitlab.evaluation import score
+from digitlab.models import build_model
+from digitlab.optimizers import build_optimizer
+from digitlab.schedules import build_schedule
+from digitlab.training import fit, num_steps
+
+slow = pytest.mark.skipif(
+    os.environ.get("DIGITLAB_SLOW") != "1", reason="minutes: DIGITLAB_SLOW=1 runs it"
+)
+
+
+def accuracies(config: Config, root: Path, seeds: range) -> list[float]:
+    """Test accuracy in percent for each seed."""
+    dataset = load(config.data, root)
+    steps = num_steps(len(dataset.train), config.batch_size)
+    schedule = build_schedule(
+        config.scheduler, config.optimizer.learning_rate, steps_per_epoch=steps, epochs=config.epochs
+    )
+    found = []
+    for seed in seeds:
+        model = build_model(config.model, seed)
+        optimizer = build_optimizer(config.optimizer, list(model.parameters()))
+        settings = {"batch_size": config.batch_size, "epochs": config.epochs, "seed": seed}
+        for _ in fit(model, dataset.train, None, optimizer=optimizer, schedule=schedule, **settings):
+            pass
+        found.append(100 * score(model, dataset.test).accuracy)
+    return found
+
+
+def test_as_described_the_tutorial_reaches_82_percent(
+    make_config: Callable[..., Config], mnist: Path
+) -> None:
+    found = accuracies(make_config("experiment=tutorial_as_described"), mnist, range(8))
+    assert abs(mean(found) - 82.5) <= 0.5, found
+
+
+@slow
+def test_as_written_the_tutorial_reaches_its_91_percent(
+    make_config: Callable[..., Config], mnist: Path
+) -> None:
+    found = accuracies(make_config("experiment=tutorial_as_written"), mnist, range(1))
+    assert abs(mean(found) - 91.8) <= 0.5, found
+
+
+def test_the_best_logistic_regression(make_config: Callable[..., Config], mnist: Path) -> None:
+    assert mean(accuracies(make_config("experiment=logistic_best"), mnist, range(3))) >= 92.5
+
+
+@slow
+def test_the_best_cnn(make_config: Callable[..., Config], mnist: Path) -> None:
+    assert mean(accuracies(make_config("experiment=cnn_best"), mnist, range(1))) >= 99.2

@@ -1,0 +1,21 @@
+"""The README's picture of the MLflow UI, from the runs of `make run`: `make screenshots`."""
+
+from pathlib import Path
+
+from tests.ui.browser import page, user_interface
+
+TARGET = Path(__file__).resolve().parents[2] / "experiments" / "quickstart" / "mlflow_ui.png"
+
+
+def main() -> None:
+    with user_interface("--study", "quickstart") as (_, charts_link), page(height=900) as browser:
+        browser.goto(charts_link)
+        browser.get_by_text("Learning curves").first.wait_for(timeout=60_000)
+        browser.get_by_label("Close").first.click()  # MLflow's assistant covers a quarter of the page
+        browser.wait_for_timeout(4000)  # the charts are drawn one by one
+        browser.screenshot(path=TARGET)
+    print(f"wrote {TARGET}")
+
+
+if __name__ == "__main__":
+    main()
