@@ -39,7 +39,7 @@ bench: setup ## measure speed against the tutorial's loop on MNIST: ratios, side
 	$(BIN)/python -m tests.benchmarks
 
 screenshots: setup ## take the README's pictures of the MLflow UI (needs chromium)
-	$(BIN)/python tests/ui/screenshots.py
+	$(BIN)/python -m tests.ui.screenshots
 
 lock: ## resolve requirements.lock again from pyproject.toml: versions and hashes, no addresses
 	$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --output-file requirements.lock

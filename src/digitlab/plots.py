@@ -18,7 +18,7 @@ COLUMNS = 10
 
 
 def draw_learning_curves(history: Sequence[EpochReport], file: Path) -> None:
-    """Loss (nats, log scale) and error (%, log scale) of training and validation by epoch."""
+    """Loss (nats) and accuracy (%) of training and validation by epoch."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     loss_axes, accuracy_axes = figure.subplots(1, 2)
     epochs = [report.epoch for report in history]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from digitlab.config import Config, to_config
@@ -24,7 +24,8 @@ WEIGHTS_FILE = "weights.safetensors"
 
 def save_weights(state: dict[str, Tensor], file: Path) -> None:
     """Tensors only, no code; the same weights give the same bytes."""
-    save_file({name: tensor.cpu().contiguous() for name, tensor in state.items()}, file)
+    # Not save_file, which makes the file unreadable for everybody else.
+    file.write_bytes(save({name: tensor.cpu().contiguous() for name, tensor in state.items()}))
 
 
 def load_weights(model: nn.Module, file: Path) -> None:
