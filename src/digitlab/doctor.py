@@ -37,7 +37,7 @@ def examine(uri: str) -> int:
         except DigitlabError as error:
             mark, text = click.style("ill", fg="red"), str(error)
             problems += 1
-        click.echo(f"{mark}  {name:15}  {text}")
+        click.echo(f"{mark}  {name:18}  {text}")
     return 1 if problems else 0
 
 
