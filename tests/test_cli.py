@@ -62,8 +62,8 @@ def test_a_run_is_trained_recorded_listed_and_shown(digitlab: Cli) -> None:
 def test_what_is_recorded_is_enough_to_compose_the_same_run(digitlab: Cli, tmp_path: Path) -> None:
     import mlflow
 
+    from digitlab.checking import to_config
     from digitlab.composition import compose
-    from digitlab.config import to_config
     from digitlab.tracking.location import resolve_uri
 
     overrides = ["model=cnn", "epochs=1", "scheduler=one_cycle", "seed=5"]

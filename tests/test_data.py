@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from digitlab import data
+from digitlab import data, datafiles
 from digitlab.config import DataConfig
 from digitlab.errors import DataError
 from tests.conftest import Cli
 
-TRAIN_IMAGES, TRAIN_LABELS = data.FILES["train"]
-TEST_IMAGES, TEST_LABELS = data.FILES["test"]
+TRAIN_IMAGES, TRAIN_LABELS = datafiles.FILES["train"]
+TEST_IMAGES, TEST_LABELS = datafiles.FILES["test"]
 
 
 def settings(name: str = "digits", **changes: object) -> DataConfig:
@@ -36,7 +36,10 @@ def raw(tmp_path: Path) -> Path:
     """A made-up set in MNIST's layout: blank images, labels 0 to 9 in turn."""
     folder = tmp_path / "data" / "MNIST" / "raw"
     folder.mkdir(parents=True)
-    for (images, labels), count in ((data.FILES["train"], 60_000), (data.FILES["test"], 10_000)):
+    for (images, labels), count in (
+        (datafiles.FILES["train"], 60_000),
+        (datafiles.FILES["test"], 10_000),
+    ):
         (folder / images).write_bytes(idx(np.zeros((count, 28, 28))))
         (folder / labels).write_bytes(idx(np.arange(count) % 10))
     return folder
@@ -184,10 +187,13 @@ def test_damage_is_one_line_with_file_expectation_and_remedy(
 ) -> None:
     root = raw.parents[1]
     whole = {}
-    for (images, labels), count in ((data.FILES["train"], 60_000), (data.FILES["test"], 10_000)):
-        whole[images] = data.digest(np.zeros((count, 28, 28), np.uint8))
-        whole[labels] = data.digest((np.arange(count) % 10).astype(np.uint8))
-    monkeypatch.setitem(data.DIGESTS, "mnist", whole)
+    for (images, labels), count in (
+        (datafiles.FILES["train"], 60_000),
+        (datafiles.FILES["test"], 10_000),
+    ):
+        whole[images] = datafiles.digest(np.zeros((count, 28, 28), np.uint8))
+        whole[labels] = datafiles.digest((np.arange(count) % 10).astype(np.uint8))
+    monkeypatch.setitem(datafiles.DIGESTS, "mnist", whole)
     data.load(settings("mnist"), root)  # whole as it is
     file = damage(raw)
     result = digitlab("train", "data=mnist", f"data.root={root}")
@@ -249,23 +255,26 @@ def test_a_set_is_downloaded_checked_and_used_again(
 
     address, folder = mirror
     resources, sums = [], {}
-    for (images, labels), count in ((data.FILES["train"], 60_000), (data.FILES["test"], 10_000)):
+    for (images, labels), count in (
+        (datafiles.FILES["train"], 60_000),
+        (datafiles.FILES["test"], 10_000),
+    ):
         for file, array in ((images, np.zeros((count, 28, 28))), (labels, np.arange(count) % 10)):
             packed = gzip.compress(idx(array), compresslevel=1)
             (folder / f"{file}.gz").write_bytes(packed)
             sums[file] = hashlib.md5(packed).hexdigest()
             resources.append((f"{file}.gz", sums[file]))
-    theirs = getattr(torchvision.datasets, data.FOLDERS[name])
+    theirs = getattr(torchvision.datasets, datafiles.FOLDERS[name])
     monkeypatch.setattr(theirs, "mirrors", [address])
     monkeypatch.setattr(theirs, "resources", resources)
-    monkeypatch.setitem(data.PACKED_MD5, name, sums)
+    monkeypatch.setitem(datafiles.PACKED_MD5, name, sums)
     root = tmp_path / "data"
     dataset = data.load(settings(name), root)
     assert len(dataset.test) == 10_000
 
     monkeypatch.setattr(theirs, "mirrors", [])
     data.load(settings(name), root)  # nothing is downloaded twice
-    damaged = data.raw_folder(name, root) / TRAIN_LABELS
+    damaged = datafiles.raw_folder(name, root) / TRAIN_LABELS
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"\x05")
     with pytest.raises(DataError, match=f"{TRAIN_LABELS}: differs from {TRAIN_LABELS}.gz"):
         data.load(settings(name), root)

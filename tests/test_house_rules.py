@@ -14,12 +14,12 @@ MAY_IMPORT = {
         "digitlab.tracking.sqlite_store",
     },
     "hydra": {"digitlab.composition", "digitlab.commands"},
-    "torchvision": {"digitlab.data"},
+    "torchvision": {"digitlab.datafiles"},
     "click": {"digitlab.cli", "digitlab.commands", "digitlab.completion", "digitlab.doctor"}
     | {"digitlab.user_interface"},
 }
-CORE = {f"digitlab.{n}" for n in ("config", "errors", "randomness", "data", "models", "optimizers")}
-CORE |= {f"digitlab.{n}" for n in ("schedules", "evaluation", "training")}
+CORE = {f"digitlab.{n}" for n in ("config", "errors", "randomness", "data", "datafiles", "models")}
+CORE |= {f"digitlab.{n}" for n in ("optimizers", "schedules", "evaluation", "training")}
 
 
 def imports(file: Path, *, everywhere: bool) -> set[str]:

@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from digitlab.tracking.location import resolve_uri
-from digitlab.tracking.store import RunStore, StoredRun
+from digitlab.tracking.runs import StoredRun
+from digitlab.tracking.store import RunStore
 
 HERE = Path(__file__).parent
 STUDY = "tutorial"

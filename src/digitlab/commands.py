@@ -13,8 +13,9 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from digitlab import project
+from digitlab.checking import knobs, to_config
 from digitlab.composition import compose, compose_trials, sources
-from digitlab.config import Config, knobs, to_config
+from digitlab.config import Config
 from digitlab.errors import DigitlabError, TrackingError
 from digitlab.record import Record, all_records
 from digitlab.tracking.location import recorded_values, unreachable
@@ -79,7 +80,7 @@ def list_runs(uri: str, *, study: str | None, limit: int, as_json: bool) -> None
     from digitlab.reaping import close_dead_runs
     from digitlab.tables import print_runs
     from digitlab.tracking.delivery import open_store
-    from digitlab.tracking.store import undelivered
+    from digitlab.tracking.runs import undelivered
 
     _require(uri)
     store = open_store(uri)

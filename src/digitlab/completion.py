@@ -60,7 +60,7 @@ def _pending_key(words: tuple[str, ...]) -> str | None:
 
 def _values(key: str, words: tuple[str, ...]) -> list[str]:
     from digitlab import project
-    from digitlab.config import knobs
+    from digitlab.checking import knobs
 
     known = knobs(_choices(words))
     if key in known:
@@ -71,7 +71,7 @@ def _values(key: str, words: tuple[str, ...]) -> list[str]:
 def _names(words: tuple[str, ...]) -> list[str]:
     """Groups and knobs as they stand before the equals sign; only the chosen model's knobs."""
     from digitlab import project
-    from digitlab.config import knobs
+    from digitlab.checking import knobs
 
     names = [*project.groups(), *knobs(_choices(words))]
     return [f"{name}=" for name in names if not name.endswith(".name")]

@@ -22,7 +22,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from digitlab import project
-from digitlab.config import Config, flatten, knobs, nearest, to_config, to_dict
+from digitlab.checking import flatten, knobs, nearest, to_config, to_dict
+from digitlab.config import Config
 from digitlab.errors import ConfigError
 
 

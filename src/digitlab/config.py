@@ -1,23 +1,14 @@
-"""The one schema: every knob with its type, range and meaning, and the check that names what is wrong.
+"""The one schema: every knob with its type, range and meaning.
 
 Knows neither torch nor Hydra nor MLflow. Values live in conf/; there are no defaults here, so that a
 resolved configuration is always complete. A configuration is data, never code: plain numbers and text
 under known names.
 """
 
-import dataclasses
-import difflib
-import types
-import typing
-from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le, Lt
-from pydantic import AllowInfNan, ConfigDict, Field, Strict, TypeAdapter, ValidationError
+from pydantic import AllowInfNan, ConfigDict, Field, Strict
 from pydantic.dataclasses import dataclass
-from pydantic.fields import FieldInfo
-
-from digitlab.errors import ConfigError
 
 CLOSED = ConfigDict(extra="forbid")
 
@@ -198,87 +189,7 @@ class Config:
     record: RecordConfig
 
 
-_CONFIG = TypeAdapter(Config)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Knob:
-    """One leaf of the configuration, such as `optimizer.learning_rate`."""
-
-    path: str
-    allowed: str
-    choices: tuple[str, ...]
-    is_text: bool
-    help: str
-
-
-def to_config(values: Mapping[str, Any]) -> Config:
-    """Check plain nested values against the schema; ConfigError lists every problem at once."""
-    try:
-        config = _CONFIG.validate_python(values)
-    except ValidationError as error:
-        choices = {group: _name(values.get(group)) for group in _variants()}
-        known = knobs(choices)
-        raise ConfigError(
-            sorted({_describe(problem, known, choices) for problem in error.errors()})
-        ) from None
-    if problems := _contradictions(config):
-        raise ConfigError(problems)
-    return config
-
-
-def to_dict(config: Config) -> dict[str, Any]:
-    """Plain nested values, complete: `to_config(to_dict(c)) == c`."""
-    return _CONFIG.dump_python(config)  # type: ignore[no-any-return]
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values by dotted path: `{"model": {"name": "cnn"}}` to `{"model.name": "cnn"}`."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def knobs(choices: Mapping[str, str | None] | None = None) -> dict[str, Knob]:
-    """All knobs by path; of the groups named in `choices` (`{"model": "cnn"}`) only that choice's."""
-    found: dict[str, Knob] = {}
-    for knob in _walk(Config, "", choices or {}):
-        found.setdefault(knob.path, knob)
-    return found
-
-
-def nearest(name: str, known: Mapping[str, Any]) -> str | None:
-    """The known path most like `name`; abbreviations count: `optimizer.lr`, `lr`, `wd`."""
-    parent, _, leaf = name.rpartition(".")
-    abbreviated = [
-        path
-        for path in known
-        if leaf in (_initials(path), _initials(path).replace("_", "")) and path.startswith(parent)
-    ]
-    if abbreviated:
-        return abbreviated[0]
-    by_leaf = {path.rpartition(".")[2]: path for path in reversed(list(known))}
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
-    if close:
-        return close[0]
-    close = difflib.get_close_matches(leaf, list(by_leaf), n=1, cutoff=0.6)
-    return by_leaf[close[0]] if close else None
-
-
-def _initials(path: str) -> str:
-    return "".join(word[0] for word in path.rpartition(".")[2].split("_"))
-
-
-def _name(group: object) -> str | None:
-    name = group.get("name") if isinstance(group, Mapping) else None
-    return name if isinstance(name, str) else None
-
-
-def _contradictions(config: Config) -> list[str]:
+def contradictions(config: Config) -> list[str]:
     """What is wrong with knobs that are each in range."""
     problems = []
     size = NUM_TRAIN[config.data.name]
@@ -306,117 +217,3 @@ def _contradictions(config: Config) -> list[str]:
     if isinstance(optimizer, SGDConfig) and optimizer.nesterov and optimizer.momentum == 0:
         problems.append("optimizer.nesterov needs optimizer.momentum in (0, 1), got 0.0")
     return problems
-
-
-def _describe(problem: Any, known: Mapping[str, Knob], choices: Mapping[str, str | None]) -> str:
-    """One sentence for one pydantic error: path, what is allowed, what came, the nearest name."""
-    location = [str(part) for part in problem["loc"]]
-    if len(location) > 1 and location[0] in choices:  # pydantic inserts the variant's name
-        location = [location[0], *location[2:]]
-    path, kind = ".".join(location), problem["type"]
-    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
-        return unknown(path, known, choices)
-    if kind.startswith("union_tag"):
-        names = ", ".join(_variants()[path])
-        return f"{path}.name must be one of {names}, got {_show(problem['input'])}"
-    if path not in known:
-        return f"{path} must be a group of knobs, got {_show(problem['input'])}"
-    allowed = known[path].allowed
-    if kind == "missing":
-        return f"{path} is missing: it must be {allowed}"
-    return f"{path} must be {allowed}, got {_show(problem['input'])}"
-
-
-def unknown(path: str, known: Mapping[str, Knob], choices: Mapping[str, str | None]) -> str:
-    """The sentence that refuses a name that is no knob of this composition."""
-    group = path.partition(".")[0]
-    for choice in _variants().get(group, ()):
-        if choice != choices.get(group) and path in knobs({group: choice}):
-            return f"{path} is a knob of {group}={choice}, not of {group}={choices.get(group)}"
-    suggestion = nearest(path, known)
-    return f"unknown knob {path}" + (f"; did you mean {suggestion}?" if suggestion else "")
-
-
-def _show(value: Any) -> str:
-    text = repr(value) if not isinstance(value, bool) and value is not None else str(value).lower()
-    text = "null" if value is None else text
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _variants() -> dict[str, dict[str, type]]:
-    """The choices of each group whose knobs depend on the choice: group -> name -> dataclass."""
-    found: dict[str, dict[str, type]] = {}
-    for group, hint in typing.get_type_hints(Config, include_extras=True).items():
-        bare, _ = _unwrap(hint)
-        if _is_union(bare) and all(map(dataclasses.is_dataclass, bare.__args__)):
-            found[group] = {
-                name: variant
-                for variant in bare.__args__
-                for name in typing.get_args(typing.get_type_hints(variant)["name"])
-            }
-    return found
-
-
-def _walk(schema: type, prefix: str, choices: Mapping[str, str | None]) -> Iterator[Knob]:
-    for name, hint in typing.get_type_hints(schema, include_extras=True).items():
-        bare, metadata = _unwrap(hint)
-        if name in _variants() and not prefix:
-            variants = _variants()[name]
-            chosen = variants.get(choices.get(name) or "")
-            for variant in [chosen] if chosen else variants.values():
-                yield from _walk(variant, f"{name}.", choices)
-        elif dataclasses.is_dataclass(bare):
-            yield from _walk(typing.cast(type, bare), f"{prefix}{name}.", choices)
-        else:
-            yield _knob(f"{prefix}{name}", bare, metadata)
-
-
-def _unwrap(hint: Any) -> tuple[Any, list[Any]]:
-    """`Annotated[Annotated[int, a], b]` to `(int, [a, b])`, with pydantic's fields taken apart."""
-    metadata: list[Any] = []
-    if typing.get_origin(hint) is Annotated:
-        hint, *extra = typing.get_args(hint)
-        for item in extra:
-            metadata += [item, *item.metadata] if isinstance(item, FieldInfo) else [item]
-    return hint, metadata
-
-
-def _is_union(hint: Any) -> bool:
-    return typing.get_origin(hint) in (types.UnionType, typing.Union)
-
-
-def _knob(path: str, hint: Any, metadata: list[Any]) -> Knob:
-    about = [m.description for m in metadata if isinstance(m, FieldInfo) and m.description]
-    optional = _is_union(hint)
-    if optional:
-        hint, inner = _unwrap(hint.__args__[0])
-        metadata = [*metadata, *inner]
-    choices: tuple[str, ...] = ()
-    if typing.get_origin(hint) is Literal:
-        choices = typing.get_args(hint)
-        allowed = "one of " + ", ".join(choices) if len(choices) > 1 else choices[0]
-    elif hint is bool:
-        choices, allowed = ("true", "false"), "true or false"
-    elif hint is str:
-        allowed = "text (quote it if it looks like something else)"
-    else:
-        allowed = _range("an integer" if hint is int else "a number", metadata)
-    if optional:
-        choices, allowed = (*choices, "null"), f"{allowed}, or null"
-    return Knob(path, allowed, choices, hint is str, about[-1] if about else "")
-
-
-def _range(kind: str, metadata: list[Any]) -> str:
-    """`a number in (0, 1]`, `an integer >= 0`, from the bounds in the annotations."""
-    low = next((m for m in metadata if isinstance(m, Gt | Ge)), None)
-    high = next((m for m in metadata if isinstance(m, Lt | Le)), None)
-    match low, high:
-        case None, None:
-            return kind
-        case (Gt(gt=bound), None):
-            return f"{kind} > {bound}"
-        case (Ge(ge=bound), None):
-            return f"{kind} >= {bound}"
-    opening, lowest = ("(", low.gt) if isinstance(low, Gt) else ("[", low.ge)  # type: ignore[union-attr]
-    closing, highest = (")", high.lt) if isinstance(high, Lt) else ("]", high.le)  # type: ignore[union-attr]
-    return f"{kind} in {opening}{lowest}, {highest}{closing}"

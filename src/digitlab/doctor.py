@@ -77,7 +77,8 @@ def _compute() -> str:
 
 
 def _data(name: str) -> str:
-    from digitlab.data import is_present, load, raw_folder
+    from digitlab.data import load
+    from digitlab.datafiles import is_present, raw_folder
 
     root = project.data_root(None)
     if not is_present(name, root):

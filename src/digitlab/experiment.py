@@ -3,12 +3,10 @@
 Nothing here knows what the tracking store is; it writes a record and hands it to `deliver`.
 """
 
-import csv
 import dataclasses
 import json
 import traceback
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +14,9 @@ import yaml
 from torch import Tensor, nn
 
 from digitlab import project, provenance
-from digitlab.config import Config, flatten
+from digitlab.artifacts import epoch_metrics, save_artifacts
+from digitlab.checking import flatten
+from digitlab.config import Config
 from digitlab.data import Dataset, load
 from digitlab.errors import ConfigError, Diverged, Interrupted
 from digitlab.evaluation import Evaluation, evaluate
@@ -26,9 +26,10 @@ from digitlab.optimizers import build_optimizer
 from digitlab.progress import TrainingProgress
 from digitlab.record import Record
 from digitlab.schedules import build_schedule
-from digitlab.serving import CONFIG_FILE, WEIGHTS_FILE, save_weights
+from digitlab.serving import CONFIG_FILE
 from digitlab.tracking.delivery import Delivery
 from digitlab.tracking.location import recorded_values, resolve_uri, unreachable
+from digitlab.tracking.model_format import save_mlflow_model
 from digitlab.training import EpochReport, fit, num_steps
 
 DIGEST_LENGTH = 36  # MLflow's limit for a data set's digest
@@ -72,7 +73,15 @@ def run_experiment(config: Config, *, interrupts: Interrupts, say: Callable[[str
         trained = _train(config, dataset, device, record, delivery, interrupts)
         evaluation = evaluate(trained.model, dataset.test.to(device))
         _log_test(record, trained, evaluation)
-        _save_artifacts(config, dataset, trained, evaluation, record.artifacts)
+        save_artifacts(
+            record.artifacts,
+            model=trained.model,
+            dataset=dataset,
+            history=trained.history,
+            evaluation=evaluation,
+        )
+        if config.record.mlflow_model:
+            save_mlflow_model(record.artifacts, provenance.versions())
         record.finish("FINISHED")
     except Interrupted as error:
         record.finish("KILLED", {"digitlab.error": str(error)})
@@ -198,7 +207,7 @@ def _train(
         for report in _until_stale(reports, config):
             history.append(report)
             progress.show(report)
-            record.log_metrics(_epoch_metrics(report), step=report.epoch)
+            record.log_metrics(epoch_metrics(report), step=report.epoch)
             if (
                 config.checkpoint.weights == "best"
                 and _best(history, config.checkpoint.metric) == report
@@ -236,17 +245,6 @@ def _merit(report: EpochReport, metric: str) -> float:
     return report.validation.accuracy if metric.endswith("accuracy") else -report.validation.loss
 
 
-def _epoch_metrics(report: EpochReport) -> dict[str, float]:
-    metrics = {"train/loss": report.train.loss, "train/accuracy": report.train.accuracy}
-    if report.validation:
-        metrics["validation/loss"] = report.validation.loss
-        metrics["validation/accuracy"] = report.validation.accuracy
-    metrics["train/learning_rate"] = report.learning_rate
-    metrics["time/epoch_seconds"] = report.seconds
-    metrics["time/images_per_second"] = report.images_per_second
-    return metrics
-
-
 def _log_test(record: Record, trained: _Trained, evaluation: Evaluation) -> None:
     f1 = [scores.f1 for scores in evaluation.per_class]
     metrics = {
@@ -256,57 +254,6 @@ def _log_test(record: Record, trained: _Trained, evaluation: Evaluation) -> None
         "test/calibration_error": evaluation.calibration_error,
     }
     record.log_metrics(metrics, step=trained.epoch)
-
-
-def _save_artifacts(
-    config: Config, dataset: Dataset, trained: _Trained, evaluation: Evaluation, folder: Path
-) -> None:
-    """Everything to look at and to load again; pictures at the root, where MLflow compares them."""
-    from digitlab import plots
-
-    save_weights(trained.model.state_dict(), folder / WEIGHTS_FILE)
-    _write_history(trained.history, folder / "metrics.csv")
-    _write_per_class(dataset, evaluation, folder / "per_class.csv")
-    _write_predictions(evaluation, folder / "predictions.parquet")
-    plots.draw_learning_curves(trained.history, folder / "learning_curves.png")
-    plots.draw_confusion_matrix(
-        evaluation.confusion, dataset.class_names, folder / "confusion_matrix.png"
-    )
-    plots.draw_worst_mistakes(dataset, evaluation, folder / "worst_mistakes.png")
-    if config.record.mlflow_model:
-        from digitlab.tracking.model_format import save_mlflow_model
-
-        save_mlflow_model(folder, provenance.versions())
-
-
-def _write_history(history: list[EpochReport], file: Path) -> None:
-    with file.open("w", newline="") as handle:
-        rows = [{"epoch": report.epoch, **_epoch_metrics(report)} for report in history]
-        writer = csv.DictWriter(handle, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _write_per_class(dataset: Dataset, evaluation: Evaluation, file: Path) -> None:
-    with file.open("w", newline="") as handle:
-        writer = csv.writer(handle)
-        writer.writerow(["class", "precision", "recall", "f1", "support"])
-        for name, scores in zip(dataset.class_names, evaluation.per_class, strict=True):
-            writer.writerow([name, *dataclasses.astuple(scores)])
-
-
-def _write_predictions(evaluation: Evaluation, file: Path) -> None:
-    """One row per test image, in the data set's order, with every probability as float32."""
-    import pyarrow
-    import pyarrow.parquet
-
-    columns: dict[str, Any] = {
-        "label": evaluation.labels,
-        "prediction": evaluation.predictions,
-        "loss": evaluation.losses,
-    }
-    columns |= {f"p{c}": evaluation.probabilities[:, c] for c in range(len(evaluation.per_class))}
-    pyarrow.parquet.write_table(pyarrow.table(columns), file)
 
 
 def _describe_data(dataset: Dataset) -> dict[str, str]:

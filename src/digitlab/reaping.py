@@ -5,7 +5,8 @@ from pathlib import Path
 
 from digitlab.provenance import Process
 from digitlab.record import Record, all_records
-from digitlab.tracking.store import RunStore, StoredRun
+from digitlab.tracking.runs import StoredRun
+from digitlab.tracking.store import RunStore
 
 REASON = "the process died without a word (killed, out of memory, or power lost)"
 

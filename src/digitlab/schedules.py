@@ -4,13 +4,7 @@ import math
 from collections.abc import Callable
 from typing import assert_never
 
-from digitlab.config import (
-    ConstantConfig,
-    CosineConfig,
-    OneCycleConfig,
-    SchedulerConfig,
-    StepConfig,
-)
+from digitlab.config import ConstantConfig, CosineConfig, OneCycleConfig, SchedulerConfig, StepConfig
 
 Schedule = Callable[[int], float]
 

@@ -13,7 +13,8 @@ import yaml
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from digitlab.config import Config, to_config
+from digitlab.checking import to_config
+from digitlab.config import Config
 from digitlab.data import SIDE, Split
 from digitlab.evaluation import predict
 from digitlab.models import build_model

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from digitlab.tables import STATUS_STYLES, age, percent
-from digitlab.tracking.store import RunStore, StoredRun
+from digitlab.tracking.runs import StoredRun
+from digitlab.tracking.store import RunStore
 
 
 def describe(store: RunStore, run: StoredRun, scratch: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from digitlab.tracking.store import StoredRun
+from digitlab.tracking.runs import StoredRun
 
 # Knobs that say where and under which name, not what: never worth a column.
 UNINTERESTING = {"run_name", "study", "tracking.uri", "data.root", "device", "model.name"}

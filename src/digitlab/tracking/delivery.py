@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from digitlab.errors import TrackingError
 from digitlab.record import Record
-from digitlab.tracking.store import RunStore, StoredRun
+from digitlab.tracking.store import RunStore
 
 PUSH_EVERY_SECONDS = 2.0
 RETRY_AFTER_SECONDS = 30.0
@@ -53,7 +53,3 @@ class Delivery:
                     return False
                 self.say("the tracking store is locked by another process; trying again")
                 time.sleep(1.0)
-
-
-def find_run(uri: str, run_id: str) -> StoredRun:
-    return open_store(uri).find(run_id)

@@ -9,7 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from digitlab import project
-from digitlab.config import Config, to_dict
+from digitlab.checking import to_dict
+from digitlab.config import Config
 from digitlab.errors import UsageError
 
 PROBE_SECONDS = 3.0

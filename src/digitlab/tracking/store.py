@@ -14,6 +14,7 @@ from digitlab.errors import TrackingError, UsageError
 from digitlab.record import Record, Run
 from digitlab.tracking.environment import quiet_mlflow
 from digitlab.tracking.location import artifact_location, sqlite_file, without_password
+from digitlab.tracking.runs import StoredRun
 from digitlab.tracking.sqlite_store import ensure_store
 from digitlab.tracking.views import TAG as VIEW_TAG
 from digitlab.tracking.views import view_tag
@@ -21,29 +22,7 @@ from digitlab.tracking.views import view_tag
 RECORD_TAG = "digitlab.record"
 METRICS_PER_REQUEST = 1000
 TAG_LIMIT = 8000  # characters; MLflow refuses longer ones
-SHORT_ID = 8
 RACE_ATTEMPTS = 10
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class StoredRun:
-    """A run as the store (or, before delivery, its record) has it. Times in ms since the epoch."""
-
-    run_id: str
-    experiment_id: str
-    study: str
-    name: str
-    status: str
-    start_time: int
-    end_time: int | None
-    params: dict[str, str]
-    metrics: dict[str, float]
-    tags: dict[str, str]
-    delivered: bool = True
-
-    @property
-    def short_id(self) -> str:
-        return self.run_id[:SHORT_ID] if self.delivered else self.run_id
 
 
 class RunStore:
@@ -261,25 +240,6 @@ def _stored(run: Any, study: str) -> StoredRun:
         params=dict(run.data.params),
         metrics=dict(run.data.metrics),
         tags=dict(run.data.tags),
-    )
-
-
-def undelivered(record: Record) -> StoredRun:
-    """A record that the store does not have, in the form of those that it has."""
-    run = record.run
-    metrics = {k: v for line in record.metric_lines() for k, v in line["metrics"].items()}
-    return StoredRun(
-        run_id=run.record_id,
-        experiment_id="",
-        study=run.study,
-        name=run.name,
-        status=run.status,
-        start_time=run.start_time,
-        end_time=run.end_time,
-        params=run.params,
-        metrics=metrics,
-        tags=run.tags,
-        delivered=False,
     )
 
 

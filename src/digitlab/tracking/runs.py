@@ -1,0 +1,47 @@
+"""A run as it is read back, from the store or from its record."""
+
+import dataclasses
+
+from digitlab.record import Record
+
+SHORT_ID = 8
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StoredRun:
+    """A run as the store (or, before delivery, its record) has it. Times in ms since the epoch."""
+
+    run_id: str
+    experiment_id: str
+    study: str
+    name: str
+    status: str
+    start_time: int
+    end_time: int | None
+    params: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    delivered: bool = True
+
+    @property
+    def short_id(self) -> str:
+        return self.run_id[:SHORT_ID] if self.delivered else self.run_id
+
+
+def undelivered(record: Record) -> StoredRun:
+    """A record that the store does not have, in the form of those that it has."""
+    run = record.run
+    metrics = {k: v for line in record.metric_lines() for k, v in line["metrics"].items()}
+    return StoredRun(
+        run_id=run.record_id,
+        experiment_id="",
+        study=run.study,
+        name=run.name,
+        status=run.status,
+        start_time=run.start_time,
+        end_time=run.end_time,
+        params=run.params,
+        metrics=metrics,
+        tags=run.tags,
+        delivered=False,
+    )
