@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -73,6 +74,11 @@ def digitlab(capsys: pytest.CaptureFixture[str]) -> Cli:
     return run
 
 
+def heed_interrupts() -> None:
+    """A shell that starts the tests in the background makes them, and their children, ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def digitlab_process(home: Path) -> Callable[..., subprocess.Popen[str]]:
     """Start the command line in a process of its own."""
@@ -85,6 +91,7 @@ def digitlab_process(home: Path) -> Callable[..., subprocess.Popen[str]]:
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, **environment},
+            preexec_fn=heed_interrupts,
         )
         started.append(process)
         return process

@@ -165,6 +165,14 @@ def test_an_exception_is_failed_with_its_traceback(
     assert "out of luck" in digitlab("show", str(run["run_id"])).out
 
 
+def test_a_place_that_cannot_be_written_is_named(digitlab: Cli, home: Path) -> None:
+    (home / "mlruns").write_text("a file where a folder should be")
+    result = digitlab("train", "epochs=1")
+    assert result.code == 1
+    assert f"no record can be written to {home / 'mlruns' / 'records'}" in result.err
+    assert "Traceback" not in result.err
+
+
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -212,6 +212,36 @@ def test_a_run_survives_a_server_that_is_away_and_sync_delivers_it(
         assert "test/accuracy" in run.metrics
         assert list(all_records(project.records())) == []
         assert "nothing to deliver" in digitlab("sync").out
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def test_a_server_that_dies_in_the_middle_of_a_run_stops_nothing(
+    tmp_path: Path, digitlab: Cli, digitlab_process: Callable[..., subprocess.Popen[str]]
+) -> None:
+    port = free_port()
+    uri = f"http://127.0.0.1:{port}"
+    server = start_server(tmp_path, port)
+    run = digitlab_process("train", "model=cnn", "epochs=80", f"tracking.uri={uri}", "study=cut")
+    store = RunStore(uri)
+    deadline = time.monotonic() + 60
+    while store.experiment_id("cut") is None or not store.runs("cut"):
+        assert time.monotonic() < deadline, "the run never showed up while it was running"
+        time.sleep(0.2)
+    os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
+    output, errors = run.communicate(timeout=120)
+    assert run.returncode == 0, errors
+    assert "FINISHED" in output
+    assert "training goes on" in errors
+
+    server = start_server(tmp_path, port)
+    try:
+        assert digitlab("sync").code == 0
+        (stored,) = store.runs("cut")
+        assert stored.status == "FINISHED"
+        assert [step for step, _ in store.history(stored, "train/loss")] == list(range(1, 81))
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()

@@ -82,7 +82,7 @@ def config(overrides: tuple[str, ...], sources: bool, knobs: bool) -> None:
 def runs(
     overrides: tuple[str, ...], study: str | None, limit: int, tracking_uri: str | None, as_json: bool
 ) -> None:
-    """List runs, newest first: status, knobs that vary, accuracies."""
+    """List runs with the knobs that vary and their accuracies."""
     from digitlab import commands
 
     commands.list_runs(_uri(overrides, tracking_uri), study=study, limit=limit, as_json=as_json)
@@ -94,7 +94,10 @@ def runs(
 @TRACKING
 @JSON
 def show(run: str, overrides: tuple[str, ...], tracking_uri: str | None, as_json: bool) -> None:
-    """Show everything recorded of one run; its id may be shortened."""
+    """Show everything recorded of one run.
+
+    RUN is its id, which may be shortened as long as it is unique.
+    """
     from digitlab import commands
 
     commands.show_run(_uri(overrides, tracking_uri), run, as_json=as_json)
@@ -113,7 +116,7 @@ def ui(
     study: str | None,
     tracking_uri: str | None,
 ) -> None:
-    """Start the MLflow UI and print a link to the runs; Ctrl-C ends it."""
+    """Start the MLflow UI and link to the runs; Ctrl-C ends it."""
     from digitlab import user_interface
 
     user_interface.serve(_uri(overrides, tracking_uri), host=host, port=port, study=study)
@@ -123,7 +126,10 @@ def ui(
 @OVERRIDES
 @TRACKING
 def doctor(overrides: tuple[str, ...], tracking_uri: str | None) -> None:
-    """Check environment, data sets, tracking store, dead runs and disk; exit code 1 if any is ill."""
+    """Say what is ill here, and what heals it.
+
+    Checks environment, data sets, tracking store, dead runs and disk; exit code 1 if any is ill.
+    """
     from digitlab.doctor import examine
 
     sys.exit(examine(_uri(overrides, tracking_uri)))
@@ -131,7 +137,7 @@ def doctor(overrides: tuple[str, ...], tracking_uri: str | None) -> None:
 
 @cli.command()
 def sync() -> None:
-    """Deliver the records that their tracking store did not get."""
+    """Deliver the runs whose tracking store was away."""
     from digitlab import commands
 
     sys.exit(commands.sync())
@@ -140,7 +146,10 @@ def sync() -> None:
 @cli.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the completion script of a shell: eval "$(digitlab completion bash)"."""
+    """Print the TAB completion script of a shell.
+
+    For bash: eval "$(digitlab completion bash)"
+    """
     from digitlab.completion import script
 
     click.echo(script(cli, shell))
@@ -169,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> Any:
     except click.Abort:
         sys.exit(130)
     except Interrupted as error:
-        click.echo("digitlab: stopped; the run is recorded as KILLED", err=True)
+        click.echo("digitlab: stopped; `digitlab runs` tells how the run ended", err=True)
         sys.exit(error.exit_code)
     except DigitlabError as error:
         lines = str(error).splitlines() or [type(error).__name__]

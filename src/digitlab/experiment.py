@@ -5,6 +5,7 @@ Nothing here knows what the tracking store is; it writes a record and hands it t
 
 import dataclasses
 import json
+import os
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -97,6 +98,9 @@ def run_experiment(config: Config, *, interrupts: Interrupts, say: Callable[[str
     finally:
         delivery.finish()
         record.release()
+        if record.run.status != "FINISHED":
+            shown = f": digitlab show {record.delivered.run_id[:8]}" if record.delivered.run_id else ""
+            say(f"recorded as {record.run.status}{shown}")
     return Outcome(
         record_id=record.run.record_id,
         run_id=record.delivered.run_id,
@@ -113,6 +117,7 @@ def choose_device(wanted: str) -> torch.device:
     if wanted == "cuda" and not available:
         raise ConfigError(["device must be auto or cpu on this machine (no GPU is usable), got cuda"])
     if available:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic cuBLAS
         torch.backends.cudnn.benchmark = False
         torch.use_deterministic_algorithms(True, warn_only=True)
     return torch.device("cuda" if available else "cpu")

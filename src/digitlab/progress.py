@@ -59,9 +59,6 @@ class TrainingProgress:
         else:
             print(f"epoch {report.epoch}/{self.epochs}  {scores}", file=sys.stderr, flush=True)
 
-    def say(self, message: str) -> None:
-        self.console.print(message, markup=False, style="yellow", soft_wrap=True)
-
 
 def describe(report: EpochReport) -> str:
     """`loss 0.31  accuracy 91.2 %  validation 0.29, 92.0 %  12,400 images/s`."""

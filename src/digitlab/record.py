@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
+from digitlab.errors import DigitlabError
 from digitlab.provenance import Process
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
@@ -64,9 +65,12 @@ class Record:
         record_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
         run = Run(record_id=record_id, status="RUNNING", start_time=now(), **details)
         record = cls(records / record_id, run, Delivered())
-        record.artifacts.mkdir(parents=True)
-        record._lock.acquire()
-        record.save()
+        try:
+            record.artifacts.mkdir(parents=True)
+            record._lock.acquire()
+            record.save()
+        except OSError as error:
+            raise DigitlabError(f"no record can be written to {records}: {error}") from None
         return record
 
     @classmethod

@@ -170,8 +170,9 @@ def _seed_dropout(seed: int, epoch: int, device: torch.device) -> None:
 
 def _refuse_divergence(losses: Sequence[Tensor], epoch: int, last_step: int) -> None:
     """`losses` are those of the steps up to `last_step` that nobody has looked at yet."""
-    for step, loss in enumerate(losses, last_step - len(losses) + 1):
-        if not math.isfinite(value := loss.item()):
+    values = [losses[0].item()] if len(losses) == 1 else torch.stack(list(losses)).tolist()
+    for step, value in enumerate(values, last_step - len(losses) + 1):
+        if not math.isfinite(value):
             raise Diverged(epoch=epoch, step=step, loss=value)
 
 

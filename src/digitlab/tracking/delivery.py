@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from digitlab.errors import TrackingError
 from digitlab.record import Record
+from digitlab.tracking.location import unreachable
 from digitlab.tracking.store import RunStore
 
 PUSH_EVERY_SECONDS = 2.0
@@ -24,16 +25,22 @@ class Delivery:
     def __init__(self, record: Record, say: Callable[[str], None]) -> None:
         self.record, self.say = record, say
         self._next_push = time.monotonic() + PUSH_EVERY_SECONDS
+        self._has_failed = False
 
     def push(self) -> None:
         """Deliver what is new, if it is time to."""
         if time.monotonic() < self._next_push:
             return
+        uri = self.record.run.tracking_uri
         try:
-            open_store(self.record.run.tracking_uri).deliver(self.record)
+            if reason := unreachable(uri):  # within 3 s, where MLflow would try for half a minute
+                raise TrackingError(reason)
+            open_store(uri).deliver(self.record)
             self._next_push = time.monotonic() + PUSH_EVERY_SECONDS
         except TrackingError as error:
-            self.say(f"{error}; training goes on and the record is kept on this disk")
+            if not self._has_failed:
+                self.say(f"{error}; training goes on and the record is kept on this disk")
+            self._has_failed = True
             self._next_push = time.monotonic() + RETRY_AFTER_SECONDS
 
     def finish(self) -> bool:
