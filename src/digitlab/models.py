@@ -56,8 +56,10 @@ class ConvNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         features = functional.relu(functional.max_pool2d(self.conv_1(images), 2))
-        features = self.conv_dropout(self.conv_2(features))
-        features = functional.relu(functional.max_pool2d(features, 2))
+        # A dropped channel stays dropped and a kept one is scaled, before or after the pooling: after
+        # it there is a quarter as much to do.
+        features = self.conv_dropout(functional.max_pool2d(self.conv_2(features), 2))
+        features = functional.relu(features)
         hidden = self.hidden_dropout(functional.relu(self.hidden(features.flatten(1))))
         logits: Tensor = self.output(hidden)
         return logits

@@ -102,7 +102,7 @@ def _train_epoch(
     steps = num_steps(len(train), batch_size)
     check_every = 1 if device.type == "cpu" else 100
     losses: list[Tensor] = []
-    num_right = torch.zeros((), dtype=torch.int64, device=device)
+    predictions: list[Tensor] = []
     for step, batch in enumerate(torch.split(order, batch_size)):
         before_step()
         images, labels = train.normalised(batch), train.labels.index_select(0, batch)
@@ -110,11 +110,12 @@ def _train_epoch(
         learning_rate = schedule((epoch - 1) * steps + step)
         optimizer.step(gradients, learning_rate)
         losses.append(loss)
-        num_right += (logits.contiguous().argmax(1) == labels).count_nonzero()
+        predictions.append(logits.contiguous().argmax(1))
         if (step + 1) % check_every == 0 or step + 1 == steps:
             _refuse_divergence(losses[-check_every:], epoch, step + 1)
-    scores = Scores(_mean(losses, len(train), batch_size), num_right.item() / len(train))
-    return scores, learning_rate
+    is_right = torch.cat(predictions) == train.labels.index_select(0, order)
+    accuracy = is_right.count_nonzero().item() / len(train)
+    return Scores(_mean(losses, len(train), batch_size), accuracy), learning_rate
 
 
 Gradients = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Sequence[Tensor]]]
