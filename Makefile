@@ -13,11 +13,12 @@ help: ## list the targets
 setup: $(STAMP) ## create .venv, install the pinned dependencies, prepare the tracking store
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) or sys.exit("digitlab needs Python 3.11 to 3.13, found " + sys.version.split()[0] + "; choose one with: make setup PYTHON=python3.12")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8'
-	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.lock
-	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
-	$(BIN)/python -m digitlab.tracking.sqlite_store
+	@echo "installing into $(VENV): a minute or two, 6 GB with the GPU libraries of torch"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8'
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m digitlab.tracking.sqlite_store
 	@touch $@
 
 run: setup ## train both models on the embedded digits, record them, show the table

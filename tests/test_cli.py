@@ -119,7 +119,8 @@ def test_the_same_command_gives_the_same_weights_in_another_process(
         (["runs", "--study", "nope"], "no study 'nope'"),
         (["runs", "model=cnn"], "only tracking=NAME"),
         (["nonsense"], "No such command"),
-        (["train", "--nonsense"], "No such option"),
+        (["train", "--epochs", "3"], "No such option '--epochs'. (knobs have no dashes: epochs=3)"),
+        (["train", "study=it's mine"], "put quotes around its whole value"),
         (["runs", "tracking.uri=./mlruns"], "MLflow no longer writes folders"),
     ],
 )
@@ -241,7 +242,10 @@ def test_multirun_reaches_hydra(digitlab_process: Start, digitlab: Cli, home: Pa
 def test_early_stopping_and_the_best_weights(digitlab: Cli) -> None:
     # The accuracy cannot improve by more than 1, so the second epoch is the first stale one.
     settings = ["early_stopping.patience=3", "early_stopping.metric=validation/accuracy"]
-    digitlab("train", "epochs=50", *settings, "early_stopping.min_delta=1.1", "checkpoint.weights=best")
+    result = digitlab(
+        "train", "epochs=50", *settings, "early_stopping.min_delta=1.1", "checkpoint.weights=best"
+    )
+    assert "stopped early after epoch 4: no better validation/accuracy in 3 epochs" in result.out
     (run,) = runs(digitlab)
     shown = json.loads(digitlab("show", str(run["run_id"]), "--json").out)
     assert len(shown["epochs"]) == 4
@@ -259,7 +263,10 @@ def test_the_best_epochs_weights_are_tested(digitlab: Cli) -> None:
     accuracies = [float(row["validation/accuracy"]) for row in shown["epochs"]]
     best = accuracies.index(max(accuracies)) + 1
     assert f"weights of epoch {best})" in result.out
-    assert f"validation  accuracy {100 * max(accuracies):.2f} %" in result.out
+    shown_validation = f"{100 * max(accuracies):.2f} %"
+    assert f"validation  accuracy {shown_validation}" in result.out
+    assert run["metrics"]["chosen/epoch"] == best  # type: ignore[index]
+    assert shown_validation in digitlab("runs").out, "the table pairs it with the test of these weights"
 
 
 def test_config_prints_what_would_run(digitlab: Cli) -> None:
@@ -324,7 +331,8 @@ BASH = shutil.which("bash")
     ("line", "expected"),
     [
         ("digitlab tr", ["train"]),
-        ("digitlab train mod", ["model=", "model.channels_1=", "model.channels_2="]),
+        ("digitlab train mod", ["model="]),
+        ("digitlab train model=cnn model.ch", ["model.channels_1=", "model.channels_2="]),
         ("digitlab train model=c", ["cnn"]),
         ("digitlab train model=", ["cnn", "logistic_regression"]),
         ("digitlab train model=cnn model.hidden_u", ["model.hidden_units="]),
@@ -381,6 +389,10 @@ def test_the_ui_is_two_processes_answers_with_a_training_link_and_leaves_nothing
     children = psutil.Process(process.pid).children(recursive=True)
     assert len(children) == 2, [child.cmdline() for child in children]
     assert urllib.request.urlopen(link.partition("#")[0]).status == 200
+    port = link.partition("#")[0].rpartition(":")[2].strip("/")
+    second = digitlab("ui", "--port", port)
+    assert second.code == 2
+    assert f"port {port} is taken" in second.err
     process.terminate()
     process.wait(30)
     deadline = time.monotonic() + 20

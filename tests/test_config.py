@@ -60,7 +60,7 @@ def test_a_configuration_survives_the_way_to_plain_values_and_back() -> None:
         ("optimizer.lr=1", "unknown knob optimizer.lr; did you mean optimizer.learning_rate?"),
         ("+optimizer.lr=1", "unknown knob optimizer.lr; did you mean optimizer.learning_rate?"),
         ("++lr=1", "unknown knob lr; did you mean optimizer.learning_rate?"),
-        ("+anything=1", "unknown knob anything"),
+        ("+anything=1", "unknown knob anything: `digitlab config --knobs` lists all"),
         ("device=gpu", "device must be one of auto, cpu, cuda, got 'gpu'"),
         ("model=cn", "model must be one of cnn, logistic_regression, got cn; did you mean model=cnn?"),
         ("modle=cnn", "unknown group modle; did you mean model?"),
@@ -69,7 +69,10 @@ def test_a_configuration_survives_the_way_to_plain_values_and_back() -> None:
             "model.channels_1 is a knob of model=cnn, not of model=logistic_regression",
         ),
         ("~seed", "~seed: knobs cannot be removed, only set"),
-        ("study=''", "study must be text (quote it if it looks like something else), got ''"),
+        ("study=''", "study must be text of 1 to 200 characters, got ''"),
+        ("epochs", "'epochs' is no override: write knob=value, such as epochs=20"),
+        ("foo.bar=1", "unknown knob foo.bar: `digitlab config --knobs` lists all"),
+        ("model.name=cnn", "model.name cannot be set by itself: choose it with model=NAME"),
         (
             "batch_size=1258",
             "batch_size must be at most the 1257 training images of digits, got 1258",
@@ -163,7 +166,7 @@ def test_plain_values_of_any_kind_are_accepted_or_refused_but_never_break(values
 
 @pytest.mark.parametrize("payload", ["_target_", "model._target_", "data._partial_", "_args_"])
 def test_no_knob_can_name_code_to_run(payload: str) -> None:
-    assert f"unknown knob {payload}" in problems(f"+{payload}=os.system")[0]
+    assert f"unknown knob {payload}" in problems(f"+{payload}=os.system")[0], payload
 
 
 def test_every_knob_is_read_by_something(

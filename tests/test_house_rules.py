@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "hydra": {"digitlab.composition", "digitlab.commands"},
     "torchvision": {"digitlab.datafiles"},
     "click": {"digitlab.cli", "digitlab.commands", "digitlab.completion", "digitlab.doctor"}
-    | {"digitlab.user_interface"},
+    | {"digitlab.user_interface", "digitlab.tables"},
 }
 CORE = {f"digitlab.{n}" for n in ("config", "errors", "randomness", "data", "datafiles", "models")}
 CORE |= {f"digitlab.{n}" for n in ("optimizers", "schedules", "evaluation", "training")}

@@ -201,6 +201,8 @@ def test_a_run_survives_a_server_that_is_away_and_sync_delivers_it(
     assert "digitlab sync" in result.err
     (record,) = all_records(project.records())
     assert record.run.status == "FINISHED"
+    assert f"not yet delivered to {uri}: 1" in digitlab("runs").err
+    assert "test/accuracy" in digitlab("show", record.run.record_id).out
     assert digitlab("sync").code == 4, "still away"
     assert digitlab("doctor").code == 1
 
@@ -215,6 +217,13 @@ def test_a_run_survives_a_server_that_is_away_and_sync_delivers_it(
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
+
+
+def test_a_record_can_go_to_another_store(tmp_path: Path, digitlab: Cli) -> None:
+    digitlab("train", "epochs=1", "tracking.uri=http://127.0.0.1:9", "study=moved")
+    other = f"sqlite:///{tmp_path / 'other.db'}"
+    assert digitlab("sync", "--tracking-uri", other).code == 0
+    assert [run.status for run in RunStore(other).runs("moved")] == ["FINISHED"]
 
 
 def test_a_server_that_dies_in_the_middle_of_a_run_stops_nothing(

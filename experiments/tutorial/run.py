@@ -16,7 +16,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy import stats
 
-from digitlab.tracking.location import resolve_uri
+from digitlab.checking import as_param, flatten
+from digitlab.composition import compose
+from digitlab.tracking.location import recorded_values, resolve_uri
 from digitlab.tracking.runs import StoredRun
 from digitlab.tracking.store import RunStore
 
@@ -50,9 +52,21 @@ def finished() -> dict[str, dict[int, StoredRun]]:
         return found
     for run in store.runs(STUDY):
         preset, seed = run.name.replace(" ", "_"), int(run.params["seed"])
-        if run.status == "FINISHED" and preset in found and seed < SEEDS[preset]:
+        wanted = preset in found and seed < SEEDS[preset]
+        if wanted and run.status == "FINISHED" and is_as_configured(run, preset):
             found[preset].setdefault(seed, run)
     return found
+
+
+def is_as_configured(run: StoredRun, preset: str) -> bool:
+    """Whether nothing but the seed was changed from the preset: not the data, not the epochs."""
+    expected = flatten(recorded_values(compose([f"experiment={preset}", f"seed={run.params['seed']}"])))
+    irrelevant = {"tracking.uri", "data.root", "device"}
+    return all(
+        run.params.get(path) == as_param(value)
+        for path, value in expected.items()
+        if path not in irrelevant
+    )
 
 
 def train_missing() -> None:

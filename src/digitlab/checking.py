@@ -10,7 +10,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt, MaxLen
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
@@ -29,6 +29,7 @@ class Knob:
     choices: tuple[str, ...]
     is_text: bool
     help: str
+    group: str = ""  # the only choice that has it, such as `model=cnn`
 
 
 def to_config(values: Mapping[str, Any]) -> Config:
@@ -62,11 +63,21 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def as_param(value: Any) -> str:
+    """A knob's value as YAML would show it and MLflow records it: `0.1`, `true`, `null`."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def knobs(choices: Mapping[str, str | None] | None = None) -> dict[str, Knob]:
     """All knobs by path; of the groups named in `choices` (`{"model": "cnn"}`) only that choice's."""
     found: dict[str, Knob] = {}
     for knob in _walk(Config, "", choices or {}):
-        found.setdefault(knob.path, knob)
+        if knob.path in found:  # several choices have it
+            found[knob.path] = dataclasses.replace(found[knob.path], group="")
+        else:
+            found[knob.path] = knob
     return found
 
 
@@ -119,11 +130,14 @@ def _describe(problem: Any, known: Mapping[str, Knob], choices: Mapping[str, str
 def unknown(path: str, known: Mapping[str, Knob], choices: Mapping[str, str | None]) -> str:
     """The sentence that refuses a name that is no knob of this composition."""
     group = path.partition(".")[0]
+    if path.endswith(".name") and group in _variants():
+        return f"{path} cannot be set by itself: choose it with {group}=NAME"
     for choice in _variants().get(group, ()):
         if choice != choices.get(group) and path in knobs({group: choice}):
             return f"{path} is a knob of {group}={choice}, not of {group}={choices.get(group)}"
-    suggestion = nearest(path, known)
-    return f"unknown knob {path}" + (f"; did you mean {suggestion}?" if suggestion else "")
+    if suggestion := nearest(path, known):
+        return f"unknown knob {path}; did you mean {suggestion}?"
+    return f"unknown knob {path}: `digitlab config --knobs` lists all"
 
 
 def _show(value: Any) -> str:
@@ -152,8 +166,10 @@ def _walk(schema: type, prefix: str, choices: Mapping[str, str | None]) -> Itera
         if name in _variants() and not prefix:
             variants = _variants()[name]
             chosen = variants.get(choices.get(name) or "")
-            for variant in [chosen] if chosen else variants.values():
-                yield from _walk(variant, f"{name}.", choices)
+            for variant in [chosen] if chosen else dict.fromkeys(variants.values()):
+                owner = " or ".join(f"{name}={n}" for n, other in variants.items() if other is variant)
+                for knob in _walk(variant, f"{name}.", choices):
+                    yield dataclasses.replace(knob, group=owner)
         elif dataclasses.is_dataclass(bare):
             yield from _walk(typing.cast(type, bare), f"{prefix}{name}.", choices)
         else:
@@ -187,7 +203,8 @@ def _knob(path: str, hint: Any, metadata: list[Any]) -> Knob:
     elif hint is bool:
         choices, allowed = ("true", "false"), "true or false"
     elif hint is str:
-        allowed = "text (quote it if it looks like something else)"
+        limit = next((m.max_length for m in metadata if isinstance(m, MaxLen)), None)
+        allowed = f"text of 1 to {limit} characters"
     else:
         allowed = _range("an integer" if hint is int else "a number", metadata)
     if optional:

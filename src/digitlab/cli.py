@@ -16,7 +16,7 @@ Examples:
   digitlab train experiment=cnn_best seed=1
   digitlab train --multirun model=cnn,logistic_regression 'seed=range(3)'
   digitlab config model=cnn optimizer=sgd --sources
-  digitlab runs --study tutorial
+  digitlab runs --study quickstart
   digitlab show 3f2a91c0
   digitlab ui
 """
@@ -47,7 +47,7 @@ def train(overrides: tuple[str, ...], multirun: bool) -> None:
     """Train, test and record one run (or several with --multirun).
 
     Overrides follow Hydra's grammar: model=cnn optimizer.learning_rate=1e-3 experiment=cnn_best.
-    `digitlab config` lists the knobs.
+    `digitlab config --knobs` explains them all.
     """
     from digitlab import commands
 
@@ -136,11 +136,13 @@ def doctor(overrides: tuple[str, ...], tracking_uri: str | None) -> None:
 
 
 @cli.command()
-def sync() -> None:
+@click.option("--tracking-uri", metavar="URI", help="Deliver to this store instead of each run's own.")
+def sync(tracking_uri: str | None) -> None:
     """Deliver the runs whose tracking store was away."""
     from digitlab import commands
+    from digitlab.tracking.location import resolve_uri
 
-    sys.exit(commands.sync())
+    sys.exit(commands.sync(resolve_uri(tracking_uri) if tracking_uri else None))
 
 
 @cli.command()
@@ -172,22 +174,29 @@ def main(arguments: Sequence[str] | None = None) -> Any:
     register_shells()
     try:
         cli.main(arguments, prog_name="digitlab", standalone_mode=False)
+    except click.NoSuchOption as error:
+        hint = " (knobs have no dashes: epochs=3)" if error.option_name.startswith("--") else ""
+        _complain(f"{error.format_message()}{hint}")
+        sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.show()
+        _complain(error.format_message())
         sys.exit(error.exit_code)
     except click.Abort:
         sys.exit(130)
     except Interrupted as error:
-        click.echo("digitlab: stopped; `digitlab runs` tells how the run ended", err=True)
+        _complain("stopped")
         sys.exit(error.exit_code)
     except DigitlabError as error:
-        lines = str(error).splitlines() or [type(error).__name__]
-        for line in lines:
-            click.echo(f"digitlab: {line}", err=True)
+        _complain(str(error))
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.stderr.close()  # `digitlab runs | head`
         sys.exit(0)
+
+
+def _complain(message: str) -> None:
+    for line in message.splitlines():
+        click.echo(f"digitlab: {line}", err=True)
 
 
 if __name__ == "__main__":

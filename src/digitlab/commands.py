@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import shlex
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import yaml
@@ -18,7 +20,10 @@ from digitlab.composition import compose, compose_trials, sources
 from digitlab.config import Config
 from digitlab.errors import DigitlabError, TrackingError
 from digitlab.record import Record, all_records
-from digitlab.tracking.location import recorded_values, unreachable
+from digitlab.tracking.location import recorded_values, unreachable, without_password
+
+if TYPE_CHECKING:
+    from digitlab.experiment import Outcome
 
 
 def train_one(overrides: Sequence[str]) -> None:
@@ -39,6 +44,8 @@ def train_many(overrides: Sequence[str]) -> None:
     settings = [
         f"hydra.sweep.dir={folder}",
         "hydra.sweep.subdir=${hydra:job.num}",
+        "hydra/hydra_logging=disabled",
+        "hydra/job_logging=disabled",
         "hydra.output_subdir=null",
     ]
     sys.argv = [sys.argv[0], "--multirun", *settings, *overrides]
@@ -72,7 +79,10 @@ def explain_knobs(overrides: Sequence[str]) -> None:
         choices = {group: getattr(config, group).name for group in ("model", "optimizer", "scheduler")}
     for knob in knobs(choices).values():
         if not knob.path.endswith(".name"):
-            click.echo(f"{knob.path:26} {knob.help}\n{'':26} {knob.allowed}")
+            whose = f" (only {knob.group})" if knob.group else ""
+            click.echo(f"{knob.path:26} {knob.help}{whose}\n{'':26} {knob.allowed}")
+    for group, names in project.groups().items():
+        click.echo(f"{group + '=':26} choices: {', '.join(names)}")
 
 
 def list_runs(uri: str, *, study: str | None, limit: int, as_json: bool) -> None:
@@ -95,6 +105,7 @@ def list_runs(uri: str, *, study: str | None, limit: int, as_json: bool) -> None
         and record.run.tracking_uri == uri
         and study in (None, record.run.study)
     ]
+    _mention_waiting(uri)
     runs = sorted(local + stored, key=lambda run: -run.start_time)[:limit]
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(run) for run in runs], indent=1))
@@ -104,24 +115,43 @@ def list_runs(uri: str, *, study: str | None, limit: int, as_json: bool) -> None
         click.echo("no runs yet: `digitlab train` makes the first")
 
 
+def _mention_waiting(uri: str) -> None:
+    """Runs for other stores are not in the table; say that they are waiting."""
+    waiting: dict[str, int] = {}
+    for record in all_records(project.records()):
+        if record.run.status != "RUNNING" and record.run.tracking_uri != uri:
+            store = without_password(record.run.tracking_uri)
+            waiting[store] = waiting.get(store, 0) + 1
+    for store, count in waiting.items():
+        say(f"not yet delivered to {store}: {count} (`digitlab sync` delivers)")
+
+
 def show_run(uri: str, prefix: str, *, as_json: bool) -> None:
     _deliver(_close_dead_runs())
-    _require(uri)
-    from digitlab.showing import describe, print_run
-    from digitlab.tracking.delivery import open_store
+    from digitlab.showing import describe, describe_record, print_run
+    from digitlab.tracking.runs import check_prefix, undelivered
 
-    store = open_store(uri)
-    run = store.find(prefix)
-    with tempfile.TemporaryDirectory() as scratch:
-        description = describe(store, run, Path(scratch))
+    folder = project.records() / prefix
+    if (folder / "run.json").is_file():
+        record = Record.load(folder)
+        run, description = undelivered(record), describe_record(record)
+    else:
+        check_prefix(prefix)
+        _require(uri)
+        from digitlab.tracking.delivery import open_store
+
+        store = open_store(uri)
+        run = store.find(prefix)
+        with tempfile.TemporaryDirectory() as scratch:
+            description = describe(store, run, Path(scratch))
     if as_json:
         click.echo(json.dumps(description, indent=1))
     else:
         print_run(run, description)
 
 
-def sync() -> int:
-    """Deliver every finished record; returns how the command ends: 0 if nothing is left."""
+def sync(elsewhere: str | None) -> int:
+    """Deliver every finished record, to its own store or `elsewhere`; returns 0 if nothing is left."""
     from digitlab.tracking.delivery import Delivery
 
     _close_dead_runs()
@@ -130,11 +160,15 @@ def sync() -> int:
     for record in waiting:
         if not record.try_to_own():
             continue  # another process is at it
+        if elsewhere:
+            record.redirect(elsewhere)
         if Delivery(record, say).finish():
             click.echo(f"delivered {record.run.name} ({record.delivered.run_id})")
         else:
             failed += 1
         record.release()
+    if failed:
+        say("to deliver elsewhere: digitlab sync --tracking-uri URI; to drop a run: delete its folder")
     if not waiting:
         click.echo("nothing to deliver")
     return 4 if failed else 0
@@ -149,7 +183,6 @@ def _run(config: Config) -> None:
     from digitlab.experiment import run_experiment
     from digitlab.interrupts import Interrupts
 
-    started = time.perf_counter()
     with Interrupts() as interrupts:
         try:
             outcome = run_experiment(config, interrupts=interrupts, say=say)
@@ -158,20 +191,33 @@ def _run(config: Config) -> None:
         except Exception as error:
             kept = "its record holds the traceback (artifact traceback.txt)"
             raise DigitlabError(f"the run failed: {type(error).__name__}: {error}; {kept}") from error
-    seconds = time.perf_counter() - started
+    _summarise(config, outcome)
+
+
+def _summarise(config: Config, outcome: "Outcome") -> None:
     scores = outcome.evaluation.scores
     right, total = outcome.evaluation.confusion.trace(), len(outcome.evaluation.labels)
     reference = outcome.run_id[:8] if outcome.run_id else outcome.record_id
-    click.echo(f"run {reference}  {outcome.name}  FINISHED in {seconds:.1f} s")
-    last = outcome.history[outcome.best_epoch - 1].validation
-    if last:
-        click.echo(f"  validation  accuracy {100 * last.accuracy:.2f} %  loss {last.loss:.4f}")
+    took = f"in {outcome.seconds:.1f} s"
+    click.echo(f"run {reference}  {outcome.name}  FINISHED {took}  (study {config.study})")
+    if (last := len(outcome.history)) < config.epochs:
+        stopping = config.early_stopping
+        click.echo(
+            f"  stopped early after epoch {last}: no better {stopping.metric} "
+            f"in {stopping.patience} epochs"
+        )
+    if chosen := outcome.history[outcome.chosen_epoch - 1].validation:
+        click.echo(f"  validation  accuracy {100 * chosen.accuracy:.2f} %  loss {chosen.loss:.4f}")
     click.echo(
         f"  test        accuracy {100 * scores.accuracy:.2f} %  loss {scores.loss:.4f}  "
-        f"({right} of {total} right, weights of epoch {outcome.best_epoch})"
+        f"({right} of {total} right, weights of epoch {outcome.chosen_epoch})"
     )
     if outcome.run_id:
-        click.echo(f"  look at it: digitlab show {reference}   compare: digitlab runs   digitlab ui")
+        where = f" tracking.uri={shlex.quote(config.tracking.uri)}" if config.tracking.uri else ""
+        click.echo(
+            f"  look at it: digitlab show {reference}{where}   compare: digitlab runs{where}   "
+            f"digitlab ui{where}"
+        )
 
 
 def _require(uri: str) -> None:

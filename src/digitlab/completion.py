@@ -78,6 +78,9 @@ def _names(words: tuple[str, ...]) -> list[str]:
 
 
 def _choices(words: tuple[str, ...]) -> dict[str, str | None]:
-    """The groups already chosen on the line: `model=cnn`, or `model`, `=`, `cnn` from bash."""
+    """The groups' defaults, and those chosen on the line: `model=cnn`, or `model`, `=`, `cnn`."""
+    from digitlab import project
+
     joined = " ".join(words).replace(" = ", "=").split()
-    return {key: value for key, _, value in (word.partition("=") for word in joined) if value}
+    typed = {key: value for key, _, value in (word.partition("=") for word in joined) if value}
+    return {**project.default_choices(), **typed}

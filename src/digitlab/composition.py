@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from digitlab import project
-from digitlab.checking import flatten, knobs, nearest, to_config, to_dict
+from digitlab.checking import flatten, knobs, nearest, to_config, to_dict, unknown
 from digitlab.config import Config
 from digitlab.errors import ConfigError
 
@@ -97,11 +97,18 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
         try:
             parsed.append(parser.parse_override(text))
         except HydraException as error:
-            detail = str(error).splitlines()[0]
-            problems.append(f"cannot read the override {text!r}: {detail} (expected knob=value)")
+            problems.append(_unreadable(text, str(error).splitlines()[0]))
     if problems:
         raise ConfigError(problems)
     return parsed
+
+
+def _unreadable(text: str, detail: str) -> str:
+    if "=" not in text:
+        return f"{text!r} is no override: write knob=value, such as epochs=20"
+    if "'" in text or '"' in text:
+        return f"cannot read the override {text!r}: put quotes around its whole value ({detail})"
+    return f"cannot read the override {text!r}: {detail} (expected knob=value)"
 
 
 def _compose(parsed: Sequence[Override]) -> Config:
@@ -115,6 +122,11 @@ def _compose(parsed: Sequence[Override]) -> Config:
         path, value = override.key_or_group, override.value()
         if path in known and known[path].is_text and value is not None:
             value = _line(override).partition("=")[2].strip("'\"")  # 007 stays 007
+        group = path.partition(".")[0]
+        is_variant = path.endswith(".name") and group in ("model", "optimizer", "scheduler")
+        if is_variant or (path not in known and group not in composed):
+            problems.append(unknown(path, known, choices))
+            continue
         if isinstance(value, str) and "${" in value:
             problems.append(f"{path} must be a plain value, got the interpolation {value!r}")
             continue

@@ -184,11 +184,15 @@ def _download(name: str, root: Path) -> None:
     try:
         getattr(torchvision.datasets, FOLDERS[name])(root, download=True)
     except Exception as error:  # torchvision raises whatever its mirrors end with
-        cause = (str(error).strip() or type(error).__name__).splitlines()[0]
+        cause = " ".join(str(error).split()) or type(error).__name__
+        for folder in (raw_folder(name, root), root / FOLDERS[name]):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
         raise DataError(
             f"{raw_folder(name, root)}: {', '.join(_missing(name, root))} missing, "
             f"and the download failed ({cause}); put the files there "
-            "(packed .gz or not), or train without a network on data=digits"
+            "(packed .gz or not), name another folder with data.root=, "
+            "or train without a network on data=digits"
         ) from None
 
 

@@ -121,7 +121,7 @@ def _undelivered() -> str:
         raise DigitlabError(f"damaged records, to be looked at and deleted: {_listed(damaged)}")
     waiting = [record for record in readable if record.run.status != "RUNNING"]
     if waiting:
-        raise DigitlabError(f"{len(waiting)} runs wait for their store: `digitlab sync` delivers them")
+        raise DigitlabError(f"{len(waiting)} waiting for a store: `digitlab sync` delivers")
     return "none"
 
 

@@ -10,6 +10,7 @@ DigitlabError       1   something went wrong that is not the user's mistake
 Interrupted (a BaseException, 128 + signal number): SIGINT, SIGTERM or SIGHUP asked the run to stop
 """
 
+import signal
 from collections.abc import Sequence
 
 
@@ -54,4 +55,4 @@ class Interrupted(BaseException):
     def __init__(self, signal_number: int) -> None:
         self.signal_number = signal_number
         self.exit_code = 128 + signal_number
-        super().__init__(f"stopped by signal {signal_number}")
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}")

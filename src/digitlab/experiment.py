@@ -8,7 +8,6 @@ import json
 import os
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 import yaml
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from digitlab import project, provenance
 from digitlab.artifacts import epoch_metrics, save_artifacts
-from digitlab.checking import flatten
+from digitlab.checking import as_param, flatten
 from digitlab.config import Config
 from digitlab.data import Dataset, load
 from digitlab.errors import ConfigError, Diverged, Interrupted
@@ -43,8 +42,9 @@ class Outcome:
     record_id: str
     run_id: str | None
     name: str
+    seconds: float
     history: list[EpochReport]
-    best_epoch: int
+    chosen_epoch: int
     evaluation: Evaluation
 
 
@@ -105,8 +105,9 @@ def run_experiment(config: Config, *, interrupts: Interrupts, say: Callable[[str
         record_id=record.run.record_id,
         run_id=record.delivered.run_id,
         name=record.run.name,
+        seconds=((record.run.end_time or 0) - record.run.start_time) / 1000,
         history=trained.history,
-        best_epoch=trained.epoch,
+        chosen_epoch=trained.epoch,
         evaluation=evaluation,
     )
 
@@ -154,7 +155,7 @@ def _open_record(config: Config, dataset: Dataset, uri: str, device: torch.devic
         study=config.study,
         name=run_name(config),
         tracking_uri=uri,
-        params={path: _param(value) for path, value in flatten(values).items()},
+        params={path: as_param(value) for path, value in flatten(values).items()},
         tags=tags,
         dataset=_describe_data(dataset),
         process=provenance.this_process(),
@@ -257,7 +258,12 @@ def _log_test(record: Record, trained: _Trained, evaluation: Evaluation) -> None
         "test/accuracy": evaluation.scores.accuracy,
         "test/macro_f1": sum(f1) / len(f1),
         "test/calibration_error": evaluation.calibration_error,
+        "chosen/epoch": trained.epoch,
     }
+    # validation/... is of the last epoch; these are of the weights that were tested.
+    if validation := trained.history[trained.epoch - 1].validation:
+        metrics["chosen/validation_loss"] = validation.loss
+        metrics["chosen/validation_accuracy"] = validation.accuracy
     record.log_metrics(metrics, step=trained.epoch)
 
 
@@ -272,10 +278,3 @@ def _describe_data(dataset: Dataset) -> dict[str, str]:
         "source": json.dumps({"name": dataset.name, "sha256": dataset.digests}),
         "profile": json.dumps({"num_images": sizes}),
     }
-
-
-def _param(value: Any) -> str:
-    """A knob's value as YAML would show it."""
-    if value is None or isinstance(value, bool):
-        return str(value).lower() if value is not None else "null"
-    return str(value)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from digitlab.data import SIDE, Dataset
@@ -22,7 +23,7 @@ def draw_learning_curves(history: Sequence[EpochReport], file: Path) -> None:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     loss_axes, accuracy_axes = figure.subplots(1, 2)
     epochs = [report.epoch for report in history]
-    curves = [("training", TRAIN_COLOUR, "o", [r.train for r in history])]
+    curves = [("training, while it learns", TRAIN_COLOUR, "o", [r.train for r in history])]
     validation = [r.validation for r in history if r.validation]
     if validation:
         curves.append(("validation", VALIDATION_COLOUR, "s", validation))
@@ -44,7 +45,7 @@ def draw_confusion_matrix(confusion: Integers, class_names: Sequence[str], file:
     figure = Figure(figsize=(6.2, 5.6), layout="constrained")
     axes = figure.subplots()
     share = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
-    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    image = axes.imshow(share, cmap="Blues", norm=PowerNorm(0.35, vmin=0, vmax=1))
     for (row, column), count in np.ndenumerate(confusion):
         if count:
             colour = "white" if share[row, column] > 0.5 else "black"
@@ -63,15 +64,16 @@ def draw_worst_mistakes(dataset: Dataset, evaluation: Evaluation, file: Path) ->
     """The wrongly read test images with the largest loss, each with truth and prediction."""
     wrong = np.flatnonzero(evaluation.predictions != evaluation.labels)
     worst = wrong[np.argsort(-evaluation.losses[wrong], kind="stable")][:NUM_MISTAKES]
-    rows = max(-(-len(worst) // COLUMNS), 1)
+    columns = min(max(len(worst), 5), COLUMNS)
+    rows = max(-(-len(worst) // columns), 1)
     cell = SIDE + 14
-    sheet = np.full((rows * cell, COLUMNS * cell), 255, dtype=np.uint8)
-    figure = Figure(figsize=(9, 0.9 * rows + 0.5), layout="constrained")
+    sheet = np.full((rows * cell, columns * cell), 255, dtype=np.uint8)
+    figure = Figure(figsize=(0.9 * columns, 0.9 * rows + 0.4), layout="constrained")
     axes = figure.subplots()
     axes.set_axis_off()
     names = dataset.class_names
     for place, image in enumerate(worst):
-        top, left = (place // COLUMNS) * cell, (place % COLUMNS) * cell + 7
+        top, left = (place // columns) * cell, (place % columns) * cell + 7
         sheet[top : top + SIDE, left : left + SIDE] = 255 - dataset.test.images[image].cpu().numpy()
         truth, predicted = names[evaluation.labels[image]], names[evaluation.predictions[image]]
         caption = f"{truth} read as {predicted}"

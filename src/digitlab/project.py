@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import platformdirs
+import yaml
 
 from digitlab.errors import UsageError
 
@@ -30,6 +31,14 @@ def groups() -> dict[str, list[str]]:
         group.name: sorted(file.stem for file in group.glob("*.yaml"))
         for group in sorted(conf().iterdir())
         if group.is_dir()
+    }
+
+
+def default_choices() -> dict[str, str | None]:
+    """What conf/config.yaml chooses of each group: `{"model": "logistic_regression", ...}`."""
+    listed = yaml.safe_load((conf() / "config.yaml").read_text())["defaults"]
+    return {
+        group: choice for entry in listed if isinstance(entry, dict) for group, choice in entry.items()
     }
 
 

@@ -91,6 +91,12 @@ class Record:
     def save_delivered(self) -> None:
         write_atomically(self.folder / "delivery.json", _dump(self.delivered))
 
+    def redirect(self, tracking_uri: str) -> None:
+        """Let the record go to another store, from the beginning."""
+        self.run.tracking_uri, self.delivered = tracking_uri, Delivered()
+        self.save()
+        self.save_delivered()
+
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         line = json.dumps({"step": step, "time": now(), "metrics": dict(metrics)})
         with (self.folder / "metrics.jsonl").open("a") as file:

@@ -8,8 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from digitlab.record import Record
 from digitlab.tables import STATUS_STYLES, age, percent
-from digitlab.tracking.runs import StoredRun
+from digitlab.tracking.runs import StoredRun, undelivered
 from digitlab.tracking.store import RunStore
 
 
@@ -34,6 +35,23 @@ def describe(store: RunStore, run: StoredRun, scratch: Path) -> dict[str, Any]:
     }
 
 
+def describe_record(record: Record) -> dict[str, Any]:
+    """The same of a run that no store has yet."""
+    files = [file for file in sorted(record.artifacts.rglob("*")) if file.is_file()]
+    per_class, epochs = record.artifacts / "per_class.csv", record.artifacts / "metrics.csv"
+    traceback = record.artifacts / "traceback.txt"
+    return {
+        **dataclasses.asdict(undelivered(record)),
+        "artifacts": [
+            {"path": str(file.relative_to(record.artifacts)), "bytes": file.stat().st_size}
+            for file in files
+        ],
+        "epochs": _read_csv(epochs) if epochs.exists() else [],
+        "per_class": _read_csv(per_class) if per_class.exists() else [],
+        "traceback": traceback.read_text() if traceback.exists() else None,
+    }
+
+
 def print_run(run: StoredRun, description: dict[str, Any]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     style = STATUS_STYLES.get(run.status, "")
@@ -44,7 +62,11 @@ def print_run(run: StoredRun, description: dict[str, Any]) -> None:
         console.print(f"[red]{error}[/]")
     _print_pairs(console, "metrics (last)", {k: f"{v:.6g}" for k, v in sorted(run.metrics.items())})
     _print_pairs(console, "knobs", run.params)
-    shown = {k: v for k, v in sorted(run.tags.items()) if k.startswith("digitlab.")}
+    shown = {
+        key: value
+        for key, value in sorted(run.tags.items())
+        if key.startswith("digitlab.") and not key.startswith("digitlab.process.")
+    }
     _print_pairs(console, "tags", shown)
     if description["per_class"]:
         table = Table(title="per class (test)", title_justify="left", box=None, pad_edge=False)
@@ -54,14 +76,18 @@ def print_run(run: StoredRun, description: dict[str, Any]) -> None:
             scores = [percent(float(row[c])) for c in ("precision", "recall", "f1")]
             table.add_row(row["class"], *scores, row["support"])
         console.print(table)
-    artifacts = {a["path"]: f"{a['bytes']:,} bytes" for a in description["artifacts"]}
-    _print_pairs(console, "artifacts", artifacts)
+    sizes: dict[str, int] = {}
+    for artifact in description["artifacts"]:
+        top, slash, _ = artifact["path"].partition("/")
+        sizes[top + slash] = sizes.get(top + slash, 0) + artifact["bytes"]
+    pairs = {path: f"{size:,} bytes" for path, size in sizes.items()}
+    _print_pairs(console, f"artifacts in {run.artifact_uri}", pairs)
     if description["traceback"]:
         console.print(description["traceback"], markup=False)
 
 
 def _print_pairs(console: Console, title: str, pairs: dict[str, str]) -> None:
-    console.print(f"[bold]{title}[/]")
+    console.print(title, style="bold", markup=False)
     width = max(map(len, pairs), default=0)
     for key, value in pairs.items():
         console.print(f"  {key:{width}}  {value.strip()}", markup=False)

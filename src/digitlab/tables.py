@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 
+import click
 from rich.console import Console
 from rich.table import Table
 
@@ -11,6 +12,8 @@ from digitlab.tracking.runs import StoredRun
 # Knobs that say where and under which name, not what: never worth a column.
 UNINTERESTING = {"run_name", "study", "tracking.uri", "data.root", "device", "model.name"}
 MAX_KNOBS = 6
+# Of the tested weights, or of the last epoch so far; of a run that was cut short neither means much.
+VALIDATION = {"FINISHED": "chosen/validation_accuracy", "RUNNING": "validation/accuracy"}
 STATUS_STYLES = {"FINISHED": "green", "FAILED": "red", "KILLED": "yellow", "RUNNING": "cyan"}
 
 
@@ -39,14 +42,16 @@ def print_runs(runs: Sequence[StoredRun]) -> None:
             age(run.start_time),
             run.params.get("model.name", "-"),
             *(run.params.get(knob, "-") for knob in knobs[:MAX_KNOBS]),
-            percent(run.metrics.get("validation/accuracy")),
+            percent(run.metrics.get(VALIDATION.get(run.status, ""))),
             percent(run.metrics.get("test/accuracy")),
             "" if run.delivered else "not delivered",
         )
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=200)
-    console.print(table)
+    with console.capture() as captured:
+        console.print(table)
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
     if len(knobs) > MAX_KNOBS:
         more = ", ".join(knobs[MAX_KNOBS:])
         console.print(f"also varying: {more} (all with --json)", style="dim", soft_wrap=True)

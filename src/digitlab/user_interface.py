@@ -31,6 +31,8 @@ def serve(uri: str, *, host: str, port: int | None, study: str | None) -> None:
     if uri.startswith(("http://", "https://")):
         click.echo(_where(uri.rstrip("/"), experiment_id))
         return
+    if port and not _is_free(host, port):
+        raise UsageError(f"port {port} is taken: choose another with --port, or leave it to digitlab")
     chosen = port or _free_port(host)
     address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{chosen}"
     click.echo(f"starting the MLflow UI on {address} (20 s or so)", err=True)
@@ -110,15 +112,18 @@ def _wait(process: subprocess.Popen[bytes], address: str) -> None:
 
 def _free_port(host: str) -> int:
     for port in range(FIRST_PORT, FIRST_PORT + 100):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except PermissionError:
-                continue
-            except OSError as error:
-                if isinstance(error, socket.gaierror):
-                    raise UsageError(f"--host {host}: no such address") from None
-                continue
+        if _is_free(host, port):
             return port
     raise UsageError(f"no free port from {FIRST_PORT} on: choose one with --port")
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except socket.gaierror:
+            raise UsageError(f"--host {host}: no such address") from None
+        except OSError:
+            return False
+    return True

@@ -18,7 +18,7 @@ def test_the_link_opens_a_table_of_training_runs_and_charts(digitlab: Cli) -> No
         browser.get_by_text("first of two").first.wait_for(timeout=60_000)
         browser.get_by_text("second of two").first.wait_for()
         browser.get_by_text("2 matching runs").wait_for()
-        for column in ("test/accuracy", "validation/accuracy"):
+        for column in ("test/accuracy", "chosen/validation"):
             assert browser.get_by_text(column).first.is_visible()
         browser.goto(charts_link)
         browser.get_by_text("Learning curves").first.wait_for(timeout=60_000)

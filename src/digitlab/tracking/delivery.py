@@ -46,16 +46,18 @@ class Delivery:
     def finish(self) -> bool:
         """Deliver all of it; False if the store fails, or stays locked for a minute."""
         deadline = time.monotonic() + LOCKED_FOR_SECONDS
+        uri = self.record.run.tracking_uri
         while True:
             try:
-                open_store(self.record.run.tracking_uri).deliver(self.record)
+                if reason := unreachable(uri):
+                    raise TrackingError(reason)
+                open_store(uri).deliver(self.record)
                 return True
             except TrackingError as error:
                 if "locked" not in str(error) or time.monotonic() > deadline:
                     self.say(
-                        f"not delivered: {error}\n"
-                        f"nothing is lost: the record lies in {self.record.folder} "
-                        "and `digitlab sync` delivers it"
+                        f"not delivered: {error}; the run waits in {self.record.folder} "
+                        "for `digitlab sync`"
                     )
                     return False
                 self.say("the tracking store is locked by another process; trying again")

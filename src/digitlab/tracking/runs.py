@@ -1,10 +1,21 @@
 """A run as it is read back, from the store or from its record."""
 
 import dataclasses
+import re
 
+from digitlab.errors import UsageError
 from digitlab.record import Record
 
 SHORT_ID = 8
+
+
+def check_prefix(prefix: str) -> None:
+    """Refuse what cannot be the start of a run id, before any store is asked."""
+    if not re.fullmatch(r"[0-9a-f]{1,32}", prefix):
+        raise UsageError(
+            f"a run id is up to 32 of the characters 0-9 and a-f, got {prefix!r}: "
+            "`digitlab runs` lists them"
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -21,6 +32,7 @@ class StoredRun:
     params: dict[str, str]
     metrics: dict[str, float]
     tags: dict[str, str]
+    artifact_uri: str
     delivered: bool = True
 
     @property
@@ -43,5 +55,6 @@ def undelivered(record: Record) -> StoredRun:
         params=run.params,
         metrics=metrics,
         tags=run.tags,
+        artifact_uri=record.artifacts.as_uri(),
         delivered=False,
     )

@@ -14,7 +14,7 @@ from digitlab.errors import TrackingError, UsageError
 from digitlab.record import Record, Run
 from digitlab.tracking.environment import quiet_mlflow
 from digitlab.tracking.location import artifact_location, sqlite_file, without_password
-from digitlab.tracking.runs import StoredRun
+from digitlab.tracking.runs import StoredRun, check_prefix
 from digitlab.tracking.sqlite_store import ensure_store
 from digitlab.tracking.views import TAG as VIEW_TAG
 from digitlab.tracking.views import view_tag
@@ -64,8 +64,9 @@ class RunStore:
             if study is not None:
                 experiments = {i: name for i, name in experiments.items() if name == study}
                 if not experiments:
-                    names = ", ".join(e.name for e in self._client.search_experiments())
-                    raise UsageError(f"no study {study!r} in {self._shown}; there are: {names}")
+                    names = [e.name for e in self._client.search_experiments() if e.name != "Default"]
+                    there = f"there are: {', '.join(names)}" if names else "there is none yet"
+                    raise UsageError(f"no study {study!r} in {self._shown}; {there}")
             found = self._client.search_runs(
                 list(experiments), order_by=["attributes.start_time DESC"], max_results=limit
             )
@@ -77,8 +78,7 @@ class RunStore:
         Raises:
             UsageError: there is none, or more than one.
         """
-        if not re.fullmatch(r"[0-9a-f]{1,32}", prefix):
-            raise UsageError(f"a run id is up to 32 of the characters 0-9 and a-f, got {prefix!r}")
+        check_prefix(prefix)
         with _told_plainly(self.uri):
             experiments = {e.experiment_id: e.name for e in self._client.search_experiments()}
             found = self._client.search_runs(
@@ -240,6 +240,7 @@ def _stored(run: Any, study: str) -> StoredRun:
         params=dict(run.data.params),
         metrics=dict(run.data.metrics),
         tags=dict(run.data.tags),
+        artifact_uri=run.info.artifact_uri,
     )
 
 
@@ -259,6 +260,8 @@ def _told_plainly(uri: str) -> Iterator[None]:
     except (TrackingError, UsageError):
         raise
     except Exception as error:
+        if "Max retries exceeded" in str(error) or "Read timed out" in str(error):
+            raise TrackingError(f"{without_password(uri)} does not answer") from error
         lines: Sequence[str] = str(error).strip().splitlines() or [type(error).__name__]
         hint = ""
         if "out-of-date database schema" in str(error) or "Can't locate revision" in str(error):

@@ -13,7 +13,7 @@ from typing import Any
 KEY = "digitlab"
 TAG = f"mlflow.sharedViewState.{KEY}"
 
-METRICS = ["test/accuracy", "validation/accuracy", "test/loss"]
+METRICS = ["test/accuracy", "chosen/validation_accuracy", "test/loss"]
 PARAMS = ["model.name", "data.name", "optimizer.name", "optimizer.learning_rate", "batch_size"]
 PARAMS += ["epochs", "seed"]
 CURVES = ["validation/accuracy", "validation/loss", "train/accuracy", "train/loss"]
