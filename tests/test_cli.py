@@ -235,6 +235,9 @@ def test_multirun_reaches_hydra(digitlab_process: Start, digitlab: Cli, home: Pa
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert sorted(run["params"]["seed"] for run in runs(digitlab)) == ["0", "1"]  # type: ignore[index]
+    for run in runs(digitlab):
+        command = run["tags"]["digitlab.command"]  # type: ignore[index]
+        assert command.endswith("train -m epochs=1 seed=0,1 study=many"), "as it was typed"
     assert sorted(p.name for p in home.iterdir()) == ["conf", "mlruns"], "no outputs/ folder"
     assert not (CHECKOUT / "outputs").exists()
 

@@ -48,10 +48,12 @@ def train_many(overrides: Sequence[str]) -> None:
         "hydra/job_logging=disabled",
         "hydra.output_subdir=null",
     ]
-    sys.argv = [sys.argv[0], "--multirun", *settings, *overrides]
+    typed = sys.argv
+    sys.argv = [typed[0], "--multirun", *settings, *overrides]
 
     @hydra.main(version_base="1.3", config_path=str(project.conf()), config_name="config")
     def job(composed: DictConfig) -> None:
+        sys.argv = typed  # what the runs record as their command
         values = OmegaConf.to_container(composed, resolve=True)
         assert isinstance(values, dict)
         _run(to_config({str(key): value for key, value in values.items()}))
@@ -132,7 +134,7 @@ def show_run(uri: str, prefix: str, *, as_json: bool) -> None:
     from digitlab.tracking.runs import check_prefix, undelivered
 
     folder = project.records() / prefix
-    if (folder / "run.json").is_file():
+    if folder.parent == project.records() and (folder / "run.json").is_file():
         record = Record.load(folder)
         run, description = undelivered(record), describe_record(record)
     else:

@@ -1,13 +1,13 @@
 """One run from a checked configuration to its record: the one place where the parts meet.
 
-Nothing here knows what the tracking store is; it writes a record and hands it to `deliver`.
+Writes a record on this disk and lets a Delivery bring it to the tracking store.
 """
 
 import dataclasses
 import json
 import os
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 import yaml
@@ -26,6 +26,7 @@ from digitlab.optimizers import build_optimizer
 from digitlab.progress import TrainingProgress
 from digitlab.record import Record
 from digitlab.schedules import build_schedule
+from digitlab.selection import best_report, until_stale
 from digitlab.serving import CONFIG_FILE
 from digitlab.tracking.delivery import Delivery
 from digitlab.tracking.location import recorded_values, resolve_uri, unreachable
@@ -210,45 +211,18 @@ def _train(
     history: list[EpochReport] = []
     best: tuple[int, dict[str, Tensor]] | None = None
     with progress, interrupts.deferred():
-        for report in _until_stale(reports, config):
+        for report in until_stale(reports, config.early_stopping):
             history.append(report)
             progress.show(report)
             record.log_metrics(epoch_metrics(report), step=report.epoch)
-            if (
-                config.checkpoint.weights == "best"
-                and _best(history, config.checkpoint.metric) == report
-            ):
+            keep_best, metric = config.checkpoint.weights == "best", config.checkpoint.metric
+            if keep_best and best_report(history, metric) is report:
                 best = report.epoch, {k: v.clone() for k, v in model.state_dict().items()}
             delivery.push()
     interrupts.check()
     if best:
         model.load_state_dict(best[1])
     return _Trained(history, best[0] if best else history[-1].epoch, model)
-
-
-def _until_stale(reports: Iterator[EpochReport], config: Config) -> Iterator[EpochReport]:
-    """All reports, or those until `early_stopping.patience` epochs have brought no improvement."""
-    stopping = config.early_stopping
-    best, stale = -float("inf"), 0
-    for report in reports:
-        yield report
-        if stopping.patience:
-            merit = _merit(report, stopping.metric)
-            improved = merit > best + stopping.min_delta
-            best, stale = (merit, 0) if improved else (best, stale + 1)
-            if stale >= stopping.patience:
-                return
-
-
-def _best(history: list[EpochReport], metric: str) -> EpochReport:
-    """The first epoch with the best validation metric."""
-    return max(history, key=lambda report: (_merit(report, metric), -report.epoch))
-
-
-def _merit(report: EpochReport, metric: str) -> float:
-    """The metric with the sign that makes larger better."""
-    assert report.validation is not None, "the schema refuses this without a validation split"
-    return report.validation.accuracy if metric.endswith("accuracy") else -report.validation.loss
 
 
 def _log_test(record: Record, trained: _Trained, evaluation: Evaluation) -> None:

@@ -30,8 +30,8 @@ def close_dead_runs(store: RunStore, runs: Iterable[StoredRun], records: Path) -
     dead = []
     for run in runs:
         process = _process(run.tags)
-        is_ours = run.tags.get("digitlab.record") not in local
-        if run.status == "RUNNING" and is_ours and process is not None and process.is_dead():
+        has_no_record_here = run.tags.get("digitlab.record") not in local
+        if run.status == "RUNNING" and has_no_record_here and process is not None and process.is_dead():
             store.mark_killed(run, REASON)
             dead.append(run)
     return dead
