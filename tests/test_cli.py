@@ -230,7 +230,7 @@ def test_a_live_run_is_shown_running_by_another_command(digitlab: Cli, digitlab_
     process.communicate(timeout=60)
 
 
-def test_multirun_reaches_hydra(digitlab_process: Start, digitlab: Cli, home: Path) -> None:
+def test_multirun_is_a_sweep(digitlab_process: Start, digitlab: Cli, home: Path) -> None:
     process = digitlab_process("train", "-m", "epochs=1", "seed=0,1", "study=many")
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from digitlab.composition import compose, compose_trials, sources
+from digitlab.composition import compose, sources
 from digitlab.errors import ConfigError
 
 
@@ -40,15 +40,3 @@ def test_a_broken_yaml_file_is_one_line(home: Path) -> None:
     (home / "conf" / "optimizer" / "adam.yaml").write_text("name: [adam\n")
     with pytest.raises(ConfigError, match="conf/ does not compose"):
         compose([])
-
-
-def test_trials_of_a_multirun_are_all_checked_before_the_first() -> None:
-    assert compose_trials(["seed=1,2", "model=cnn,logistic_regression"]) == [
-        ["seed=1", "model=cnn"],
-        ["seed=1", "model=logistic_regression"],
-        ["seed=2", "model=cnn"],
-        ["seed=2", "model=logistic_regression"],
-    ]
-    with pytest.raises(ConfigError) as caught:
-        compose_trials(["seed=1,-1", "epochs=1,0"])
-    assert len(caught.value.problems) == 2

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from digitlab import config as schema
 from digitlab import project
 from digitlab.checking import knobs, nearest, to_config, to_dict
-from digitlab.composition import compose
+from digitlab.composition import SWEEP_GROUPS, compose
 from digitlab.config import Config
 from digitlab.errors import ConfigError
 from digitlab.interrupts import Interrupts
+from digitlab.sweep.planning import plan
 
 
 def problems(*overrides: str) -> list[str]:
@@ -29,6 +30,9 @@ def problems(*overrides: str) -> list[str]:
 def test_every_choice_of_every_group_composes() -> None:
     for group, choices in project.groups().items():
         for choice in choices:
+            if group in SWEEP_GROUPS:
+                plan([f"{group}={choice}"])
+                continue
             chosen = getattr(compose([f"{group}={choice}"]), group, None)
             assert getattr(chosen, "name", choice) == choice
 
@@ -174,6 +178,7 @@ def test_every_knob_is_read_by_something(
 ) -> None:
     """Runs every model, optimizer and scheduler, noting which fields code outside the schema reads."""
     from digitlab.experiment import run_experiment
+    from digitlab.progress import TrainingProgress
 
     read: set[tuple[str, str]] = set()
     classes = [
@@ -207,6 +212,7 @@ def test_every_knob_is_read_by_something(
                 make_config("epochs=2", "batch_size=600", *overrides),
                 interrupts=interrupts,
                 say=print,
+                watch=TrainingProgress(),
             )
     declared = {(cls.__name__, field.name) for cls in classes for field in dataclasses.fields(cls)}
     # A variant's name chooses the class while the schema reads it; the class is what others ask for.

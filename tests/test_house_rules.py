@@ -13,10 +13,12 @@ MAY_IMPORT = {
         "digitlab.tracking.model_format",
         "digitlab.tracking.sqlite_store",
     },
-    "hydra": {"digitlab.composition", "digitlab.commands"},
+    "hydra": {"digitlab.composition"},
     "torchvision": {"digitlab.datafiles"},
     "click": {"digitlab.cli", "digitlab.commands", "digitlab.completion", "digitlab.doctor"}
-    | {"digitlab.user_interface", "digitlab.tables"},
+    | {"digitlab.user_interface", "digitlab.tables", "digitlab.sweep.launching"}
+    | {"digitlab.sweep.listing", "digitlab.sweep.summary"},
+    "optuna": {"digitlab.sweep.search", "digitlab.sweep.figures"},
 }
 CORE = {f"digitlab.{n}" for n in ("config", "errors", "randomness", "data", "datafiles", "models")}
 CORE |= {f"digitlab.{n}" for n in ("optimizers", "schedules", "evaluation", "training")}

@@ -76,15 +76,15 @@ def test_a_record_whose_process_is_gone_is_marked_killed(tmp_path: Path) -> None
     record = new_record(tmp_path, process=a_dead_process())
     record.release()
     said: list[str] = []
-    (dead,) = close_dead_records(tmp_path, said.append)
+    (dead,) = close_dead_records(all_records(tmp_path), said.append)
     assert dead.run.status == "KILLED"
     assert "marked KILLED" in said[0]
-    assert close_dead_records(tmp_path, said.append) == [], "once"
+    assert close_dead_records(all_records(tmp_path), said.append) == [], "once"
 
 
 def test_a_record_that_somebody_works_on_is_left_alone(tmp_path: Path) -> None:
     new_record(tmp_path)
-    assert close_dead_records(tmp_path, print) == []
+    assert close_dead_records(all_records(tmp_path), print) == []
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ Knows neither torch nor Hydra nor MLflow.
 
 import dataclasses
 import difflib
+import functools
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,7 @@ class Knob:
     allowed: str
     choices: tuple[str, ...]
     is_text: bool
+    is_integer: bool
     help: str
     group: str = ""  # the only choice that has it, such as `model=cnn`
 
@@ -63,6 +65,20 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def set_leaf(values: dict[str, Any], path: str, value: Any) -> bool:
+    """Set a leaf, adding what is missing on the way; False where the way leads through a leaf."""
+    *parents, leaf = path.split(".")
+    for parent in parents:
+        inner = values.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            return False
+        values = inner
+    if isinstance(value, Mapping) and isinstance(values.get(leaf), dict):
+        return all(set_leaf(values[leaf], str(key), inner) for key, inner in value.items())
+    values[leaf] = value
+    return True
+
+
 def as_param(value: Any) -> str:
     """A knob's value as YAML would show it and MLflow records it: `0.1`, `true`, `null`."""
     if value is None:
@@ -72,8 +88,14 @@ def as_param(value: Any) -> str:
 
 def knobs(choices: Mapping[str, str | None] | None = None) -> dict[str, Knob]:
     """All knobs by path; of the groups named in `choices` (`{"model": "cnn"}`) only that choice's."""
+    wanted = {group: choice for group, choice in (choices or {}).items() if group in _variants()}
+    return _knobs(tuple(wanted.items()))
+
+
+@functools.cache
+def _knobs(choices: tuple[tuple[str, str | None], ...]) -> dict[str, Knob]:
     found: dict[str, Knob] = {}
-    for knob in _walk(Config, "", choices or {}):
+    for knob in _walk(Config, "", dict(choices)):
         if knob.path in found:  # several choices have it
             found[knob.path] = dataclasses.replace(found[knob.path], group="")
         else:
@@ -146,6 +168,7 @@ def _show(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
+@functools.cache
 def _variants() -> dict[str, dict[str, type]]:
     """The choices of each group whose knobs depend on the choice: group -> name -> dataclass."""
     found: dict[str, dict[str, type]] = {}
@@ -209,7 +232,7 @@ def _knob(path: str, hint: Any, metadata: list[Any]) -> Knob:
         allowed = _range("an integer" if hint is int else "a number", metadata)
     if optional:
         choices, allowed = (*choices, "null"), f"{allowed}, or null"
-    return Knob(path, allowed, choices, hint is str, about[-1] if about else "")
+    return Knob(path, allowed, choices, hint is str, hint is int, about[-1] if about else "")
 
 
 def _range(kind: str, metadata: list[Any]) -> str:

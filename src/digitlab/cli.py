@@ -14,7 +14,8 @@ EPILOG = """\b
 Examples:
   digitlab train model=cnn epochs=5
   digitlab train experiment=cnn_best seed=1
-  digitlab train --multirun model=cnn,logistic_regression 'seed=range(3)'
+  digitlab sweep model=cnn,logistic_regression 'seed=range(3)'
+  digitlab sweeps
   digitlab config model=cnn optimizer=sgd --sources
   digitlab runs --study quickstart
   digitlab show 3f2a91c0
@@ -28,6 +29,17 @@ TRACKING = click.option(
     "--tracking-uri", metavar="URI", help="Tracking store; default: what conf/ and the environment say."
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+RETRIES = click.option(
+    "--retries",
+    type=click.IntRange(0, 100),
+    default=0,
+    metavar="N",
+    help="Start a trial that failed again.",
+)
+FAIL_FAST = click.option("--fail-fast", is_flag=True, help="Stop at the first failure.")
+SAVE_BEST = click.option(
+    "--save-best", metavar="NAME", help="Write the winner to conf/experiment/NAME.yaml."
+)
 
 
 @click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -42,7 +54,7 @@ def cli() -> None:
 
 @cli.command()
 @OVERRIDES
-@click.option("-m", "--multirun", is_flag=True, help="Run every combination, with Hydra's multirun.")
+@click.option("-m", "--multirun", is_flag=True, help="The same as `digitlab sweep`.")
 def train(overrides: tuple[str, ...], multirun: bool) -> None:
     """Train, test and record one run (or several with --multirun).
 
@@ -52,9 +64,57 @@ def train(overrides: tuple[str, ...], multirun: bool) -> None:
     from digitlab import commands
 
     if multirun:
-        commands.train_many(overrides)
-    else:
-        commands.train_one(overrides)
+        sys.exit(commands.sweep(overrides))
+    commands.train_one(overrides)
+
+
+@cli.command()
+@OVERRIDES
+@click.option(
+    "--dry-run", is_flag=True, help="Show the trials, what is finished, and the time; run none."
+)
+@click.option("--rerun", is_flag=True, help="Run finished trials again, as a sweep of its own.")
+@RETRIES
+@FAIL_FAST
+@SAVE_BEST
+def sweep(overrides: tuple[str, ...], **options: Any) -> None:
+    """Train every combination of the knobs that are given several values, or search for the best.
+
+    The grammar is Hydra's: optimizer.learning_rate=0.1,0.01 model=cnn,logistic_regression
+    'seed=range(5)'. conf/sweep/ has larger ones: sweep=NAME. All trials are checked before the first
+    starts; the same command again finishes what was cut short and repeats nothing.
+
+    Settings: workers=N (one for each core), executor=inprocess, repeats=N (seeds for each point),
+    sweep.search=tpe|random|gp|cmaes with trials=N, sweep.pruner=median|asha|hyperband, sweep.metric.
+    """
+    from digitlab import commands
+
+    sys.exit(commands.sweep(overrides, **options))
+
+
+@cli.command()
+@click.option("--rerun", is_flag=True, help="Run finished trials again, as a sweep of its own.")
+@RETRIES
+@FAIL_FAST
+@SAVE_BEST
+@click.argument("sweep", metavar="SWEEP")
+def resume(sweep: str, **options: Any) -> None:
+    """Finish a sweep from its manifest: what repeating its command does, without the command.
+
+    SWEEP is its id (which may be shortened) or its name; `digitlab sweeps` lists them.
+    """
+    from digitlab import commands
+
+    sys.exit(commands.resume(sweep, **options))
+
+
+@cli.command()
+@JSON
+def sweeps(as_json: bool) -> None:
+    """List sweeps and how far they are."""
+    from digitlab import commands
+
+    commands.list_sweeps(as_json=as_json)
 
 
 @cli.command()

@@ -3,23 +3,21 @@
 import dataclasses
 import json
 import shlex
-import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import yaml
-from omegaconf import DictConfig, OmegaConf
 
 from digitlab import project
 from digitlab.checking import knobs, to_config
-from digitlab.composition import compose, compose_trials, sources
+from digitlab.composition import compose, multirun, sources
 from digitlab.config import Config
 from digitlab.errors import DigitlabError, TrackingError
-from digitlab.record import Record, all_records
+from digitlab.record import Record, all_records, waiting_records
+from digitlab.sweep.results import TrialResult
 from digitlab.tracking.location import recorded_values, unreachable, without_password
 
 if TYPE_CHECKING:
@@ -33,32 +31,50 @@ def train_one(overrides: Sequence[str]) -> None:
     _deliver(dead)  # after the run: importing mlflow would delay its first step by seconds
 
 
-def train_many(overrides: Sequence[str]) -> None:
-    """Hydra's own multirun, after every trial has been composed and checked."""
-    trials = compose_trials(overrides)
+def sweep(overrides: Sequence[str], **options: Any) -> int:
+    """Run or finish a sweep; returns 1 if a trial failed."""
+    from digitlab.sweep.hydra_bridge import REQUEST
+    from digitlab.sweep.launching import Options
+
+    say("composing")
     _deliver(_close_dead_runs())
-    say(f"{len(trials)} runs")
-    import hydra
+    REQUEST.options = Options(**options)
 
-    folder = project.records() / "multirun" / time.strftime("%Y%m%d-%H%M%S")
-    settings = [
-        f"hydra.sweep.dir={folder}",
-        "hydra.sweep.subdir=${hydra:job.num}",
-        "hydra/hydra_logging=disabled",
-        "hydra/job_logging=disabled",
-        "hydra.output_subdir=null",
-    ]
-    typed = sys.argv
-    sys.argv = [typed[0], "--multirun", *settings, *overrides]
+    def task(values: dict[str, Any]) -> None:
+        _run(to_config(values))
 
-    @hydra.main(version_base="1.3", config_path=str(project.conf()), config_name="config")
-    def job(composed: DictConfig) -> None:
-        sys.argv = typed  # what the runs record as their command
-        values = OmegaConf.to_container(composed, resolve=True)
-        assert isinstance(values, dict)
-        _run(to_config({str(key): value for key, value in values.items()}))
+    returned = multirun(overrides, task)
+    return _code([result for result in returned or [] if isinstance(result, TrialResult)])
 
-    job()
+
+def resume(wanted: str, **options: Any) -> int:
+    """Finish a sweep from its manifest alone; returns 1 if a trial failed."""
+    from digitlab.sweep.launching import Options, launch
+    from digitlab.sweep.manifest import find_sweep
+    from digitlab.sweep.planning import refreshed
+
+    _deliver(_close_dead_runs())
+    frozen = find_sweep(project.sweeps(), wanted).manifest()
+    today = refreshed(frozen)
+    if today.key != frozen.key:
+        say("the source or the data have changed since: its trials run again, as a sweep of their own")
+    return _code(launch(today, Options(**options)))
+
+
+def _code(results: Sequence[TrialResult]) -> int:
+    return int(any(result.state == "FAILED" for result in results))
+
+
+def list_sweeps(*, as_json: bool) -> None:
+    from digitlab.sweep.listing import describe_sweeps, print_sweeps
+
+    rows = describe_sweeps(project.sweeps())
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+    elif rows:
+        print_sweeps(rows)
+    else:
+        click.echo("no sweeps yet: `digitlab sweep seed=0,1` makes the first")
 
 
 def print_config(overrides: Sequence[str]) -> None:
@@ -102,13 +118,14 @@ def list_runs(uri: str, *, study: str | None, limit: int, as_json: bool) -> None
     known = {run.tags.get("digitlab.record") for run in stored}
     local = [
         undelivered(record)
-        for record in all_records(project.records())
+        for record in waiting_records(project.records())
         if record.run.record_id not in known
         and record.run.tracking_uri == uri
         and study in (None, record.run.study)
     ]
     _mention_waiting(uri)
-    runs = sorted(local + stored, key=lambda run: -run.start_time)[:limit]
+    of_runs = [run for run in local + stored if run.tags.get("digitlab.kind") != "sweep"]
+    runs = sorted(of_runs, key=lambda run: -run.start_time)[:limit]
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(run) for run in runs], indent=1))
     elif runs:
@@ -120,7 +137,7 @@ def list_runs(uri: str, *, study: str | None, limit: int, as_json: bool) -> None
 def _mention_waiting(uri: str) -> None:
     """Runs for other stores are not in the table; say that they are waiting."""
     waiting: dict[str, int] = {}
-    for record in all_records(project.records()):
+    for record in waiting_records(project.records()):
         if record.run.status != "RUNNING" and record.run.tracking_uri != uri:
             store = without_password(record.run.tracking_uri)
             waiting[store] = waiting.get(store, 0) + 1
@@ -157,7 +174,7 @@ def sync(elsewhere: str | None) -> int:
     from digitlab.tracking.delivery import Delivery
 
     _close_dead_runs()
-    waiting = [r for r in all_records(project.records()) if r.run.status != "RUNNING"]
+    waiting = [r for r in waiting_records(project.records()) if r.run.status != "RUNNING"]
     failed = 0
     for record in waiting:
         if not record.try_to_own():
@@ -184,10 +201,11 @@ def _run(config: Config) -> None:
     """Train one configuration and say what came of it."""
     from digitlab.experiment import run_experiment
     from digitlab.interrupts import Interrupts
+    from digitlab.progress import TrainingProgress
 
     with Interrupts() as interrupts:
         try:
-            outcome = run_experiment(config, interrupts=interrupts, say=say)
+            outcome = run_experiment(config, interrupts=interrupts, say=say, watch=TrainingProgress())
         except DigitlabError:
             raise
         except Exception as error:
@@ -231,7 +249,7 @@ def _close_dead_runs() -> list[Record]:
     """Mark runs whose process is gone; every command that deals with runs begins with it."""
     from digitlab.reaping import close_dead_records
 
-    return close_dead_records(project.records(), say)
+    return close_dead_records(all_records(project.records()), say)
 
 
 def _deliver(records: Sequence[Record]) -> None:

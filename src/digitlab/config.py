@@ -152,6 +152,9 @@ class EarlyStoppingConfig:
 class CheckpointConfig:
     weights: Annotated[Literal["last", "best"], _about("which epoch's weights are tested and saved")]
     metric: Annotated[Metric, _about("validation metric that decides which epoch is best")]
+    every_seconds: Annotated[
+        NonNegativeFloat, _about("least time between two checkpoints of a trial of a sweep")
+    ]
 
 
 @dataclass(config=CLOSED, kw_only=True, slots=True, frozen=True)

@@ -12,7 +12,7 @@ import click
 from digitlab import project, provenance
 from digitlab.config import NUM_TRAIN, DataConfig
 from digitlab.errors import DigitlabError
-from digitlab.record import all_records
+from digitlab.record import all_records, waiting_records
 from digitlab.tracking.location import unreachable, without_password
 
 MIN_FREE_BYTES = 1 << 30
@@ -103,7 +103,7 @@ def _dead_runs(uri: str) -> str:
     from digitlab.reaping import close_dead_records, close_dead_runs
     from digitlab.tracking.delivery import Delivery, open_store
 
-    closed = close_dead_records(project.records(), _quietly)
+    closed = close_dead_records(all_records(project.records()), _quietly)
     for record in closed:
         Delivery(record, _quietly).finish()
     names = [record.run.name for record in closed]
@@ -119,7 +119,7 @@ def _undelivered() -> str:
     damaged = folders - {record.folder for record in readable}
     if damaged:
         raise DigitlabError(f"damaged records, to be looked at and deleted: {_listed(damaged)}")
-    waiting = [record for record in readable if record.run.status != "RUNNING"]
+    waiting = [r for r in waiting_records(project.records()) if r.run.status != "RUNNING"]
     if waiting:
         raise DigitlabError(f"{len(waiting)} waiting for a store: `digitlab sync` delivers")
     return "none"

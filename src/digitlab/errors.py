@@ -5,7 +5,8 @@ DigitlabError       1   something went wrong that is not the user's mistake
 │   └── ConfigError 2   knobs: unknown, of the wrong type, out of range (all problems at once)
 ├── DataError       3   a data set is missing, damaged or not what its name says
 ├── TrackingError   4   the tracking store cannot be reached or refuses
-└── Diverged        1   the training loss is no longer finite
+├── Diverged        1   the training loss is no longer finite
+└── Pruned          1   a search gave the trial up
 
 Interrupted (a BaseException, 128 + signal number): SIGINT, SIGTERM or SIGHUP asked the run to stop
 """
@@ -47,6 +48,14 @@ class Diverged(DigitlabError):  # noqa: N818  (a state of the training, not a mi
             f"the training loss became {loss} in epoch {epoch}, step {step}: "
             "try a smaller optimizer.learning_rate"
         )
+
+
+class Pruned(DigitlabError):  # noqa: N818  (a decision, not a mistake)
+    """A search gave a trial up after `epoch` (from 1)."""
+
+    def __init__(self, *, epoch: int, reason: str) -> None:
+        self.epoch = epoch
+        super().__init__(f"given up after epoch {epoch}: {reason}")
 
 
 class Interrupted(BaseException):

@@ -4,36 +4,65 @@ Writes a record on this disk and lets a Delivery bring it to the tracking store.
 """
 
 import dataclasses
+import itertools
 import json
 import os
+import time
 import traceback
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 import yaml
-from torch import Tensor, nn
+from torch import nn
 
 from digitlab import project, provenance
 from digitlab.artifacts import epoch_metrics, save_artifacts
 from digitlab.checking import as_param, flatten
+from digitlab.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from digitlab.config import Config
 from digitlab.data import Dataset, load
-from digitlab.errors import ConfigError, Diverged, Interrupted
+from digitlab.errors import ConfigError, Diverged, Interrupted, Pruned
 from digitlab.evaluation import Evaluation, evaluate
+from digitlab.fingerprint import fingerprint, source_digest, source_files
 from digitlab.interrupts import Interrupts
 from digitlab.models import build_model
 from digitlab.optimizers import build_optimizer
-from digitlab.progress import TrainingProgress
 from digitlab.record import Record
 from digitlab.schedules import build_schedule
 from digitlab.selection import best_report, until_stale
-from digitlab.serving import CONFIG_FILE
+from digitlab.serving import CONFIG_FILE, weights_digest
 from digitlab.tracking.delivery import Delivery
 from digitlab.tracking.location import recorded_values, resolve_uri, unreachable
 from digitlab.tracking.model_format import save_mlflow_model
 from digitlab.training import EpochReport, fit, num_steps
 
 DIGEST_LENGTH = 36  # MLflow's limit for a data set's digest
+
+
+class Watch(Protocol):
+    """Somebody who looks on while a run trains. What a method raises ends the training there."""
+
+    def begin(self, *, epochs: int, steps_per_epoch: int) -> None: ...
+    def before_step(self) -> None: ...
+    def after_epoch(self, report: EpochReport) -> None: ...
+    def end(self) -> None: ...
+    def recorded(self, status: str, run_id: str | None) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Membership:
+    """A run's place in a sweep. Its record's name is known beforehand, so that it can be continued.
+
+    sweep: the record of the sweep itself.
+    """
+
+    record_id: str
+    sweep: str
+    tracking_uri: str
+    name: str
+    tags: dict[str, str]
+    command: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,23 +85,38 @@ class _Trained:
     model: nn.Module
 
 
-def run_experiment(config: Config, *, interrupts: Interrupts, say: Callable[[str], None]) -> Outcome:
+def run_experiment(
+    config: Config,
+    *,
+    interrupts: Interrupts,
+    say: Callable[[str], None],
+    watch: Watch,
+    member: Membership | None = None,
+    dataset: Dataset | None = None,
+) -> Outcome:
     """Train, test and record one configuration; its record says truly how it ended.
+
+    Args:
+        member: the place in a sweep; a run of that record which was cut short is continued.
+        dataset: what `config.data` names, if somebody has loaded it already.
 
     Raises:
         ConfigError: the device is not there. DataError: the data are not. Neither leaves a run.
-        Diverged, Interrupted, or whatever went wrong: the run is recorded as FAILED or KILLED.
+        Diverged, Interrupted, Pruned, or whatever went wrong: the run is recorded as FAILED or KILLED.
     """
     device = choose_device(config.device)
     torch.set_num_threads(config.threads)
-    dataset = load(config.data, project.data_root(config.data.root))
-    uri = resolve_uri(config.tracking.uri)
+    dataset = dataset or load(config.data, project.data_root(config.data.root))
+    uri = member.tracking_uri if member else resolve_uri(config.tracking.uri)
     if reason := unreachable(uri):
         say(f"{reason}; the run goes on and its record stays on this disk for `digitlab sync`")
-    record = _open_record(config, dataset, uri, device)
+    record = (member and Record.reopen(project.records() / member.record_id)) or _open_record(
+        config, dataset, uri, device, member
+    )
     delivery = Delivery(record, say)
     try:
-        trained = _train(config, dataset, device, record, delivery, interrupts)
+        interrupts.check()
+        trained = _train(config, dataset, device, record, delivery, interrupts, watch, member)
         evaluation = evaluate(trained.model, dataset.test.to(device))
         _log_test(record, trained, evaluation)
         save_artifacts(
@@ -84,9 +128,15 @@ def run_experiment(config: Config, *, interrupts: Interrupts, say: Callable[[str
         )
         if config.record.mlflow_model:
             save_mlflow_model(record.artifacts, provenance.versions())
-        record.finish("FINISHED")
+        record.finish("FINISHED", {"digitlab.weights": weights_digest(trained.model.state_dict())})
     except Interrupted as error:
         record.finish("KILLED", {"digitlab.error": str(error)})
+        raise
+    except Pruned as error:
+        record.run.is_resumable = False
+        record.finish(
+            "KILLED", {"digitlab.error": str(error), "digitlab.pruned.epoch": str(error.epoch)}
+        )
         raise
     except Diverged as error:
         where = {"digitlab.diverged.epoch": str(error.epoch), "digitlab.diverged.step": str(error.step)}
@@ -99,9 +149,7 @@ def run_experiment(config: Config, *, interrupts: Interrupts, say: Callable[[str
     finally:
         delivery.finish()
         record.release()
-        if record.run.status != "FINISHED":
-            shown = f": digitlab show {record.delivered.run_id[:8]}" if record.delivered.run_id else ""
-            say(f"recorded as {record.run.status}{shown}")
+        watch.recorded(record.run.status, record.delivered.run_id)
     return Outcome(
         record_id=record.run.record_id,
         run_id=record.delivered.run_id,
@@ -125,6 +173,11 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device("cuda" if available else "cpu")
 
 
+def resolved_device(wanted: str) -> str:
+    """`cpu` or `cuda` for the knob `device`, without setting anything up."""
+    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+
+
 def run_name(config: Config) -> str:
     """What tells runs apart at a glance: `cnn adam lr=0.001 seed=0`."""
     optimizer = config.optimizer
@@ -132,10 +185,12 @@ def run_name(config: Config) -> str:
     return config.run_name or made
 
 
-def _open_record(config: Config, dataset: Dataset, uri: str, device: torch.device) -> Record:
+def _open_record(
+    config: Config, dataset: Dataset, uri: str, device: torch.device, member: Membership | None
+) -> Record:
     """A record with everything known before training, so that a killed run is described too."""
     versions, code, machine = provenance.versions(), provenance.code(), provenance.machine()
-    command = provenance.command_line()
+    command = member.command if member else provenance.command_line()
     digests = {f"digitlab.data.{name}": value for name, value in dataset.digests.items()}
     tags = {
         "digitlab.version": versions["digitlab"],
@@ -148,13 +203,19 @@ def _open_record(config: Config, dataset: Dataset, uri: str, device: torch.devic
         "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": code["commit"],
         "mlflow.note.content": f"    {command}\n",
+        "digitlab.fingerprint": fingerprint(config, device=device.type, data=dataset.digests),
+        "digitlab.source": source_digest(),
         **digests,
+        **(member.tags if member else {}),
     }
     values = recorded_values(config)
     record = Record.create(
         project.records(),
         study=config.study,
-        name=run_name(config),
+        record_id=member.record_id if member else None,
+        parent=member.sweep if member else None,
+        is_resumable=member is not None,
+        name=member.name if member else run_name(config),
         tracking_uri=uri,
         params={path: as_param(value) for path, value in flatten(values).items()},
         tags=tags,
@@ -165,6 +226,7 @@ def _open_record(config: Config, dataset: Dataset, uri: str, device: torch.devic
     origin = {
         "command": command,
         "code": code,
+        "source": source_files(),
         "versions": versions,
         "machine": machine,
         "device": str(device),
@@ -182,21 +244,27 @@ def _train(
     record: Record,
     delivery: Delivery,
     interrupts: Interrupts,
+    watch: Watch,
+    member: Membership | None,
 ) -> _Trained:
     """Fit, report every epoch, stop early if asked to, and give the model the chosen weights."""
     model = build_model(config.model, config.seed).to(device)
+    optimizer = build_optimizer(config.optimizer, list(model.parameters()))
+    state = (member and load_checkpoint(record.folder)) or TrainingState([], {}, {}, {}, 0)
+    if state.history:
+        model.load_state_dict(state.model)
+        optimizer.restore(state.optimizer)
     steps_per_epoch = num_steps(len(dataset.train), config.batch_size)
-    progress = TrainingProgress(epochs=config.epochs, steps_per_epoch=steps_per_epoch)
 
     def before_step() -> None:
         interrupts.check()
-        progress.count_step()
+        watch.before_step()
 
     reports = fit(
         model,
         dataset.train.to(device),
         dataset.validation.to(device) if dataset.validation else None,
-        optimizer=build_optimizer(config.optimizer, list(model.parameters())),
+        optimizer=optimizer,
         schedule=build_schedule(
             config.scheduler,
             config.optimizer.learning_rate,
@@ -206,23 +274,35 @@ def _train(
         batch_size=config.batch_size,
         epochs=config.epochs,
         seed=config.seed,
+        first_epoch=len(state.history) + 1,
         before_step=before_step,
     )
     history: list[EpochReport] = []
-    best: tuple[int, dict[str, Tensor]] | None = None
-    with progress, interrupts.deferred():
-        for report in until_stale(reports, config.early_stopping):
-            history.append(report)
-            progress.show(report)
-            record.log_metrics(epoch_metrics(report), step=report.epoch)
-            keep_best, metric = config.checkpoint.weights == "best", config.checkpoint.metric
-            if keep_best and best_report(history, metric) is report:
-                best = report.epoch, {k: v.clone() for k, v in model.state_dict().items()}
-            delivery.push()
+    next_checkpoint = time.monotonic() + config.checkpoint.every_seconds
+    watch.begin(epochs=config.epochs, steps_per_epoch=steps_per_epoch)
+    try:
+        with interrupts.deferred():
+            for report in until_stale(itertools.chain(state.history, reports), config.early_stopping):
+                history.append(report)
+                record.log_metrics(epoch_metrics(report), step=report.epoch)
+                keep_best, metric = config.checkpoint.weights == "best", config.checkpoint.metric
+                is_new = report.epoch > len(state.history)
+                if is_new and keep_best and best_report(history, metric) is report:
+                    state.best = {k: v.clone() for k, v in model.state_dict().items()}
+                    state.best_epoch = report.epoch
+                if member and is_new and time.monotonic() >= next_checkpoint:
+                    state.history, state.model = list(history), model.state_dict()
+                    state.optimizer = optimizer.state()
+                    save_checkpoint(record.folder, state)
+                    next_checkpoint = time.monotonic() + config.checkpoint.every_seconds
+                watch.after_epoch(report)
+                delivery.push()
+    finally:
+        watch.end()
     interrupts.check()
-    if best:
-        model.load_state_dict(best[1])
-    return _Trained(history, best[0] if best else history[-1].epoch, model)
+    if state.best:
+        model.load_state_dict(state.best)
+    return _Trained(history, state.best_epoch if state.best else history[-1].epoch, model)
 
 
 def _log_test(record: Record, trained: _Trained, evaluation: Evaluation) -> None:

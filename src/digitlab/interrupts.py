@@ -34,17 +34,22 @@ class Interrupts:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
+    @property
+    def signal_number(self) -> int | None:
+        """The signal that was received, if any."""
+        return self._received
+
     def check(self) -> None:
         if self._received is not None:
             raise Interrupted(self._received)
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        self._is_deferred = True
+        before, self._is_deferred = self._is_deferred, True
         try:
             yield
         finally:
-            self._is_deferred = False
+            self._is_deferred = before
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self._received is not None:

@@ -5,7 +5,7 @@ itself, since constructing its first optimizer imports torch._dynamo: 2 to 4 s b
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, assert_never
 
 import torch
@@ -17,6 +17,12 @@ from digitlab.config import AdamConfig, OptimizerConfig, RMSpropConfig, SGDConfi
 class Optimizer(Protocol):
     def step(self, gradients: Sequence[Tensor], learning_rate: float) -> None:
         """Move the parameters in place; may overwrite `gradients`, one for each parameter."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What the next step depends on, apart from the parameters; shares memory."""
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a state that an optimizer of the same configuration gave."""
 
 
 class SGD:
@@ -44,6 +50,12 @@ class SGD:
                     gradient.add_(velocity, alpha=config.momentum) if config.nesterov else velocity
                 )
             parameter.add_(direction, alpha=-learning_rate)
+
+    def state(self) -> dict[str, Tensor]:
+        return _numbered(velocity=self.velocities)
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self.velocities = [_like(p, t) for p, t in zip(self.parameters, state.values(), strict=False)]
 
 
 class Adam:
@@ -74,6 +86,13 @@ class Adam:
             denominator = square.sqrt().div_(root_correction).add_(config.epsilon)
             parameter.addcdiv_(mean, denominator, value=-step_size)
 
+    def state(self) -> dict[str, Tensor]:
+        return {**_numbered(mean=self.means, square=self.squares), "steps": torch.tensor(self.steps)}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self.steps = int(state["steps"])
+        _copy(state, mean=self.means, square=self.squares)
+
 
 class RMSprop:
     """RMSprop (Tieleman and Hinton 2012), not centred, with momentum."""
@@ -99,6 +118,12 @@ class RMSprop:
             else:
                 parameter.addcdiv_(gradient, denominator, value=-learning_rate)
 
+    def state(self) -> dict[str, Tensor]:
+        return _numbered(square=self.squares, velocity=self.velocities)
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        _copy(state, square=self.squares, velocity=self.velocities)
+
 
 def build_optimizer(config: OptimizerConfig, parameters: Sequence[Tensor]) -> Optimizer:
     match config:
@@ -110,3 +135,20 @@ def build_optimizer(config: OptimizerConfig, parameters: Sequence[Tensor]) -> Op
             return RMSprop(parameters, config)
         case _:
             assert_never(config)
+
+
+def _numbered(**lists: Sequence[Tensor]) -> dict[str, Tensor]:
+    """`{"mean.0": ..., "mean.1": ...}`, in the order of the parameters."""
+    return {
+        f"{name}.{i}": tensor for name, tensors in lists.items() for i, tensor in enumerate(tensors)
+    }
+
+
+def _copy(state: Mapping[str, Tensor], **lists: Sequence[Tensor]) -> None:
+    for name, tensor in _numbered(**lists).items():
+        tensor.copy_(state[name])
+
+
+def _like(parameter: Tensor, saved: Tensor) -> Tensor:
+    """A copy on the parameter's device and in its memory layout."""
+    return torch.empty_like(parameter).copy_(saved)

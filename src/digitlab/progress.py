@@ -2,8 +2,6 @@
 
 import sys
 import time
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -16,8 +14,8 @@ REDRAW_EVERY_SECONDS = 0.1
 class TrainingProgress:
     """Counts steps and shows epoch reports, on standard error."""
 
-    def __init__(self, *, epochs: int, steps_per_epoch: int) -> None:
-        self.epochs, self.num_steps = epochs, epochs * steps_per_epoch
+    def __init__(self) -> None:
+        self.epochs = 0
         self.console = Console(stderr=True, highlight=False)
         self._step = 0
         self._next_redraw = 0.0
@@ -31,33 +29,33 @@ class TrainingProgress:
             transient=True,
             disable=not self.console.is_terminal,
         )
-        self._task = self._bar.add_task(f"epoch 1/{epochs}", total=self.num_steps, scores="")
 
-    def __enter__(self) -> Self:
+    def begin(self, *, epochs: int, steps_per_epoch: int) -> None:
+        self.epochs = epochs
+        self._task = self._bar.add_task(f"epoch 1/{epochs}", total=epochs * steps_per_epoch, scores="")
         self._bar.start()
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def end(self) -> None:
         self._bar.stop()
 
-    def count_step(self) -> None:
+    def before_step(self) -> None:
         self._step += 1
         if self.console.is_terminal and time.monotonic() > self._next_redraw:
             self._bar.update(self._task, completed=self._step)
             self._next_redraw = time.monotonic() + REDRAW_EVERY_SECONDS
 
-    def show(self, report: EpochReport) -> None:
+    def after_epoch(self, report: EpochReport) -> None:
         scores = describe(report)
         if self.console.is_terminal:
             following = min(report.epoch + 1, self.epochs)
             self._bar.update(self._task, description=f"epoch {following}/{self.epochs}", scores=scores)
         else:
             print(f"epoch {report.epoch}/{self.epochs}  {scores}", file=sys.stderr, flush=True)
+
+    def recorded(self, status: str, run_id: str | None) -> None:
+        if status != "FINISHED":
+            shown = f": digitlab show {run_id[:8]}" if run_id else ""
+            self.console.print(f"recorded as {status}{shown}", style="yellow", soft_wrap=True)
 
 
 def describe(report: EpochReport) -> str:

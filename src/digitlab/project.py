@@ -51,6 +51,11 @@ def records() -> Path:
     return mlruns() / "records"
 
 
+def sweeps() -> Path:
+    """Manifests and journals of sweeps."""
+    return mlruns() / "sweeps"
+
+
 def data_root(chosen: str | None) -> Path:
     """The folder of the data sets: the knob `data.root`, $DIGITLAB_DATA, or the user's cache."""
     named = chosen or os.environ.get("DIGITLAB_DATA")

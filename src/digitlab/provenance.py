@@ -56,6 +56,7 @@ def command_line() -> str:
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Versions of digitlab, Python and the packages that decide a result."""
     found = {"digitlab": __version__, "python": platform.python_version()}
@@ -67,6 +68,7 @@ def versions() -> dict[str, str]:
     return found
 
 
+@functools.cache
 def code() -> dict[str, str]:
     """Commit of the checkout and whether it was changed since: `{"commit": ..., "dirty": "false"}`."""
     commit = _git("rev-parse", "HEAD")
@@ -76,6 +78,7 @@ def code() -> dict[str, str]:
     return {"commit": commit, "dirty": "unknown" if changes is None else str(bool(changes)).lower()}
 
 
+@functools.cache
 def machine() -> dict[str, str]:
     return {
         "host": socket.gethostname(),

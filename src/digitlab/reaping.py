@@ -11,10 +11,10 @@ from digitlab.tracking.store import RunStore
 REASON = "the process died without a word (killed, out of memory, or power lost)"
 
 
-def close_dead_records(records: Path, say: Callable[[str], None]) -> list[Record]:
+def close_dead_records(records: Iterable[Record], say: Callable[[str], None]) -> list[Record]:
     """End every RUNNING record whose process has died; returns those, not yet delivered."""
     dead = []
-    for record in all_records(records):
+    for record in records:
         run = record.run
         if run.status == "RUNNING" and run.process.is_dead() and record.try_to_own():
             record.finish("KILLED", {"digitlab.error": REASON})

@@ -21,7 +21,9 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from digitlab.errors import DigitlabError
-from digitlab.provenance import Process
+from digitlab.provenance import Process, this_process
+
+OWNER_DIES_WITHIN_SECONDS = 10
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
@@ -41,6 +43,8 @@ class Run:
     tags: dict[str, str]
     dataset: dict[str, str] = dataclasses.field(default_factory=dict)
     process: Process
+    parent: str | None = None  # the record id of the sweep that the run belongs to
+    is_resumable: bool = False  # KILLED is not its end: the record stays to be continued
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -50,6 +54,7 @@ class Delivered:
     experiment_id: str | None = None
     run_id: str | None = None
     num_metric_lines: int = 0
+    is_closed: bool = False  # the store has it as KILLED, and it waits here to be continued
 
 
 class Record:
@@ -58,11 +63,12 @@ class Record:
     def __init__(self, folder: Path, run: Run, delivered: Delivered) -> None:
         self.folder, self.run, self.delivered = folder, run, delivered
         self._lock = FileLock(folder / ".lock")
+        self._logged: set[tuple[int, str]] | None = None  # steps that have a line; None: not looked yet
 
     @classmethod
-    def create(cls, records: Path, **details: Any) -> "Record":
+    def create(cls, records: Path, *, record_id: str | None = None, **details: Any) -> "Record":
         """A new record, owned by this process until it ends."""
-        record_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
+        record_id = record_id or f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
         run = Run(record_id=record_id, status="RUNNING", start_time=now(), **details)
         record = cls(records / record_id, run, Delivered())
         try:
@@ -81,6 +87,33 @@ class Record:
         delivered = json.loads(delivery.read_text()) if delivery.exists() else {}
         return cls(folder, Run(**values), Delivered(**delivered))
 
+    @classmethod
+    def reopen(cls, folder: Path) -> "Record | None":
+        """The record of a run that was cut short, owned by this process to go on with it.
+
+        None if there is none to go on with: no folder, a damaged one, or a run that has ended.
+        """
+        lock = FileLock(folder / ".lock")
+        try:
+            if not (folder / "run.json").exists():
+                return None
+            lock.acquire(timeout=OWNER_DIES_WITHIN_SECONDS)
+            record = cls.load(folder)
+        except (Timeout, OSError, ValueError, TypeError):
+            lock.release()
+            return None
+        record._lock = lock
+        if record.run.status not in ("RUNNING", "KILLED"):
+            record.release()
+            return None
+        record.run.status, record.run.end_time = "RUNNING", None
+        record.run.process = this_process()
+        record.run.tags.pop("digitlab.error", None)
+        record.delivered.is_closed = True  # what the store has is out of date
+        record.save_delivered()
+        record.save()
+        return record
+
     @property
     def artifacts(self) -> Path:
         return self.folder / "artifacts"
@@ -98,6 +131,12 @@ class Record:
         self.save_delivered()
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Append one line; what was logged before an interruption is not logged again."""
+        if self._logged is None:
+            self._logged = {(line["step"], min(line["metrics"])) for line in self._mend_metrics()}
+        if (step, min(metrics)) in self._logged:
+            return
+        self._logged.add((step, min(metrics)))
         line = json.dumps({"step": step, "time": now(), "metrics": dict(metrics)})
         with (self.folder / "metrics.jsonl").open("a") as file:
             file.write(line + "\n")
@@ -107,6 +146,13 @@ class Record:
         file = self.folder / "metrics.jsonl"
         lines = file.read_text().splitlines(keepends=True) if file.exists() else []
         return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def _mend_metrics(self) -> list[dict[str, Any]]:
+        """The complete lines, alone in the file: a further one must not follow half of one."""
+        file, lines = self.folder / "metrics.jsonl", self.metric_lines()
+        if file.exists() and not file.read_bytes().endswith(b"\n"):
+            write_atomically(file, "".join(json.dumps(line) + "\n" for line in lines))
+        return lines
 
     def finish(self, status: Status, tags: Mapping[str, str] | None = None) -> None:
         """The run's true end. Further calls change nothing: the first end is the true one."""
@@ -128,6 +174,12 @@ class Record:
 
     def delete(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def waiting_records(records: Path) -> Iterator[Record]:
+    """Those that a store is still to be told something of, a sweep's own before its trials'."""
+    found = [record for record in all_records(records) if not record.delivered.is_closed]
+    yield from sorted(found, key=lambda record: record.run.parent is not None)
 
 
 def all_records(records: Path) -> Iterator[Record]:

@@ -4,6 +4,7 @@ Layout of the folder: config.yaml (the run's resolved configuration) and weights
 """
 
 import dataclasses
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,16 @@ def save_weights(state: dict[str, Tensor], file: Path) -> None:
     """Tensors only, no code; the same weights give the same bytes."""
     # Not save_file, which makes the file unreadable for everybody else.
     file.write_bytes(save({name: tensor.cpu().contiguous() for name, tensor in state.items()}))
+
+
+def weights_digest(state: dict[str, Tensor]) -> str:
+    """SHA-256 over names, shapes and values, in the order of the names."""
+    found = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        found.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        found.update(tensor.numpy().tobytes())
+    return found.hexdigest()
 
 
 def load_weights(model: nn.Module, file: Path) -> None:

@@ -49,11 +49,14 @@ def fit(
     batch_size: int,
     epochs: int,
     seed: int,
+    first_epoch: int = 1,
     before_step: Callable[[], None] = lambda: None,
 ) -> Iterator[EpochReport]:
     """Train `model` in place, yielding a report after each epoch (cross-entropy, last batch partial).
 
     Args:
+        first_epoch: from 1; more than 1 goes on with a model and an optimizer restored from the end of
+            the epoch before.
         before_step: called before every step, when the weights are whole; whatever it raises ends
             the training there.
 
@@ -61,7 +64,7 @@ def fit(
         Diverged: the loss is not finite (on a CPU at once; on a GPU within 100 steps, so that the
             host need not wait for every step). The weights are then of no use.
     """
-    for epoch in range(1, epochs + 1):
+    for epoch in range(first_epoch, epochs + 1):
         started = time.perf_counter()
         scores, learning_rate = _train_epoch(
             model, train, optimizer, schedule, batch_size, epoch, seed, before_step

@@ -26,6 +26,7 @@ from digitlab.evaluation import Scores
 from digitlab.interrupts import Interrupts
 from digitlab.models import build_model
 from digitlab.optimizers import build_optimizer
+from digitlab.progress import TrainingProgress
 from digitlab.training import EpochReport, fit
 
 ROUNDS = 5
@@ -196,7 +197,9 @@ def bench_recording() -> None:
         def record() -> float:
             started = time.perf_counter()
             with Interrupts() as interrupts, contextlib.redirect_stderr(io.StringIO()):
-                experiment.run_experiment(config, interrupts=interrupts, say=print)
+                experiment.run_experiment(
+                    config, interrupts=interrupts, say=print, watch=TrainingProgress()
+                )
             return time.perf_counter() - started
 
         found = in_turns({"recording": record}, rounds=9)

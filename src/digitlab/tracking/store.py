@@ -16,10 +16,11 @@ from digitlab.tracking.environment import quiet_mlflow
 from digitlab.tracking.location import artifact_location, sqlite_file, without_password
 from digitlab.tracking.runs import StoredRun, check_prefix
 from digitlab.tracking.sqlite_store import ensure_store
-from digitlab.tracking.views import TAG as VIEW_TAG
-from digitlab.tracking.views import view_tag
+from digitlab.tracking.views import KEY, STUDY_VIEW, View, tag_name, view_tag
 
 RECORD_TAG = "digitlab.record"
+FINGERPRINT_TAG = "digitlab.fingerprint"
+PARENT_TAG = "mlflow.parentRunId"
 METRICS_PER_REQUEST = 1000
 TAG_LIMIT = 8000  # characters; MLflow refuses longer ones
 RACE_ATTEMPTS = 10
@@ -40,18 +41,26 @@ class RunStore:
 
         with _told_plainly(uri):
             self._client = MlflowClient(tracking_uri=uri)
+        self._run_ids: dict[str, str] = {}  # of records that others refer to
 
     def deliver(self, record: Record) -> None:
         """Bring the store up to date with a record; may be repeated after any interruption.
 
-        A run that has ended is closed in the store and its record deleted.
+        A run that has ended is closed in the store and its record deleted, unless it can be continued.
         """
+        has_ended = record.run.status != "RUNNING"
         with _told_plainly(self.uri):
             run_id = self._ensure_run(record)
+            if record.delivered.is_closed and not has_ended:
+                self._reopen(record, run_id)
             self._deliver_metrics(record, run_id)
-            if record.run.status != "RUNNING":
+            if has_ended:
                 self._close(record, run_id)
-                record.delete()
+        if has_ended and record.run.status == "KILLED" and record.run.is_resumable:
+            record.delivered.is_closed = True
+            record.save_delivered()
+        elif has_ended:
+            record.delete()
 
     def runs(self, study: str | None = None, *, limit: int = 1000) -> list[StoredRun]:
         """The newest runs of a study, or of all studies.
@@ -90,6 +99,35 @@ class RunStore:
             ids = ", ".join(run.info.run_id[:12] for run in found)
             raise UsageError(f"{prefix} is the start of {len(found)} runs: {ids}")
         return _stored(found[0], experiments[found[0].info.experiment_id])
+
+    def finished(self, study: str) -> list[StoredRun]:
+        """A study's FINISHED runs that have a fingerprint, oldest first; none of an unknown study."""
+        found: list[StoredRun] = []
+        with _told_plainly(self.uri):
+            experiment = self._client.get_experiment_by_name(study)
+            token: str | None = None
+            while experiment is not None:
+                page = self._client.search_runs(
+                    [experiment.experiment_id],
+                    filter_string=f"attributes.status = 'FINISHED' AND tags.`{FINGERPRINT_TAG}` != ''",
+                    order_by=["attributes.start_time ASC"],
+                    max_results=1000,
+                    page_token=token,
+                )
+                found += [_stored(run, study) for run in page]
+                token = page.token
+                if not token:
+                    break
+        return found
+
+    def set_view(self, experiment_id: str, key: str, view: View) -> None:
+        """Keep a ready-made view, which a link with its key opens."""
+        with _told_plainly(self.uri):
+            self._client.set_experiment_tag(experiment_id, tag_name(key), view_tag(view))
+
+    def set_tag(self, run_id: str, name: str, value: str) -> None:
+        with _told_plainly(self.uri):
+            self._client.set_tag(run_id, name, value)
 
     def artifacts(self, run: StoredRun) -> list[tuple[str, int]]:
         """Path and size in bytes of every artifact."""
@@ -144,7 +182,7 @@ class RunStore:
             location = (folder / slug).as_uri() if folder else None
             try:
                 created = self._client.create_experiment(
-                    study, artifact_location=location, tags={VIEW_TAG: view_tag("digitlab")}
+                    study, artifact_location=location, tags={tag_name(KEY): view_tag(STUDY_VIEW)}
                 )
                 return str(created)
             except MlflowException as error:
@@ -169,6 +207,7 @@ class RunStore:
                 [experiment_id], filter_string=f"tags.`{RECORD_TAG}` = '{run.record_id}'"
             )
             created = earlier[0] if earlier else self._create_run(experiment_id, run)
+            delivered.is_closed = bool(earlier) and created.info.status != "RUNNING"
             params = [Param(key, value) for key, value in run.params.items()]
             self._client.log_batch(created.info.run_id, params=params)
             delivered.experiment_id, delivered.run_id = experiment_id, created.info.run_id
@@ -176,11 +215,37 @@ class RunStore:
         return delivered.run_id
 
     def _create_run(self, experiment_id: str, run: Run) -> Any:
-        tags = {RECORD_TAG: run.record_id, **run.tags}
-        tags |= {f"digitlab.process.{k}": str(v) for k, v in dataclasses.asdict(run.process).items()}
+        tags = {RECORD_TAG: run.record_id, **run.tags, **_process_tags(run)}
+        if run.parent:
+            tags[PARENT_TAG] = self._run_id_of(experiment_id, run.parent)
         return self._client.create_run(
             experiment_id, start_time=run.start_time, tags=_fitting(tags), run_name=run.name
         )
+
+    def _run_id_of(self, experiment_id: str, record_id: str) -> str:
+        """The run that a record was delivered as."""
+        if record_id not in self._run_ids:
+            found = self._client.search_runs(
+                [experiment_id], filter_string=f"tags.`{RECORD_TAG}` = '{record_id}'", max_results=1
+            )
+            if not found:
+                raise TrackingError(
+                    f"the sweep {record_id} has not been delivered to {self._shown} yet"
+                )
+            self._run_ids[record_id] = found[0].info.run_id
+        return self._run_ids[record_id]
+
+    def _reopen(self, record: Record, run_id: str) -> None:
+        """A run that was cut short goes on, in another process."""
+        from mlflow.entities import RunTag
+
+        tags = [RunTag(key, value) for key, value in _process_tags(record.run).items()]
+        self._client.log_batch(run_id, tags=tags)
+        if "digitlab.error" in self._client.get_run(run_id).data.tags:
+            self._client.delete_tag(run_id, "digitlab.error")
+        self._client.update_run(run_id, status="RUNNING")
+        record.delivered.is_closed = False
+        record.save_delivered()
 
     def _deliver_metrics(self, record: Record, run_id: str) -> None:
         """All epochs that the store does not have yet, in one request up to 1,000 values."""
@@ -242,6 +307,10 @@ def _stored(run: Any, study: str) -> StoredRun:
         tags=dict(run.data.tags),
         artifact_uri=run.info.artifact_uri,
     )
+
+
+def _process_tags(run: Run) -> dict[str, str]:
+    return {f"digitlab.process.{k}": str(v) for k, v in dataclasses.asdict(run.process).items()}
 
 
 def _fitting(tags: dict[str, str]) -> dict[str, str]:

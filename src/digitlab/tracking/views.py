@@ -5,32 +5,66 @@ MLflow 3.17.2; where a version does not understand it, the page merely opens wit
 """
 
 import base64
+import dataclasses
 import json
 import time
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 KEY = "digitlab"
-TAG = f"mlflow.sharedViewState.{KEY}"
 
-METRICS = ["test/accuracy", "chosen/validation_accuracy", "test/loss"]
-PARAMS = ["model.name", "data.name", "optimizer.name", "optimizer.learning_rate", "batch_size"]
-PARAMS += ["epochs", "seed"]
+METRICS = ("test/accuracy", "chosen/validation_accuracy", "test/loss")
+PARAMS = (
+    *("model.name", "data.name", "optimizer.name", "optimizer.learning_rate", "batch_size"),
+    *("epochs", "seed"),
+)
 CURVES = ["validation/accuracy", "validation/loss", "train/accuracy", "train/loss"]
 
 
-def view_tag(name: str, search_filter: str = "") -> str:
-    """The tag's value for a view of the runs that `search_filter` (MLflow's syntax) leaves."""
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What a view shows. search_filter: in MLflow's syntax. metric: what it sorts and ranks by."""
+
+    name: str
+    search_filter: str = ""
+    metric: str = "test/accuracy"
+    metrics: Sequence[str] = METRICS
+    params: Sequence[str] = PARAMS
+    knobs: Sequence[str] = ("model.name", "optimizer.learning_rate", "batch_size", "seed")
+
+
+STUDY_VIEW = View(name="digitlab")
+
+
+def sweep_view(name: str, sweep_id: str, metric: str, knobs: Sequence[str]) -> View:
+    """The trials of one sweep, best first by `metric`, with the knobs that vary."""
+    others = [m for m in ("chosen/validation_accuracy", "test/accuracy", "test/loss") if m != metric]
+    return View(
+        name=name,
+        search_filter=f"tags.sweep LIKE '%{sweep_id}%'",
+        metric=metric,
+        metrics=[metric, *others],
+        params=knobs,
+        knobs=knobs,
+    )
+
+
+def tag_name(key: str) -> str:
+    return f"mlflow.sharedViewState.{key}"
+
+
+def view_tag(view: View) -> str:
+    """The tag's value."""
     moment = int(time.time() * 1000)
-    state = json.dumps(_state(search_filter)).encode()
+    state = json.dumps(_state(view)).encode()
     packed = "deflate;" + base64.b64encode(zlib.compress(state)).decode()
-    view = {"name": name, "createdAt": moment, "updatedAt": moment, "state": packed}
-    return json.dumps(view)
+    return json.dumps({"name": view.name, "createdAt": moment, "updatedAt": moment, "state": packed})
 
 
-def link(server: str, experiment_id: str, *, charts: bool = False) -> str:
+def link(server: str, experiment_id: str, *, key: str = KEY, charts: bool = False) -> str:
     """Opens the runs as a training experiment; without `workflowType` GenAI pages would open."""
-    query = f"workflowType=machine_learning&viewStateShareKey={KEY}"
+    query = f"workflowType=machine_learning&viewStateShareKey={key}"
     mode = "&compareRunsMode=CHART" if charts else ""
     return f"{server}/#/experiments/{experiment_id}/runs?{query}{mode}"
 
@@ -39,12 +73,13 @@ def run_link(server: str, experiment_id: str, run_id: str) -> str:
     return f"{server}/#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
 
 
-def _state(search_filter: str) -> dict[str, Any]:
-    columns = [f"metrics.`{name}`" for name in METRICS] + [f"params.`{name}`" for name in PARAMS]
+def _state(view: View) -> dict[str, Any]:
+    columns = [f"metrics.`{name}`" for name in view.metrics]
+    columns += [f"params.`{name}`" for name in view.params]
     return {
-        "searchFilter": search_filter,
-        "orderByKey": "metrics.`test/accuracy`",
-        "orderByAsc": False,
+        "searchFilter": view.search_filter,
+        "orderByKey": f"metrics.`{view.metric}`",
+        "orderByAsc": view.metric.endswith("loss"),
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
@@ -72,13 +107,13 @@ def _state(search_filter: str) -> dict[str, Any]:
         },
         "compareRunSections": [_section("results", "Results"), _section("curves", "Learning curves")],
         "compareRunCharts": [
-            _chart("BAR", "results", "accuracy", metricKey="test/accuracy"),
+            _chart("BAR", "results", "accuracy", metricKey=view.metric),
             _chart(
                 "PARALLEL",
                 "results",
                 "knobs",
-                selectedParams=["model.name", "optimizer.learning_rate", "batch_size", "seed"],
-                selectedMetrics=["test/accuracy"],
+                selectedParams=list(view.knobs),
+                selectedMetrics=[view.metric],
                 showAllRuns=True,
             ),
             *(_curve(metric) for metric in CURVES),

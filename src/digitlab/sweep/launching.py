@@ -1,0 +1,298 @@
+"""One invocation of a sweep from its plan to its summary: the one place where its parts meet."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+
+import click
+
+from digitlab import project
+from digitlab.errors import Interrupted
+from digitlab.interrupts import Interrupts
+from digitlab.record import Status, waiting_records
+from digitlab.sweep import own_run
+from digitlab.sweep.display import SweepDisplay, counts, in_words
+from digitlab.sweep.executors import default_workers, warm_up
+from digitlab.sweep.finished import (
+    SWEEP_TAG,
+    Reasons,
+    belongs,
+    estimate_seconds,
+    finished_runs,
+    result_of,
+    reusable,
+    with_history,
+)
+from digitlab.sweep.manifest import Manifest, SweepFolder, Trial, new_id, newest_of
+from digitlab.sweep.planning import verify_data
+from digitlab.sweep.presets import check_preset, write_preset
+from digitlab.sweep.results import TrialResult
+from digitlab.sweep.runner import Listed, Policy, Runner, Source, earlier_results
+from digitlab.sweep.settings import ProcessesSettings
+from digitlab.tracking.delivery import Delivery, open_store
+from digitlab.tracking.location import unreachable
+from digitlab.tracking.runs import StoredRun
+
+SHOWN_TRIALS = 200
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the command line asks for besides the sweep itself."""
+
+    dry_run: bool = False
+    rerun: bool = False
+    fail_fast: bool = False
+    retries: int = 0
+    save_best: str | None = None
+
+
+def say(message: str) -> None:
+    click.secho(message, fg="yellow", err=True)
+
+
+def launch(planned: Manifest, options: Options) -> list[TrialResult]:
+    """Finish the sweep that was planned: a new one, or what is left of an earlier one.
+
+    Returns the results of all trials that have ended, now or earlier.
+
+    Raises:
+        Interrupted: the sweep was stopped and can be repeated.
+    """
+    if options.save_best:
+        check_preset(options.save_best)
+    if options.dry_run:
+        _dry_run(planned, options)
+        return []
+    with Interrupts() as interrupts, interrupts.deferred():
+        folder, manifest = _claim(planned, options)
+        try:
+            return _work(folder, manifest, options, interrupts)
+        finally:
+            folder.release()
+
+
+def _claim(planned: Manifest, options: Options) -> tuple[SweepFolder, Manifest]:
+    """The sweep's folder, owned, with its frozen manifest; the settings of execution are today's."""
+    sweeps = project.sweeps()
+    known = None if options.rerun else newest_of(sweeps, planned.key)
+    if known:
+        known.own()
+        executor = planned.settings.executor
+        frozen = known.manifest()
+        settings = dataclasses.replace(frozen.settings, executor=executor)
+        return known, dataclasses.replace(frozen, settings=settings)
+    manifest = dataclasses.replace(planned, id=new_id(sweeps, planned.key))
+    folder = SweepFolder(sweeps / manifest.id)
+    folder.folder.mkdir(parents=True, exist_ok=True)
+    folder.own()
+    folder.freeze(manifest)
+    folder.log("planned", command=manifest.command)
+    return folder, manifest
+
+
+def _work(
+    folder: SweepFolder, manifest: Manifest, options: Options, interrupts: Interrupts
+) -> list[TrialResult]:
+    started = time.monotonic()
+    results, pending, source = _what_is_left(folder, manifest, options)
+    where = f"sweep {manifest.id} {manifest.name!r}: {manifest.num_trials} trials"
+    if not pending and _has_ended(folder):
+        click.echo(f"{where}, all ended before: {_counted(results)}")
+        _conclude(folder, manifest, results, options)
+        return results
+    verify_data(manifest)
+    if isinstance(manifest.settings.executor, ProcessesSettings):
+        warm_up()
+    display = SweepDisplay(
+        manifest.num_trials, len(results), own_run.merit(manifest.settings.sweep.metric)
+    )
+    left = f", {len(results)} of them ended before" if results else ""
+    say(f"{where}{left}")
+    own = own_run.OwnRun(manifest, say)
+    status: Status = "KILLED"
+    tags = {}
+    try:
+        link = own.start()
+        if link:
+            say(f"watch it: {link}" + ("" if own.is_on_server else "  (while `digitlab ui` runs)"))
+        _adopt(manifest, results, own)
+        folder.log("working", pending=pending, reused=sum(r.reused for r in results))
+        runner = Runner(
+            folder,
+            manifest,
+            source,
+            policy=Policy(fail_fast=options.fail_fast, retries=options.retries),
+            display=display,
+            interrupts=interrupts,
+            say=say,
+        )
+        try:
+            runner.run()
+        finally:
+            ended = {r.number: r for r in [*results, *runner.results] if r.state != "INTERRUPTED"}
+            results = [ended[number] for number in sorted(ended)]
+        status = "FAILED" if any(result.state == "FAILED" for result in results) else "FINISHED"
+        if options.fail_fast and status == "FAILED":
+            tags["digitlab.error"] = "stopped at the first failure"
+    except Interrupted as error:
+        tags["digitlab.error"] = str(error)
+        say(f"stopped after {_counted(results)}; to go on: {own_run.resume_command(manifest)}")
+        raise
+    finally:
+        if status != "KILLED":
+            tags |= _summarised(own, results, folder)
+            folder.log("finished", status=status)
+        own.finish(status, tags)
+    say(f"{_counted(results)} in {in_words(time.monotonic() - started)}")
+    _conclude(folder, manifest, results, options)
+    if link:
+        say(f"look at it: {link}" + ("" if own.is_on_server else "  (while `digitlab ui` runs)"))
+    return results
+
+
+def _what_is_left(
+    folder: SweepFolder, manifest: Manifest, options: Options
+) -> tuple[list[TrialResult], int, Source]:
+    """Results that stand, the number of trials still to run, and where those come from."""
+    _deliver_finished(manifest)
+    earlier = earlier_results(folder)
+    if manifest.is_search:
+        from digitlab.sweep.search import Search
+
+        search = Search(folder, manifest, num_workers=_num_workers(manifest))
+        return search.results, search.num_left, search
+    runs = [] if options.rerun else finished_runs(manifest.study, manifest.tracking_uri)
+    reused = reusable(manifest, runs)
+    results: list[TrialResult] = []
+    pending: list[Trial] = []
+    for trial in manifest.trials:
+        before = earlier.get(trial.number)
+        if trial.number in reused:
+            run = reused[trial.number]
+            if before and before.run_id == run.run_id:
+                results.append(before)
+            elif belongs(run, manifest.id):
+                results.append(with_history(trial, run, manifest))
+            else:
+                results.append(result_of(trial, run))
+        elif before and before.state == "FAILED" and not before.traceback and _is_final(before):
+            results.append(before)  # it diverged, and would again
+        else:
+            pending.append(trial)
+    return results, len(pending), Listed(pending)
+
+
+def _num_workers(manifest: Manifest) -> int:
+    executor = manifest.settings.executor
+    if not isinstance(executor, ProcessesSettings):
+        return 1
+    threads = max([trial.values["threads"] for trial in manifest.trials], default=1)
+    return executor.workers or default_workers(threads)
+
+
+def _is_final(result: TrialResult) -> bool:
+    return bool(result.error and result.error.startswith("the training loss became"))
+
+
+def _deliver_finished(manifest: Manifest) -> None:
+    """Trials that had ended when their process was killed, but not in the store yet."""
+    for record in waiting_records(project.records()):
+        is_ours = record.run.tags.get(SWEEP_TAG) == manifest.id
+        if is_ours and record.run.status in ("FINISHED", "FAILED") and record.try_to_own():
+            Delivery(record, say).finish()
+            record.release()
+
+
+def _has_ended(folder: SweepFolder) -> bool:
+    """Whether the last thing that happened was the end of the whole sweep."""
+    events = [event["event"] for event in folder.events()]
+    return bool(events) and events[-1] == "finished"
+
+
+def _adopt(manifest: Manifest, results: Sequence[TrialResult], own: own_run.OwnRun) -> None:
+    """Let the sweep's view show the runs that other sweeps have made, too."""
+    if unreachable(manifest.tracking_uri) or own.run_id is None:
+        return
+    store = open_store(manifest.tracking_uri)
+    for result in results:
+        if result.reused and result.run_id:
+            run = store.find(result.run_id)
+            if not belongs(run, manifest.id):
+                sweeps = f"{run.tags.get(SWEEP_TAG, '')} {manifest.id}".strip()
+                store.set_tag(result.run_id, SWEEP_TAG, sweeps)
+
+
+def _conclude(
+    folder: SweepFolder, manifest: Manifest, results: Sequence[TrialResult], options: Options
+) -> None:
+    """The table, every failure with its first cause, and the preset that was asked for."""
+    from digitlab.sweep.summary import print_summary
+
+    print_summary(results, manifest.settings.sweep.metric)
+    failed = [result for result in results if result.state == "FAILED"]
+    for result in failed:
+        say(f"trial {result.number} ({result.name}) failed: {(result.error or '').splitlines()[0]}")
+        if result.traceback:
+            say(f"  traceback: {result.traceback}")
+    if options.save_best:
+        click.echo(write_preset(options.save_best, folder, manifest, results))
+
+
+def _summarised(
+    own: own_run.OwnRun, results: Sequence[TrialResult], folder: SweepFolder
+) -> dict[str, str]:
+    """Draw and write the summary; whatever is wrong with a picture is no fault of the trials."""
+    step = sum(event["event"] == "working" for event in folder.events())
+    try:
+        return own.summarise(results, step)
+    except Exception as error:
+        say(f"the summary is incomplete: {type(error).__name__}: {error}")
+        return {}
+
+
+def _counted(results: Sequence[TrialResult]) -> str:
+    found = counts(results)
+    names = {"FINISHED": "finished", "PRUNED": "pruned", "FAILED": "failed"}
+    return ", ".join(f"{found[k]} {name}" for k, name in names.items() if k in found) or "0 finished"
+
+
+def _dry_run(planned: Manifest, options: Options) -> None:
+    """The table of trials and what they would take; creates nothing."""
+    known = None if options.rerun else newest_of(project.sweeps(), planned.key)
+    manifest = known.manifest() if known else planned
+    runs = finished_runs(manifest.study, manifest.tracking_uri)
+    reused = {} if options.rerun else reusable(manifest, runs)
+    if manifest.is_search:
+        search = manifest.settings.sweep
+        click.echo(f"{search.search}: {search.trials} points x {search.repeats} seeds, chosen from")
+        for knob, axis in manifest.axes.items():
+            click.echo(f"  {knob}: {_shown_axis(axis)}")
+        return
+    pending = [trial for trial in manifest.trials if trial.number not in reused]
+    reasons = Reasons(manifest, runs)
+    width = max(len(trial.name) for trial in manifest.trials)
+    for trial in manifest.trials[:SHOWN_TRIALS]:
+        done = reused.get(trial.number)
+        told = f"finished  run {done.short_id}" if done else f"pending   {reasons.why(trial)}"
+        click.echo(f"{trial.number:4}  {trial.name:{width}}  {told}")
+    if len(manifest.trials) > SHOWN_TRIALS:
+        click.echo(f"... and {len(manifest.trials) - SHOWN_TRIALS} more")
+    click.echo(f"{len(manifest.trials)} trials: {len(reused)} finished, {len(pending)} to run")
+    click.echo(f"time: {_estimate(manifest, pending, runs)}")
+
+
+def _estimate(manifest: Manifest, pending: Sequence[Trial], runs: Sequence[StoredRun]) -> str:
+    if not pending:
+        return "none"
+    seconds = estimate_seconds(manifest, pending, runs)
+    if seconds is None:
+        return "unknown (no finished run of the same model, data and batch size in this study)"
+    workers = _num_workers(manifest)
+    return f"about {in_words(seconds / min(workers, len(pending)))} with {workers} workers"
+
+
+def _shown_axis(axis: dict[str, object]) -> str:
+    if "choices" in axis:
+        return ", ".join(map(str, axis["choices"]))  # type: ignore[call-overload]
+    return f"{axis['low']} to {axis['high']}" + (" on a log scale" if axis["log"] else "")

@@ -1,0 +1,76 @@
+"""`digitlab sweeps`: what there is, and how far each is."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from digitlab.errors import DigitlabError
+from digitlab.sweep.manifest import SweepFolder, all_sweeps
+from digitlab.sweep.runner import earlier_results
+from digitlab.tables import age
+
+STYLES = {"finished": "green", "failed": "red", "running": "cyan", "cut short": "yellow"}
+
+
+def describe_sweeps(sweeps: Path) -> list[dict[str, Any]]:
+    """Plain values, newest first. created: ms since the epoch."""
+    rows = []
+    for folder in all_sweeps(sweeps):
+        try:
+            rows.append(_describe(folder))
+        except DigitlabError as error:
+            click.secho(str(error), fg="yellow", err=True)
+    return rows
+
+
+def _describe(folder: SweepFolder) -> dict[str, Any]:
+    manifest = folder.manifest()
+    results = [r for r in earlier_results(folder).values() if r.state != "INTERRUPTED"]
+    last = list(folder.events())[-1:]
+    reused = max((e.get("reused", 0) for e in folder.events() if e["event"] == "working"), default=0)
+    failed = sum(result.state == "FAILED" for result in results)
+    if folder.is_owned():
+        status = "running"
+    elif last and last[0]["event"] == "finished":
+        status = "failed" if failed else "finished"
+    else:
+        status = "cut short"
+    done = len(results) - failed + reused
+    return {
+        "id": manifest.id,
+        "name": manifest.name,
+        "study": manifest.study,
+        "status": status,
+        "done": done,
+        "failed": failed,
+        "pending": max(manifest.num_trials - done - failed, 0),
+        "trials": manifest.num_trials,
+        "created": manifest.created,
+        "command": manifest.command,
+    }
+
+
+def print_sweeps(rows: list[dict[str, Any]]) -> None:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("sweep", "status", "age", "name", "study"):
+        table.add_column(title, overflow="fold")
+    for title in ("done", "failed", "pending"):
+        table.add_column(title, justify="right")
+    for row in rows:
+        table.add_row(
+            row["id"],
+            f"[{STYLES[row['status']]}]{row['status']}[/]",
+            age(row["created"]),
+            row["name"],
+            row["study"],
+            *(str(row[name]) for name in ("done", "failed", "pending")),
+        )
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=200)
+    with console.capture() as captured:
+        console.print(table)
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))

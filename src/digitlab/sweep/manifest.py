@@ -1,0 +1,217 @@
+"""A sweep as it was frozen before its first trial started, and the journal of what happened since.
+
+    mlruns/sweeps/<id>/manifest.json   settings and trials, every one with its whole configuration
+    mlruns/sweeps/<id>/journal.jsonl   one line an event, appended by the process that owns the sweep
+    mlruns/sweeps/<id>/.lock           held by that process
+
+Nothing here reads conf/. Knows neither Hydra nor MLflow nor torch.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from digitlab.checking import to_config
+from digitlab.config import Config
+from digitlab.errors import DigitlabError, UsageError
+from digitlab.record import now, write_atomically
+from digitlab.sweep.settings import Settings, to_settings, to_values
+
+FORMAT = 1
+ID_LENGTH = 8
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One configuration of a sweep. swept: the knobs that vary, as typed. point: see TrialResult."""
+
+    number: int
+    point: int
+    name: str
+    swept: dict[str, str]
+    values: dict[str, Any]
+    fingerprint: str
+
+    def config(self) -> Config:
+        return to_config(self.values)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """One choice of groups of a search, composed: values are laid over it without reading conf/."""
+
+    groups: dict[str, str]
+    values: dict[str, Any]
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Manifest:
+    """Everything that is needed to finish a sweep. trials: empty for a search, which makes its own.
+
+    key: hash of what would be run; the same command finds its sweep by it.
+    """
+
+    id: str
+    key: str
+    name: str
+    study: str
+    command: str
+    created: int
+    device: str
+    settings: Settings
+    tracking_uri: str
+    trials: list[Trial]
+    axes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    bases: list[Base] = dataclasses.field(default_factory=list)
+
+    @property
+    def is_search(self) -> bool:
+        return self.settings.sweep.search != "grid"
+
+    @property
+    def num_trials(self) -> int:
+        """Of a search: that it will have made at its end."""
+        if not self.is_search:
+            return len(self.trials)
+        return (self.settings.sweep.trials or 0) * self.settings.sweep.repeats
+
+
+def manifest_key(parts: Sequence[Any]) -> str:
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class SweepFolder:
+    """The files of one sweep."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = FileLock(folder / ".lock")
+        self._journal: int | None = None
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def tracebacks(self) -> Path:
+        return self.folder / "tracebacks"
+
+    def freeze(self, manifest: Manifest) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        values = {
+            field.name: getattr(manifest, field.name)
+            for field in dataclasses.fields(manifest)
+            if field.name not in ("settings", "trials", "bases")
+        }
+        values |= {
+            "format": FORMAT,
+            "settings": to_values(manifest.settings),
+            "trials": [dataclasses.asdict(trial) for trial in manifest.trials],
+            "bases": [dataclasses.asdict(base) for base in manifest.bases],
+        }
+        write_atomically(self.folder / "manifest.json", json.dumps(values))
+
+    def manifest(self) -> Manifest:
+        """Raises DigitlabError if it is damaged or of a later version."""
+        try:
+            values = json.loads((self.folder / "manifest.json").read_text())
+            if values.pop("format") != FORMAT:
+                raise ValueError("another format")
+            settings = to_settings(values.pop("settings"))
+            trials = [Trial(**trial) for trial in values.pop("trials")]
+            bases = [Base(**base) for base in values.pop("bases")]
+            return Manifest(settings=settings, trials=trials, bases=bases, **values)
+        except (OSError, ValueError, TypeError, KeyError, UsageError) as error:
+            raise DigitlabError(f"the manifest of sweep {self.id} cannot be read: {error}") from None
+
+    def own(self) -> None:
+        """Raises UsageError while another process works on this sweep."""
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise UsageError(
+                f"sweep {self.id} is being worked on by another process: wait for it, or stop it"
+            ) from None
+
+    def is_owned(self) -> bool:
+        """Whether some process, perhaps this one, works on it."""
+        probe = FileLock(self.folder / ".lock")
+        try:
+            probe.acquire(timeout=0)
+        except Timeout:
+            return True
+        probe.release()
+        return False
+
+    def release(self) -> None:
+        if self._journal is not None:
+            os.close(self._journal)
+            self._journal = None
+        self._lock.release()
+
+    def log(self, event: str, **details: Any) -> None:
+        """One line, written at once; a line cut off by a crash is ended before the next one."""
+        if self._journal is None:
+            file = self.folder / "journal.jsonl"
+            is_cut = file.exists() and not file.read_bytes().endswith(b"\n")
+            self._journal = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            if is_cut and file.stat().st_size:
+                os.write(self._journal, b"\n")
+        line = json.dumps({"event": event, "time": now(), **details})
+        os.write(self._journal, line.encode() + b"\n")
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        file = self.folder / "journal.jsonl"
+        for line in file.read_text().splitlines() if file.exists() else []:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue  # cut off by a crash
+
+
+def all_sweeps(sweeps: Path) -> list[SweepFolder]:
+    """Those with a manifest, newest first."""
+    files = sorted(sweeps.glob("*/manifest.json"), key=lambda file: -file.stat().st_mtime)
+    return [SweepFolder(file.parent) for file in files]
+
+
+def newest_of(sweeps: Path, key: str) -> SweepFolder | None:
+    """The sweep of that key, or its last repetition by --rerun."""
+    start = key[:ID_LENGTH]
+    found = [f for f in all_sweeps(sweeps) if f.id == start or f.id.startswith(f"{start}-")]
+    return max(found, key=lambda folder: _repetition(folder.id), default=None)
+
+
+def new_id(sweeps: Path, key: str) -> str:
+    """`3f2a91c0`, then `3f2a91c0-2` and so on for repetitions of the same sweep."""
+    last = newest_of(sweeps, key)
+    return key[:ID_LENGTH] if last is None else f"{key[:ID_LENGTH]}-{_repetition(last.id) + 1}"
+
+
+def find_sweep(sweeps: Path, wanted: str) -> SweepFolder:
+    """The sweep with that id, start of an id, or name.
+
+    Raises:
+        UsageError: there is none, or more than one.
+    """
+    known = all_sweeps(sweeps)
+    exact = [folder for folder in known if folder.id == wanted]
+    found = exact or [folder for folder in known if folder.id.startswith(wanted)]
+    found = found or [folder for folder in known if folder.manifest().name == wanted]
+    if not found:
+        raise UsageError(f"no sweep {wanted}: `digitlab sweeps` lists them")
+    if len(found) > 1:
+        raise UsageError(f"{wanted} means {len(found)} sweeps: {', '.join(f.id for f in found)}")
+    return found[0]
+
+
+def _repetition(sweep_id: str) -> int:
+    number = sweep_id.partition("-")[2]
+    return int(number) if number.isdigit() else 1

@@ -1,0 +1,271 @@
+"""From a command line to a sweep ready to be frozen: every trial composed and checked.
+
+Reads conf/ once; what comes out needs it no more.
+"""
+
+import copy
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from digitlab import project, provenance
+from digitlab.checking import set_leaf, to_config, to_dict
+from digitlab.composition import Composer, composer
+from digitlab.config import Config
+from digitlab.datafiles import known_digests, read_verified
+from digitlab.errors import ConfigError
+from digitlab.fingerprint import fingerprint
+from digitlab.record import now
+from digitlab.sweep.manifest import Base, Manifest, Trial, manifest_key
+from digitlab.sweep.settings import Interval, Settings, to_settings, to_values
+from digitlab.sweep.space import Line, Point, grid_points, read_line, search_space, shown_name
+from digitlab.tracking.location import resolve_uri
+
+MAX_PROBLEMS = 40
+MAX_BASES = 1000
+
+
+def plan(overrides: Sequence[str]) -> Manifest:
+    """The sweep that `overrides` mean, not frozen yet: its id is empty.
+
+    Raises:
+        ConfigError: with every problem of every trial.
+    """
+    with composer() as made:
+        line = read_line(overrides, made)
+        settings = to_settings(made.compose_sweep(line.settings))
+        if settings.sweep.search != "grid":
+            return _plan_search(line, settings, made)
+        points = grid_points(settings, line, made)
+        composed = _compose_all([[*line.fixed.values(), *_overrides(p)] for p in points], points, made)
+    return _plan_trials(list(zip(points, composed, strict=True)), settings)
+
+
+def plan_lists(lists: Sequence[Sequence[str]]) -> Manifest:
+    """A sweep of trials that another sweeper of Hydra's has made, each a list of overrides."""
+    with composer() as made:
+        lines = [read_line(overrides, made) for overrides in lists]
+        settings = to_settings(made.compose_sweep(lines[0].settings))
+        values = [{k: text.partition("=")[2] for k, text in line.fixed.items()} for line in lines]
+        shared = values[0].items()
+        varying = {k for v in values for k, text in v.items() if (k, text) not in shared}
+        varying |= {k for k, _ in shared if any(k not in v for v in values)}
+        points = [{k: text for k, text in v.items() if k in varying} for v in values]
+        composed = _compose_all([list(line.fixed.values()) for line in lines], points, made)
+    return _plan_trials(list(zip(points, composed, strict=True)), settings)
+
+
+def overrides_of(manifest: Manifest, overrides: Sequence[str]) -> list[list[str]]:
+    """For each trial the overrides that make it, for a launcher that composes by itself."""
+    with composer() as made:
+        line = read_line(overrides, made)
+    return [[*line.fixed.values(), *_overrides(trial.swept)] for trial in manifest.trials]
+
+
+def refreshed(manifest: Manifest) -> Manifest:
+    """The same under today's source and data: equal, key and all, if neither has changed."""
+    trials = [
+        dataclasses.replace(trial, fingerprint=_fingerprint(trial.config(), manifest.device))
+        for trial in manifest.trials
+    ]
+    return _with_key(dataclasses.replace(manifest, trials=trials))
+
+
+def trial_of_search(manifest: Manifest, number: int, point: int, chosen: Point, seed: int) -> Trial:
+    """The trial of a search at a point; `seed` counts the repetitions of the point from 0."""
+    groups = {knob: chosen[knob] for knob in chosen if knob in manifest.bases[0].groups}
+    base = next(base for base in manifest.bases if base.groups == groups)
+    values = copy.deepcopy(base.values)
+    for knob, text in chosen.items():
+        if knob not in groups:
+            set_leaf(values, knob, _value(manifest.axes[knob], text))
+    config = to_config(values)
+    swept = dict(chosen)
+    if manifest.settings.sweep.repeats > 1:
+        config = dataclasses.replace(config, seed=config.seed + seed)
+        swept["seed"] = str(config.seed)
+    return _trial(number, point, swept, config, manifest.device)
+
+
+def verify_data(manifest: Manifest) -> None:
+    """Read (and if need be download) every data set of the sweep, before anything starts.
+
+    Raises:
+        DataError: one is missing or damaged.
+    """
+    configs = [trial.config() for trial in manifest.trials] or [
+        to_config(b.values) for b in manifest.bases
+    ]
+    for name, root in {(c.data.name, project.data_root(c.data.root)) for c in configs}:
+        read_verified(name, root)
+
+
+def _plan_trials(pairs: Sequence[tuple[Point, Config]], settings: Settings) -> Manifest:
+    device = _device(pairs[0][1])
+    repeats = settings.sweep.repeats
+    if repeats > 1 and any("seed" in point for point, _ in pairs):
+        raise ConfigError(["sweep.repeats sets the seeds, so seed cannot be swept as well"])
+    trials: list[Trial] = []
+    numbers: dict[tuple[tuple[str, str], ...], int] = {}
+    for point, config in pairs:
+        place = tuple(sorted((k, v) for k, v in point.items() if k != "seed"))
+        number = numbers.setdefault(place, len(numbers))
+        for repetition in range(repeats):
+            seeded = dataclasses.replace(config, seed=config.seed + repetition)
+            swept = {**point, "seed": str(seeded.seed)} if repeats > 1 else point
+            trials.append(_trial(len(trials), number, swept, seeded, device))
+    return _manifest(settings, pairs[0][1], device, trials=trials)
+
+
+def _plan_search(line: Line, settings: Settings, made: Composer) -> Manifest:
+    space = search_space(settings, line, made)
+    groups = {k: axis for k, axis in space.axes.items() if made.is_group(k) and isinstance(axis, list)}
+    choices = [dict(zip(groups, values, strict=True)) for values in itertools.product(*groups.values())]
+    if len(choices) > MAX_BASES:
+        raise ConfigError([f"a search over {len(choices)} combinations of groups is too wide"])
+    if settings.sweep.repeats > 1 and "seed" in space.axes:
+        raise ConfigError(["sweep.repeats sets the seeds, so seed cannot be swept as well"])
+    configs = _compose_all([[*line.fixed.values(), *_overrides(c)] for c in choices], choices, made)
+    axes: dict[str, Any] = {}
+    for knob, axis in space.axes.items():
+        if isinstance(axis, Interval):
+            axes[knob] = {"low": axis.low, "high": axis.high, "log": axis.log}
+        else:
+            values = [] if knob in groups else [o.value() for o in made.parse_all(_each(knob, axis))]
+            axes[knob] = {"choices": axis, "values": values}
+    manifest = _manifest(
+        settings,
+        configs[0],
+        _device(configs[0]),
+        axes=axes,
+        bases=[Base(groups=c, values=to_dict(g)) for c, g in zip(choices, configs, strict=True)],
+    )
+    _check_corners(manifest)
+    return manifest
+
+
+def _check_corners(manifest: Manifest) -> None:
+    """Both ends of every interval and every choice, for every choice of groups: all must be legal."""
+    problems: dict[str, None] = {}
+    for base in manifest.bases:
+        rest = {knob: axis for knob, axis in manifest.axes.items() if knob not in base.groups}
+        corners = {
+            knob: axis["choices"] if "choices" in axis else [str(axis["low"]), str(axis["high"])]
+            for knob, axis in rest.items()
+        }
+        for i in range(max(map(len, corners.values()), default=1)):
+            chosen = {knob: texts[min(i, len(texts) - 1)] for knob, texts in corners.items()}
+            try:
+                trial_of_search(manifest, 0, 0, {**base.groups, **chosen}, 0)
+            except ConfigError as error:
+                problems |= dict.fromkeys(f"{shown_name(base.groups)}: {p}" for p in error.problems)
+    if problems:
+        raise ConfigError(_cut(list(problems)))
+
+
+def _compose_all(lists: Sequence[list[str]], points: Sequence[Point], made: Composer) -> list[Config]:
+    """Every configuration, or every problem: what is wrong with all of them alike is told once."""
+    configs: list[Config] = []
+    told: dict[str, list[int]] = {}
+    for number, overrides in enumerate(lists):
+        try:
+            configs.append(made.compose(overrides))
+        except ConfigError as error:
+            for problem in error.problems:
+                told.setdefault(problem, []).append(number)
+    if not told:
+        return configs
+    problems = []
+    for problem, numbers in told.items():
+        if len(numbers) == len(lists):
+            problems.append(problem)
+        else:
+            problems += [f"trial {n} ({shown_name(points[n])}): {problem}" for n in numbers]
+    raise ConfigError([*_cut(problems), "nothing was started"])
+
+
+def _cut(problems: list[str]) -> list[str]:
+    more = len(problems) - MAX_PROBLEMS
+    return problems if more <= 0 else [*problems[:MAX_PROBLEMS], f"... and {more} more problems"]
+
+
+def _manifest(
+    settings: Settings, config: Config, device: str, *, trials: list[Trial] | None = None, **parts: Any
+) -> Manifest:
+    made = trials or []
+    varying = list(dict.fromkeys(k for trial in made for k in trial.swept)) or list(
+        parts.get("axes", [])
+    )
+    leaves = " x ".join(knob.rpartition(".")[2] for knob in varying)
+    return _with_key(
+        Manifest(
+            id="",
+            key="",
+            name=(settings.sweep.name or leaves or config.run_name or "one trial")[:200],
+            study=config.study,
+            command=provenance.command_line(),
+            created=now(),
+            device=device,
+            settings=settings,
+            tracking_uri=resolve_uri(config.tracking.uri),
+            trials=made,
+            **parts,
+        )
+    )
+
+
+def _with_key(manifest: Manifest) -> Manifest:
+    """The key covers what would be run and where to; not the order, the workers, or the name."""
+    settings = to_values(manifest.settings)["sweep"]
+    decisive = {k: settings[k] for k in ("search", "trials", "repeats", "metric", "pruner", "seed")}
+    if manifest.is_search:
+        configs = [to_config(base.values) for base in manifest.bases]
+        prints = [_fingerprint(config, manifest.device) for config in configs]
+    else:
+        prints = sorted(trial.fingerprint for trial in manifest.trials)
+        decisive.pop("metric")  # what a grid is ranked by does not change what it runs
+    key = manifest_key([decisive, prints, manifest.axes, manifest.study, manifest.tracking_uri])
+    return dataclasses.replace(manifest, key=key)
+
+
+def _trial(number: int, point: int, swept: Point, config: Config, device: str) -> Trial:
+    return Trial(
+        number=number,
+        point=point,
+        name=shown_name(swept) or config.run_name or "the only trial",
+        swept=swept,
+        values=to_dict(config),
+        fingerprint=_fingerprint(config, device),
+    )
+
+
+def _fingerprint(config: Config, device: str) -> str:
+    """With the data unknown (not downloaded yet) it equals that of no run."""
+    digests = known_digests(config.data.name, project.data_root(config.data.root))
+    return fingerprint(config, device=device, data=digests or {})
+
+
+def _device(config: Config) -> str:
+    """What `device` means here; torch (2 s) is asked only where there is a GPU driver."""
+    if config.device != "auto" or not Path("/proc/driver/nvidia").exists():
+        return "cuda" if config.device == "cuda" else "cpu"
+    from digitlab.experiment import resolved_device
+
+    return resolved_device(config.device)
+
+
+def _overrides(point: Point) -> list[str]:
+    return [f"{knob}={text}" for knob, text in point.items()]
+
+
+def _each(knob: str, texts: Sequence[str]) -> list[str]:
+    return [f"{knob}={text}" for text in texts]
+
+
+def _value(axis: dict[str, Any], text: str) -> Any:
+    if "choices" in axis:
+        return axis["values"][axis["choices"].index(text)]
+    is_integer = isinstance(axis["low"], int) and isinstance(axis["high"], int)
+    return int(text) if is_integer else float(text)

@@ -1,0 +1,126 @@
+"""What a worker does: train one trial, and say what came of it. Whatever goes wrong costs it alone."""
+
+import dataclasses
+import functools
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from digitlab import project
+from digitlab.artifacts import epoch_metrics
+from digitlab.checking import to_config
+from digitlab.config import DataConfig
+from digitlab.data import Dataset, load
+from digitlab.errors import Diverged, Interrupted, Pruned
+from digitlab.experiment import Membership, Outcome, run_experiment
+from digitlab.interrupts import Interrupts
+from digitlab.sweep.manifest import Trial
+from digitlab.sweep.results import TrialResult
+from digitlab.training import EpochReport
+
+TELL_EVERY_SECONDS = 0.5
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A trial and its place. tells_every_epoch: somebody decides after each whether to go on."""
+
+    trial: Trial
+    member: Membership
+    tells_every_epoch: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Progress:
+    """What a trial says while it runs; the answer is a reason to give it up, or None."""
+
+    number: int
+    epoch: int
+    epochs: int
+    metrics: dict[str, float]
+
+
+def run_trial(task: Task, *, tell: Callable[[Any], Any], interrupts: Interrupts) -> TrialResult:
+    """Train, test and record one trial; never raises what a trial may end with."""
+    trial, started = task.trial, time.monotonic()
+    watch = _Watch(task, tell)
+    result = TrialResult(
+        number=trial.number, point=trial.point, name=trial.name, state="FINISHED", swept=trial.swept
+    )
+    try:
+        outcome = _run(task, watch, interrupts)
+        found: dict[str, Any] = {"metrics": _metrics(outcome)}
+    except Interrupted as error:
+        found = {"state": "INTERRUPTED", "error": str(error)}
+    except Pruned as error:
+        found = {"state": "PRUNED", "error": str(error)}
+    except Diverged as error:
+        found = {"state": "FAILED", "error": str(error)}
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}"
+        found = {"state": "FAILED", "error": told, "traceback": traceback.format_exc()}
+    seconds = time.monotonic() - started
+    return dataclasses.replace(
+        result, run_id=watch.run_id, history=watch.history, seconds=seconds, **found
+    )
+
+
+def _run(task: Task, watch: "_Watch", interrupts: Interrupts) -> Outcome:
+    config = to_config(task.trial.values)
+    return run_experiment(
+        config,
+        interrupts=interrupts,
+        say=lambda message: None,
+        watch=watch,
+        member=task.member,
+        dataset=_load(config.data),
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def _load(config: DataConfig) -> Dataset:
+    return load(config, project.data_root(config.root))
+
+
+def _metrics(outcome: Outcome) -> dict[str, float]:
+    scores, chosen = outcome.evaluation.scores, outcome.history[outcome.chosen_epoch - 1].validation
+    metrics = {"test/loss": scores.loss, "test/accuracy": scores.accuracy}
+    if chosen:
+        metrics["chosen/validation_loss"] = chosen.loss
+        metrics["chosen/validation_accuracy"] = chosen.accuracy
+    return metrics
+
+
+class _Watch:
+    """Keeps the history and tells the controller: of every epoch, or now and then."""
+
+    def __init__(self, task: Task, tell: Callable[[Any], Any]) -> None:
+        self._task, self._tell = task, tell
+        self._next = 0.0
+        self._epochs = 0
+        self.history: dict[str, list[tuple[int, float]]] = {}
+        self.run_id: str | None = None
+
+    def begin(self, *, epochs: int, steps_per_epoch: int) -> None:
+        self._epochs = epochs
+
+    def before_step(self) -> None:
+        """A step is too short to speak of."""
+
+    def after_epoch(self, report: EpochReport) -> None:
+        metrics = epoch_metrics(report)
+        for name, value in metrics.items():
+            if name.startswith(("train/", "validation/")):
+                self.history.setdefault(name, []).append((report.epoch, value))
+        if self._task.tells_every_epoch or time.monotonic() >= self._next:
+            self._next = time.monotonic() + TELL_EVERY_SECONDS
+            said = Progress(self._task.trial.number, report.epoch, self._epochs, metrics)
+            if reason := self._tell(said):
+                raise Pruned(epoch=report.epoch, reason=reason)
+
+    def end(self) -> None:
+        """The result says all."""
+
+    def recorded(self, status: str, run_id: str | None) -> None:
+        self.run_id = run_id

@@ -1,0 +1,136 @@
+"""kill -9 at every named place, and at random moments: the same command again finishes the sweep."""
+
+import collections
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from digitlab import project
+from digitlab.record import all_records
+from digitlab.tracking.location import resolve_uri
+from digitlab.tracking.store import RunStore
+from tests.conftest import CHECKOUT, Cli, heed_interrupts
+from tests.kills.victim import CONTROLLER_PLACES, WORKER_PLACES
+from tests.test_sweep import bits, processes_of, tree, wait_for, workers_of
+
+SWEEP = ["sweep", "model=cnn", "epochs=8", "checkpoint.every_seconds=0", "seed=0,1,2,3", "workers=2"]
+NUM_RANDOM_KILLS = 20
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The weights of every trial when nobody is killed, one after another in one process."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "conf").symlink_to(CHECKOUT / "conf")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIGITLAB_HOME", str(folder))
+        done = start([*SWEEP[:-1], "executor=inprocess", "study=sweep"]).wait(timeout=120)
+        assert done == 0
+        yield bits("sweep")
+
+
+def start(line: list[str], **environment: str) -> subprocess.Popen[str]:
+    module = "tests.kills.victim" if environment else "digitlab.cli"
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *line],
+        cwd=CHECKOUT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE if not environment else subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, **environment},
+        preexec_fn=heed_interrupts,
+    )
+
+
+def check_whole(home: Path, expected: dict[str, str]) -> None:
+    """One parent, one child for each trial, all FINISHED, the same bits, no step twice, no remains."""
+    (own,), trials = tree("sweep")
+    assert own.status == "FINISHED"
+    assert collections.Counter(run.name for run in trials) == collections.Counter(expected.keys())
+    assert {run.status for run in trials} == {"FINISHED"}
+    assert bits("sweep") == expected
+    assert all(run.tags["mlflow.parentRunId"] == own.run_id for run in trials)
+    with sqlite3.connect(home / "mlruns" / "mlflow.db") as database:
+        twice = database.execute(
+            "select run_uuid, key, step from metrics group by run_uuid, key, step having count(*) > 1"
+        ).fetchall()
+        steps = database.execute(
+            "select count(distinct step) from metrics where key = 'train/loss' group by run_uuid"
+        ).fetchall()
+    assert twice == []
+    assert {count for (count,) in steps} == {8}
+    for run in trials:
+        names = [path for path, _ in RunStore(resolve_uri(None)).artifacts(run)]
+        assert {"config.yaml", "predictions.parquet", "weights.safetensors"} <= set(names)
+    assert list(all_records(project.records())) == []
+
+
+PLACES = [(place, "controller") for place in CONTROLLER_PLACES]
+PLACES += [(place, who) for place in WORKER_PLACES for who in ("worker", "controller", "both")]
+
+
+@pytest.mark.parametrize(("place", "who"), PLACES)
+def test_killed_at(
+    place: str, who: str, home: Path, tmp_path: Path, expected: dict[str, str], digitlab: Cli
+) -> None:
+    mark = tmp_path / "mark"
+    line = [*SWEEP, "study=sweep"]
+    process = start(line, KILL_PLACE=place, KILL_WHO=who, KILL_MARK=str(mark))
+    code = process.wait(timeout=120)
+    assert mark.exists(), "it was killed"
+    assert code == (1 if who == "worker" else -signal.SIGKILL)
+    wait_for(lambda: processes_of(home) == [], "no process is left", seconds=10)
+    finished = {} if code == -9 and not (home / "mlruns" / "mlflow.db").exists() else ids_of_finished()
+    again = start(line)
+    _, errors = again.communicate(timeout=120)
+    assert again.returncode == 0, errors
+    check_whole(home, expected)
+    assert finished.items() <= ids_of_finished().items(), "nothing that had finished ran again"
+    wait_for(lambda: processes_of(home) == [], "no process is left", seconds=10)
+
+
+def ids_of_finished() -> dict[str, int | None]:
+    runs = RunStore(resolve_uri(None)).runs()
+    return {run.run_id: run.end_time for run in runs if run.status == "FINISHED" and "trial" in run.tags}
+
+
+def test_killed_at_random_moments(home: Path, expected: dict[str, str]) -> None:
+    """Controller, a worker, or both, whatever they are doing; some sweeps are finished on the way."""
+    dice = random.Random(20)
+    line = [*SWEEP, "study=sweep"]
+    kills = 0
+    while kills < NUM_RANDOM_KILLS:
+        process = start(line)
+        time.sleep(dice.uniform(0.3, 7.0))
+        who = dice.choice(["controller", "worker", "both"])
+        victims = workers_of(process) if process.poll() is None and who != "controller" else []
+        if who != "worker" and process.poll() is None:
+            process.kill()
+            kills += 1
+        for victim in victims[:1]:
+            victim.kill()
+            kills += who == "worker"
+        process.communicate(timeout=120)
+        wait_for(lambda: processes_of(home) == [], "no process is left", seconds=10)
+        if process.returncode == 0 and not victims:
+            check_whole(home, expected)
+            forget(home)
+    final = start(line)
+    _, errors = final.communicate(timeout=120)
+    assert final.returncode == 0, errors
+    check_whole(home, expected)
+
+
+def forget(home: Path) -> None:
+    """Begin with an empty project."""
+    import shutil
+
+    shutil.rmtree(home / "mlruns")

@@ -1,0 +1,477 @@
+"""Sweeps as their users see them: a tree of runs, skipping, failures that stay where they are."""
+
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from digitlab import project
+from digitlab.record import all_records
+from digitlab.sweep.manifest import all_sweeps
+from digitlab.tracking.location import resolve_uri
+from digitlab.tracking.runs import StoredRun
+from digitlab.tracking.store import RunStore
+from tests.conftest import CHECKOUT, Cli, heed_interrupts
+
+Start = Callable[..., subprocess.Popen[str]]
+QUICK = ("epochs=2", "executor=inprocess")
+LONG = ("model=cnn", "epochs=400", "workers=2")  # half a minute each: somebody will interrupt it
+
+
+def tree(study: str) -> tuple[list[StoredRun], list[StoredRun]]:
+    """The sweeps' own runs of a study, and their trials by name."""
+    runs = RunStore(resolve_uri(None)).runs(study)
+    own = [run for run in runs if run.tags.get("digitlab.kind") == "sweep"]
+    trials = [run for run in runs if "trial" in run.tags]
+    assert len(own) + len(trials) == len(runs)
+    return own, sorted(trials, key=lambda run: int(run.tags["trial"]))
+
+
+def bits(study: str) -> dict[str, str]:
+    return {run.name: run.tags["digitlab.weights"] for run in tree(study)[1]}
+
+
+def processes_of(home: Path) -> list[psutil.Process]:
+    """Every process that works for this home, whoever its parent is."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            is_ours = process.environ().get("DIGITLAB_HOME") == str(home)
+            if is_ours and process.pid != psutil.Process().pid:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Worker processes: of a session of their own."""
+    import os
+
+    return [
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if child.is_running() and os.getsid(child.pid) == child.pid
+    ]
+
+
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def is_training(home: Path, count: int = 1) -> bool:
+    """Whether that many trials have logged an epoch."""
+    lines = [r for r in all_records(project.records()) if r.run.parent and r.metric_lines()]
+    return len(lines) >= count
+
+
+def test_a_grid_leaves_one_parent_and_a_child_for_each_trial(digitlab: Cli) -> None:
+    line = ["sweep", *QUICK, "study=tree", "optimizer=sgd,adam", "optimizer.learning_rate=0.1,0.01"]
+    result = digitlab(*line)
+    assert result.code == 0, result.err
+    (own,), trials = tree("tree")
+    assert own.status == "FINISHED"
+    assert own.name == "optimizer x learning_rate"
+    assert own.params["swept.optimizer.learning_rate"] == "0.1, 0.01"
+    assert own.tags["best.run"] in {run.run_id for run in trials}
+    best = max(trials, key=lambda run: run.metrics["chosen/validation_accuracy"])
+    assert own.metrics["best/chosen/validation_accuracy"] <= best.metrics["chosen/validation_accuracy"]
+    artifacts = [path for path, _ in RunStore(resolve_uri(None)).artifacts(own)]
+    assert {"manifest.json", "trials.csv", "summary.md", "sweep.html"} <= set(artifacts)
+    assert {"parallel_coordinates.png", "importance.png", "learning_curves.png"} <= set(artifacts)
+    assert [run.name for run in trials] == [
+        *("sgd lr=0.1", "sgd lr=0.01", "adam lr=0.1", "adam lr=0.01")
+    ]
+    for number, run in enumerate(trials):
+        assert run.status == "FINISHED"
+        assert run.tags["mlflow.parentRunId"] == own.run_id
+        assert run.tags["sweep"] == own.tags["digitlab.sweep"]
+        assert run.tags["trial"] == str(number)
+        assert run.tags["swept.optimizer"] == run.params["optimizer.name"]
+        assert run.tags["swept.optimizer.learning_rate"] == run.params["optimizer.learning_rate"]
+        assert {"model.name", "batch_size", "epochs", "scheduler.name"} <= set(run.params)
+    link = f"viewStateShareKey={own.tags['digitlab.sweep']}"
+    assert result.err.count(link) == 2, "when it starts and when it ends"
+    assert list(all_records(project.records())) == []
+
+
+def test_the_table_ranks_by_validation(digitlab: Cli) -> None:
+    out = digitlab("sweep", *QUICK, "study=ranked", "optimizer.learning_rate=1e-6,0.01").out
+    rows = [line.split() for line in out.splitlines() if re.match(r"\s*\d ", line)]
+    assert [row[2] for row in rows] == ["0.01", "1e-06"]
+
+
+def test_every_way_to_run_a_sweep_gives_the_same_bits(digitlab: Cli) -> None:
+    line = ["sweep", "epochs=2", "model=cnn,logistic_regression", "optimizer=sgd,adam"]
+    ways = {
+        "serial": ["seed=0,1", "executor=inprocess"],
+        "one worker": ["seed=0,1", "workers=1"],
+        "four workers": ["seed=0,1", "workers=4"],
+        "shuffled": ["seed=shuffle(0,1)", "workers=2"],
+    }
+    for study, how in ways.items():
+        result = digitlab(*line, f"study={study}", *how)
+        assert result.code == 0, result.err
+    assert len(set(bits("serial").values())) == 8, "they differ among one another"
+    for study in ways:
+        assert bits(study) == bits("serial"), study
+        (own,), trials = tree(study)
+        assert all(run.tags["mlflow.parentRunId"] == own.run_id for run in trials)
+    digitlab("train", "epochs=2", "model=cnn", "optimizer=sgd", "seed=1", "study=alone")
+    (alone,) = RunStore(resolve_uri(None)).runs("alone")
+    assert alone.tags["digitlab.weights"] == bits("serial")["cnn sgd seed=1"]
+    assert alone.tags["digitlab.fingerprint"] in {
+        run.tags["digitlab.fingerprint"] for run in tree("serial")[1]
+    }
+
+
+def test_a_finished_sweep_is_not_repeated(digitlab: Cli) -> None:
+    line = ["sweep", *QUICK, "study=again", "seed=0,1"]
+    digitlab(*line)
+    before = tree("again")
+    again = digitlab(*line)
+    assert again.code == 0
+    assert "2 trials, all ended before: 2 finished" in again.out
+    assert "rank" in again.out, "its table is shown again"
+    assert tree("again") == before
+    # How it is run and where it is told changes nothing.
+    assert (
+        "all ended before" in digitlab("sweep", "epochs=2", "study=again", "seed=1,0", "workers=3").out
+    )
+
+
+def test_a_trial_that_another_sweep_has_finished_is_taken_over(digitlab: Cli) -> None:
+    digitlab("sweep", *QUICK, "study=shared", "seed=0,1")
+    digitlab("train", "epochs=2", "study=shared", "seed=2")
+    result = digitlab("sweep", *QUICK, "study=shared", "seed=range(4)")
+    assert "4 trials, 3 of them ended before" in result.err
+    newest = all_sweeps(project.sweeps())[0].id
+    members = [
+        run for run in RunStore(resolve_uri(None)).runs("shared") if newest in run.tags.get("sweep", "")
+    ]
+    assert sorted(run.params["seed"] for run in members) == ["0", "1", "2", "3"], (
+        "its view shows them all"
+    )
+
+
+def test_rerun_makes_a_sweep_of_its_own(digitlab: Cli) -> None:
+    digitlab("sweep", *QUICK, "study=rerun", "seed=0,1")
+    digitlab("sweep", *QUICK, "study=rerun", "seed=0,1", "--rerun")
+    own, trials = tree("rerun")
+    assert len(own) == 2
+    assert len(trials) == 4
+    assert len(set(bits("rerun").values())) == 2
+
+
+def test_a_dry_run_shows_the_trials_and_creates_nothing(digitlab: Cli, home: Path) -> None:
+    line = ["sweep", *QUICK, "study=dry", "seed=0,1", "optimizer.learning_rate=0.1,0.01"]
+    result = digitlab(*line, "--dry-run")
+    assert result.code == 0
+    assert "4 trials: 0 finished, 4 to run" in result.out
+    assert "seed=1 lr=0.01" in result.out
+    assert "time: unknown" in result.out
+    assert not (home / "mlruns").exists()
+    digitlab("sweep", *QUICK, "study=dry", "seed=0", "optimizer.learning_rate=0.1,0.01")
+    before = sorted((home / "mlruns").rglob("*"))
+    result = digitlab(*line, "--dry-run")
+    assert "4 trials: 2 finished, 2 to run" in result.out
+    assert "time: about" in result.out
+    assert sorted((home / "mlruns").rglob("*")) == before
+
+
+def test_a_dry_run_says_which_knob_makes_a_trial_run_again(digitlab: Cli, home: Path) -> None:
+    line = ["sweep", *QUICK, "study=why", "seed=0,1"]
+    digitlab(*line)
+    file = home / "conf" / "optimizer" / "adam.yaml"
+    file.write_text(file.read_text().replace("weight_decay: 0.0", "weight_decay: 0.5"))
+    result = digitlab(*line, "--dry-run")
+    assert "2 trials: 0 finished, 2 to run" in result.out
+    assert "optimizer.weight_decay is 0.5, was 0.0 in run" in result.out
+    assert digitlab(*line).code == 0
+    assert len(tree("why")[1]) == 4
+
+
+def test_a_dry_run_says_which_source_file_makes_a_trial_run_again(
+    digitlab: Cli, home: Path, tmp_path: Path
+) -> None:
+    line = ["sweep", *QUICK, "study=source", "seed=0,1"]
+    digitlab(*line)
+    shutil.copytree(CHECKOUT / "src", tmp_path / "src")
+    with (tmp_path / "src" / "digitlab" / "models.py").open("a") as file:
+        file.write("# one line more\n")
+    again = subprocess.run(
+        [sys.executable, "-m", "digitlab.cli", *line, "--dry-run"],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(tmp_path / "src"), "PATH": "/usr/bin:/bin", "DIGITLAB_HOME": str(home)},
+    )
+    assert again.returncode == 0, again.stderr
+    assert "2 trials: 0 finished, 2 to run" in again.stdout
+    assert re.search(r"source changed since run \w+: models.py$", again.stdout, re.MULTILINE)
+
+
+def test_a_bad_trial_stops_all_before_the_first(digitlab: Cli, home: Path) -> None:
+    rates = ",".join([*(f"{i / 100}" for i in range(1, 38)), "-1"])
+    result = digitlab("sweep", f"optimizer.learning_rate={rates}", "epochs=1")
+    assert result.code == 2
+    assert "trial 37 (lr=-1): optimizer.learning_rate must be a number > 0, got -1" in result.err
+    assert not (home / "mlruns").exists()
+
+
+def test_a_diverging_trial_fails_alone(digitlab: Cli) -> None:
+    line = [
+        "sweep",
+        *QUICK,
+        "study=diverge",
+        "model=cnn",
+        "optimizer=sgd",
+        "optimizer.learning_rate=0.1,1e30,0.01",
+    ]
+    result = digitlab(*line)
+    assert result.code == 1
+    assert "2 finished, 1 failed" in result.err
+    assert "trial 1 (lr=1e+30) failed: the training loss became" in result.err
+    (own,), trials = tree("diverge")
+    assert [run.status for run in trials] == ["FINISHED", "FAILED", "FINISHED"]
+    assert own.status == "FAILED"
+    again = digitlab(*line)
+    assert again.code == 1, "still"
+    assert "all ended before" in again.out, "it would diverge again"
+
+
+def test_an_exception_fails_alone_with_its_traceback(
+    digitlab: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from digitlab import experiment
+
+    real = experiment.evaluate
+
+    def evaluate(model: object, split: object) -> object:
+        if calls.append(1) or len(calls) == 2:
+            raise MemoryError("no more of it")
+        return real(model, split)  # type: ignore[arg-type]
+
+    calls: list[int] = []
+    monkeypatch.setattr(experiment, "evaluate", evaluate)
+    line = ["sweep", *QUICK, "study=raise", "seed=0,1,2"]
+    result = digitlab(*line)
+    assert result.code == 1
+    assert "trial 1 (seed=1) failed: MemoryError: no more of it" in result.err
+    (path,) = re.findall(r"traceback: (\S+)", result.err)
+    assert "in evaluate" in Path(path).read_text()
+    assert [run.status for run in tree("raise")[1]] == ["FINISHED", "FAILED", "FINISHED"]
+    again = digitlab(*line)
+    assert again.code == 0, "the one that failed is tried again"
+    assert "2 of them ended before" in again.err
+    own, trials = tree("raise")
+    assert [run.status for run in own] == ["FINISHED"]
+    assert len(trials) == 4, "a failure is not forgotten"
+
+
+def test_retries_and_fail_fast(digitlab: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    from digitlab import experiment
+
+    real = experiment.evaluate
+    left = [1]
+
+    def evaluate(model: object, split: object) -> object:
+        if left:
+            left.pop()
+            raise OSError("for once")
+        return real(model, split)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(experiment, "evaluate", evaluate)
+    assert digitlab("sweep", *QUICK, "study=retried", "seed=0,1", "--retries", "1").code == 0
+    left.append(1)
+    result = digitlab("sweep", *QUICK, "study=fast", "seed=0,1,2", "--fail-fast")
+    assert result.code == 1
+    assert [run.status for run in tree("fast")[1]] == ["FAILED"]
+    assert digitlab("sweep", *QUICK, "study=fast", "seed=0,1,2").code == 0
+
+
+def test_running_out_of_memory_costs_one_trial(home: Path, tmp_path: Path) -> None:
+    def limited() -> None:
+        heed_interrupts()
+        resource.setrlimit(resource.RLIMIT_DATA, (3 << 30, 3 << 30))
+
+    process = subprocess.run(
+        [
+            *(sys.executable, "-m", "digitlab.cli", "sweep", "model=cnn", "epochs=1", "workers=1"),
+            *("study=memory", "model.hidden_units=16,32", "model.channels_2=4,4096", "batch_size=1000"),
+        ],
+        capture_output=True,
+        text=True,
+        preexec_fn=limited,
+        timeout=300,
+    )
+    assert process.returncode == 1, process.stderr
+    trials = tree("memory")[1]
+    assert {run.status for run in trials if run.params["model.channels_2"] == "4"} == {"FINISHED"}
+    assert {run.status for run in trials if run.params["model.channels_2"] == "4096"} == {"FAILED"}
+
+
+def test_a_worker_that_is_killed_costs_its_trial_and_is_continued(
+    digitlab: Cli, digitlab_process: Start, home: Path
+) -> None:
+    line = ["sweep", "model=cnn", "epochs=60", "study=worker", "seed=0,1,2", "workers=1"]
+    line.append("checkpoint.every_seconds=0")
+    process = digitlab_process(*line)
+    wait_for(lambda: is_training(home), "training")
+    (worker,) = workers_of(process)
+    worker.kill()
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1, errors
+    assert "failed: its process was ended by SIGKILL" in errors
+    assert [run.status for run in tree("worker")[1]] == ["KILLED", "FINISHED", "FINISHED"]
+    killed = tree("worker")[1][0].run_id
+    assert digitlab(*line).code == 0
+    (own,), trials = tree("worker")
+    assert [run.status for run in trials] == ["FINISHED"] * 3
+    assert trials[0].run_id == killed, "the same run goes on"
+    assert "digitlab.error" not in trials[0].tags
+    assert own.status == "FINISHED"
+    digitlab("train", "model=cnn", "epochs=60", "study=alone")
+    (alone,) = RunStore(resolve_uri(None)).runs("alone")
+    assert alone.tags["digitlab.weights"] == trials[0].tags["digitlab.weights"]
+
+
+def test_ctrl_c_stops_at_a_step_and_says_how_to_go_on(
+    digitlab_process: Start, digitlab: Cli, home: Path
+) -> None:
+    process = digitlab_process("sweep", *LONG, "study=stopped", "seed=0,1,2")
+    wait_for(lambda: is_training(home, 2), "two trials training")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    (sweep,) = all_sweeps(project.sweeps())
+    assert f"to go on: digitlab resume {sweep.id}" in errors
+    (own,), trials = tree("stopped")
+    assert own.status == "KILLED"
+    assert [run.status for run in trials] == ["KILLED", "KILLED"]
+    assert trials[0].tags["digitlab.error"] == "stopped by SIGINT"
+    wait_for(lambda: processes_of(home) == [], "every process ends")
+    listed = digitlab("sweeps").out.splitlines()[1]
+    assert listed.split()[:3] == [sweep.id, "cut", "short"]
+    assert listed.split()[-3:] == ["0", "0", "3"]
+
+
+def test_a_second_ctrl_c_stops_at_once(digitlab_process: Start, home: Path, digitlab: Cli) -> None:
+    process = digitlab_process("sweep", *LONG, "study=twice", "seed=0,1")
+    wait_for(lambda: is_training(home), "training")
+    workers = workers_of(process)
+    for worker in workers:
+        worker.suspend()  # it cannot reach its next step
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None, "it waits for the trials"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=10) == 130
+    for worker in workers:
+        worker.resume()
+    wait_for(lambda: processes_of(home) == [], "every process ends")
+    digitlab("runs")  # the next command tidies up
+    own, trials = tree("twice")
+    assert {run.status for run in own + trials} == {"KILLED"}
+
+
+def test_an_edited_file_changes_nothing_in_a_running_sweep(digitlab_process: Start, home: Path) -> None:
+    process = digitlab_process("sweep", "epochs=2", "study=frozen", "seed=range(6)", "workers=1")
+    wait_for(lambda: list((home / "mlruns").glob("sweeps/*/manifest.json")), "the manifest")
+    file = home / "conf" / "optimizer" / "adam.yaml"
+    file.write_text(file.read_text().replace("0.001", "0.5"))
+    (home / "conf" / "model" / "logistic_regression.yaml").unlink()
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert {run.params["optimizer.learning_rate"] for run in tree("frozen")[1]} == {"0.001"}
+
+
+def test_two_processes_do_not_work_on_one_sweep(
+    digitlab_process: Start, digitlab: Cli, home: Path
+) -> None:
+    process = digitlab_process("sweep", *LONG, "study=once", "seed=0,1")
+    wait_for(lambda: is_training(home), "training")
+    second = digitlab("sweep", *LONG, "study=once", "seed=0,1")
+    assert second.code == 2
+    assert "is being worked on by another process" in second.err
+    assert "running" in digitlab("sweeps").out
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+
+
+def test_resume_needs_the_manifest_alone(digitlab: Cli, home: Path) -> None:
+    line = ["sweep", *QUICK, "study=resume", "seed=0,1", "sweep.name=from the manifest"]
+    digitlab(*line)
+    store = RunStore(resolve_uri(None))
+    lost = tree("resume")[1][0]
+    store._client.delete_run(lost.run_id)
+    shutil.rmtree(home / "conf" / "optimizer")
+    result = digitlab("resume", "from the manifest")
+    assert result.code == 0, result.err
+    assert "1 of them ended before" in result.err
+    assert len(tree("resume")[1]) == 2
+    assert digitlab("resume", "nonsense").code == 2
+
+
+def test_the_winner_as_a_preset_gives_its_score_exactly(digitlab: Cli, home: Path) -> None:
+    line = ["sweep", *QUICK, "study=winner", "optimizer=sgd,adam", "optimizer.learning_rate=0.3,0.003"]
+    result = digitlab(*line, "seed=3", "scheduler=cosine", "--save-best", "best_of_four")
+    assert result.code == 0, result.err
+    (own,), _ = tree("winner")
+    preset = yaml.safe_load((home / "conf" / "experiment" / "best_of_four.yaml").read_text())
+    assert {"override /scheduler": "cosine"} in preset["defaults"]
+    assert digitlab("train", "experiment=best_of_four", "study=proof").code == 0
+    (run,) = RunStore(resolve_uri(None)).runs("proof")
+    name = "chosen/validation_accuracy"
+    assert run.metrics[name] == own.metrics[f"best/{name}"]
+    assert run.metrics["chosen/validation_loss"] == own.metrics["best/chosen/validation_loss"]
+    refused = digitlab(*line, "--save-best", "best_of_four")
+    assert refused.code == 2
+    assert "is there already" in refused.err
+    assert digitlab(*line, "--save-best", "../evil").code == 2
+
+
+@pytest.mark.parametrize("choice", ["hydra/sweeper=basic", "hydra/launcher=basic"])
+def test_hydras_own_sweeper_and_launcher_still_work(digitlab: Cli, choice: str) -> None:
+    result = digitlab(
+        "train", "-m", *QUICK, "study=stock", "seed=0,1", "model=cnn,logistic_regression", choice
+    )
+    assert result.code == 0, result.err
+    runs = RunStore(resolve_uri(None)).runs("stock")
+    trained = [run for run in runs if run.tags.get("digitlab.kind") != "sweep"]
+    assert sorted((r.params["seed"], r.params["model.name"]) for r in trained) == [
+        *(("0", "cnn"), ("0", "logistic_regression")),
+        *(("1", "cnn"), ("1", "logistic_regression")),
+    ]
+
+
+def test_a_sweep_goes_on_without_its_store_and_is_delivered_later(
+    digitlab: Cli, tmp_path: Path
+) -> None:
+    away = "tracking.uri=http://127.0.0.1:9"
+    result = digitlab("sweep", *QUICK, "study=away", "seed=0,1", away)
+    assert result.code == 0, result.err
+    assert "does not answer" in result.err
+    assert len(list(all_records(project.records()))) == 3
+    assert digitlab("sync", "--tracking-uri", resolve_uri(None)).code == 0
+    (own,), trials = tree("away")
+    assert [run.status for run in [own, *trials]] == ["FINISHED"] * 3
+    assert all(run.tags["mlflow.parentRunId"] == own.run_id for run in trials)
+
+
+def test_settings_of_a_sweep_are_refused_by_a_single_run(digitlab: Cli) -> None:
+    for setting in ("workers=2", "sweep=search", "sweep.repeats=3", "executor=inprocess"):
+        result = digitlab("train", setting)
+        assert result.code == 2
+        assert "is for `digitlab sweep`" in result.err

@@ -1,0 +1,152 @@
+"""Executors behind concurrent.futures' interface, with real processes."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Executor, wait
+from typing import Any
+
+import psutil
+import pytest
+
+from digitlab.errors import Interrupted
+from digitlab.interrupts import Interrupts
+from digitlab.sweep.executors import InProcess, Processes, TaskFailed, WorkerDied, gpu_environment
+
+
+def square(x: int, *, tell: Any, interrupts: Interrupts) -> int:
+    return x * x
+
+
+def say_and_hear(x: int, *, tell: Any, interrupts: Interrupts) -> Any:
+    return [tell((x, i)) for i in range(3)]
+
+
+def whoami(*, tell: Any, interrupts: Interrupts) -> tuple[int, str | None]:
+    time.sleep(0.2)
+    return os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def fail(*, tell: Any, interrupts: Interrupts) -> None:
+    raise ValueError("no such luck")
+
+
+def die(*, tell: Any, interrupts: Interrupts) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leave(*, tell: Any, interrupts: Interrupts) -> None:
+    os._exit(7)
+
+
+def work_until_interrupted(*, tell: Any, interrupts: Interrupts) -> str:
+    tell("started")
+    for _ in range(3000):
+        time.sleep(0.01)
+        try:
+            interrupts.check()
+        except Interrupted:
+            return "stopped at a step"
+    return "never asked to stop"
+
+
+def answer(said: Any) -> Any:
+    return ("heard", said)
+
+
+@pytest.fixture(params=["inprocess", "processes"])
+def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
+    if request.param == "inprocess":
+        yield InProcess(answer, Interrupts())
+    else:
+        with Processes(2, answer) as pool:
+            yield pool
+
+
+def test_results_come_back_in_the_futures_that_were_given(executor: Executor) -> None:
+    futures = [executor.submit(square, x) for x in range(20)]
+    assert [future.result(timeout=60) for future in futures] == [x * x for x in range(20)]
+
+
+def test_a_task_is_answered_when_it_speaks(executor: Executor) -> None:
+    assert executor.submit(say_and_hear, 4).result(timeout=60) == [("heard", (4, i)) for i in range(3)]
+
+
+def test_an_error_is_its_own_tasks_alone(executor: Executor) -> None:
+    bad, good = executor.submit(fail), executor.submit(square, 3)
+    with pytest.raises((TaskFailed, ValueError), match="no such luck"):
+        bad.result(timeout=60)
+    assert good.result(timeout=60) == 9
+
+
+@pytest.mark.parametrize(
+    ("task", "told"), [(die, "SIGKILL .out of memory"), (leave, "ended with code 7")]
+)
+def test_a_worker_that_dies_costs_its_own_task_alone(task: Any, told: str) -> None:
+    with Processes(2, answer) as pool:
+        before = [pool.submit(square, x) for x in range(4)]
+        bad = pool.submit(task)
+        after = [pool.submit(square, x) for x in range(4)]
+        with pytest.raises(WorkerDied, match=told):
+            bad.result(timeout=60)
+        assert [f.result(timeout=60) for f in before + after] == [0, 1, 4, 9] * 2
+
+
+def test_a_worker_that_dies_idle_costs_nothing() -> None:
+    with Processes(1, answer) as pool:
+        pid, _ = pool.submit(whoami).result(timeout=60)
+        os.kill(pid, signal.SIGKILL)
+        assert pool.submit(square, 5).result(timeout=60) == 25
+
+
+def test_workers_take_many_tasks_and_no_more_of_them_than_asked() -> None:
+    with Processes(2, answer) as pool:
+        found = [pool.submit(whoami).result(timeout=60)[0] for _ in range(3)]
+        found += [f.result(timeout=60)[0] for f in [pool.submit(whoami) for _ in range(4)]]
+    assert len(set(found)) <= 2
+    assert os.getpid() not in found
+
+
+def test_queued_tasks_can_be_cancelled() -> None:
+    started = threading.Event()
+    with Processes(1, lambda said: started.set()) as pool:
+        first = pool.submit(say_and_hear, 1)
+        assert started.wait(60)
+        rest = [pool.submit(square, x) for x in range(5)]
+        assert rest[-1].cancel()
+        pool.shutdown(cancel_futures=True)
+    assert first.result(timeout=60)
+    assert all(future.cancelled() or future.result() is not None for future in rest)
+    with pytest.raises(RuntimeError):
+        pool.submit(square, 1)
+
+
+def test_running_tasks_stop_at_a_step_when_asked() -> None:
+    started = threading.Event()
+    with Processes(1, lambda said: started.set()) as pool:
+        future = pool.submit(work_until_interrupted)
+        assert started.wait(60)
+        pool.interrupt()
+        assert future.result(timeout=10) == "stopped at a step"
+
+
+def test_workers_of_one_gpu_share_it() -> None:
+    shared = gpu_environment(num_gpus=2, per_gpu=2)
+    assert [shared(i)["CUDA_VISIBLE_DEVICES"] for i in range(5)] == ["0", "0", "1", "1", "0"]
+    with Processes(2, answer, shared) as pool:
+        futures = [pool.submit(whoami) for _ in range(4)]
+        assert {f.result(timeout=60)[1] for f in futures} == {"0"}
+
+
+def test_nothing_is_left_over_after_a_thousand_tasks() -> None:
+    """Memory and file descriptors of this process do not grow with the number of tasks."""
+    process = psutil.Process()
+    with Processes(2, answer) as pool:
+        wait([pool.submit(square, x) for x in range(200)])
+        descriptors, memory = process.num_fds(), process.memory_info().rss
+        wait([pool.submit(square, x) for x in range(1000)])
+        assert process.num_fds() <= descriptors
+        assert process.memory_info().rss - memory < 1000 * 100_000
+    assert process.num_fds() < descriptors, "the pipes are closed"
