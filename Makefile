@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format bench screenshots lock clean
+.PHONY: help setup run test check format bench bench-sweep screenshots lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ format: setup ## apply the formatter and the safe lint fixes
 
 bench: setup ## measure speed against the tutorial's loop on MNIST: ratios, side by side
 	$(BIN)/python -m tests.benchmarks
+
+bench-sweep: setup ## measure sweeps against stock Hydra: ratios, side by side
+	$(BIN)/python -m tests.benchmarks.sweeps
 
 screenshots: setup ## take the README's pictures of the MLflow UI (needs chromium)
 	$(BIN)/python -m tests.ui.screenshots

@@ -54,7 +54,8 @@ class Delivered:
     experiment_id: str | None = None
     run_id: str | None = None
     num_metric_lines: int = 0
-    is_closed: bool = False  # the store has it as KILLED, and it waits here to be continued
+    is_closed: bool = False  # the store has its end: KILLED, and it waits here to be continued
+    is_stale: bool = False  # it has been continued, and the store still has that earlier end
 
 
 class Record:
@@ -109,7 +110,7 @@ class Record:
         record.run.status, record.run.end_time = "RUNNING", None
         record.run.process = this_process()
         record.run.tags.pop("digitlab.error", None)
-        record.delivered.is_closed = True  # what the store has is out of date
+        record.delivered.is_closed, record.delivered.is_stale = False, True
         record.save_delivered()
         record.save()
         return record

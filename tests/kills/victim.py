@@ -15,7 +15,9 @@ from typing import Any
 
 from digitlab import cli
 
-PID_FILE = Path(os.environ["KILL_MARK"] + ".pid")
+
+def pid_file() -> Path:
+    return Path(os.environ["KILL_MARK"] + ".pid")
 
 
 def kill() -> None:
@@ -24,7 +26,7 @@ def kill() -> None:
         mark.touch(exist_ok=False)
     except FileExistsError:
         return
-    controller = int(PID_FILE.read_text())
+    controller = int(pid_file().read_text())
     who = os.environ["KILL_WHO"]
     if who in ("controller", "both"):
         os.kill(controller, signal.SIGKILL)
@@ -164,5 +166,5 @@ if place := os.environ.get("KILL_PLACE"):
         {**WORKER_PLACES, **CONTROLLER_PLACES}[place]()
 
 if __name__ == "__main__":
-    PID_FILE.write_text(str(os.getpid()))
+    pid_file().write_text(str(os.getpid()))
     cli.main()

@@ -13,6 +13,8 @@ FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
 ]
+ASSISTANT_CLOSE = '[data-component-id="mlflow.assistant.chat_panel.close"]'
+PATIENCE = 60_000  # milliseconds: two shared cores may be busy with something else
 
 
 @contextmanager
@@ -33,5 +35,12 @@ def page(*, width: int = 1500, height: int = 620) -> Iterator[Page]:
     """A page of a browser that has never seen the UI before."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser.new_page(viewport={"width": width, "height": height})
+        opened = browser.new_page(viewport={"width": width, "height": height})
+        opened.set_default_timeout(PATIENCE)
+        yield opened
         browser.close()
+
+
+def close_assistant(browser: Page) -> None:
+    """The panel that opens at a browser's first visit and covers a quarter of the page."""
+    browser.locator(ASSISTANT_CLOSE).click()

@@ -142,8 +142,9 @@ def _work(
     finally:
         if status != "KILLED":
             tags |= _summarised(own, results, folder)
-            folder.log("finished", status=status)
         own.finish(status, tags)
+        if status != "KILLED":
+            folder.log("finished", status=status)
     say(f"{_counted(results)} in {in_words(time.monotonic() - started)}")
     _conclude(folder, manifest, results, options)
     if link:

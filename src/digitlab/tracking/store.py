@@ -51,7 +51,7 @@ class RunStore:
         has_ended = record.run.status != "RUNNING"
         with _told_plainly(self.uri):
             run_id = self._ensure_run(record)
-            if record.delivered.is_closed and not has_ended:
+            if record.delivered.is_stale:
                 self._reopen(record, run_id)
             self._deliver_metrics(record, run_id)
             if has_ended:
@@ -207,7 +207,7 @@ class RunStore:
                 [experiment_id], filter_string=f"tags.`{RECORD_TAG}` = '{run.record_id}'"
             )
             created = earlier[0] if earlier else self._create_run(experiment_id, run)
-            delivered.is_closed = bool(earlier) and created.info.status != "RUNNING"
+            delivered.is_stale = bool(earlier) and created.info.status != "RUNNING"
             params = [Param(key, value) for key, value in run.params.items()]
             self._client.log_batch(created.info.run_id, params=params)
             delivered.experiment_id, delivered.run_id = experiment_id, created.info.run_id
@@ -244,7 +244,7 @@ class RunStore:
         if "digitlab.error" in self._client.get_run(run_id).data.tags:
             self._client.delete_tag(run_id, "digitlab.error")
         self._client.update_run(run_id, status="RUNNING")
-        record.delivered.is_closed = False
+        record.delivered.is_stale = False
         record.save_delivered()
 
     def _deliver_metrics(self, record: Record, run_id: str) -> None:

@@ -10,7 +10,7 @@ import json
 import time
 import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 KEY = "digitlab"
 
@@ -21,10 +21,18 @@ PARAMS = (
 )
 CURVES = ["validation/accuracy", "validation/loss", "train/accuracy", "train/loss"]
 
+RUN_NAME, CREATED, DURATION = "attributes.`Run Name`", "runDateAndNestInfo", "duration"
+MODEL = "params.`model.name`"
+FIXED_WIDTHS = {RUN_NAME: 240, CREATED: 135, DURATION: 85, MODEL: 155}  # pixels, for what they hold
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """What a view shows. search_filter: in MLflow's syntax. metric: what it sorts and ranks by."""
+    """What a view shows.
+
+    search_filter: in MLflow's syntax. metric: what it sorts and ranks by. charted: MLflow's word for
+    the runs that bars and curves show; the others stay in the table with a closed eye.
+    """
 
     name: str
     search_filter: str = ""
@@ -32,14 +40,18 @@ class View:
     metrics: Sequence[str] = METRICS
     params: Sequence[str] = PARAMS
     knobs: Sequence[str] = ("model.name", "optimizer.learning_rate", "batch_size", "seed")
+    charted: Literal["SHOW_ALL", "FIRST_20_RUNS"] = "SHOW_ALL"
 
 
 STUDY_VIEW = View(name="digitlab")
 
 
 def sweep_view(name: str, sweep_id: str, metric: str, knobs: Sequence[str]) -> View:
-    """The trials of one sweep, best first by `metric`, with the knobs that vary."""
-    others = [m for m in ("chosen/validation_accuracy", "test/accuracy", "test/loss") if m != metric]
+    """The trials of one sweep, best first by `metric`, with the knobs that vary.
+
+    Bars and curves show the best 20: more cannot be told apart. The other charts show them all.
+    """
+    others = [m for m in ("chosen/validation_accuracy", "test/accuracy") if m != metric]
     return View(
         name=name,
         search_filter=f"tags.sweep LIKE '%{sweep_id}%'",
@@ -47,6 +59,7 @@ def sweep_view(name: str, sweep_id: str, metric: str, knobs: Sequence[str]) -> V
         metrics=[metric, *others],
         params=knobs,
         knobs=knobs,
+        charted="FIRST_20_RUNS",
     )
 
 
@@ -85,13 +98,14 @@ def _state(view: View) -> dict[str, Any]:
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
         "selectedColumns": columns,
-        "columnOrder": [],
-        "columnWidths": {},
+        # MLflow applies widths to the columns of its order only, and its 100 pixels cut most names.
+        "columnOrder": [RUN_NAME, CREATED, *columns, DURATION],
+        "columnWidths": {column: _width(column) for column in columns} | FIXED_WIDTHS,
         "runsExpanded": {},
         "runsPinned": [],
         "runsHidden": [],
         "runsVisibilityMap": {},
-        "runsHiddenMode": "SHOWALL",
+        "runsHiddenMode": view.charted,
         "viewMaximized": False,
         "runListHidden": False,
         "isAccordionReordered": True,
@@ -121,9 +135,16 @@ def _state(view: View) -> dict[str, Any]:
     }
 
 
+def _width(column: str) -> int:
+    """Pixels that show the whole header of a metric's or a param's column, like "params.`seed`"."""
+    _, name, _ = column.split("`")
+    return max(70, 25 + 7 * len(name))
+
+
 def _section(uuid: str, name: str) -> dict[str, Any]:
+    """Two charts in a row: in MLflow's three, titles and the axes of parallel coordinates overlap."""
     flags = {"display": True, "isReordered": True, "deleted": False, "isGenerated": False}
-    return {"uuid": uuid, "name": name, **flags}
+    return {"uuid": uuid, "name": name, "columns": 2, **flags}
 
 
 def _chart(kind: str, section: str, uuid: str, **details: Any) -> dict[str, Any]:
@@ -132,6 +153,7 @@ def _chart(kind: str, section: str, uuid: str, **details: Any) -> dict[str, Any]
 
 
 def _curve(metric: str) -> dict[str, Any]:
+    """Losses on a log scale: one trial that diverges would press all others onto the axis."""
     return _chart(
         "LINE",
         "curves",
@@ -141,7 +163,7 @@ def _curve(metric: str) -> dict[str, Any]:
         xAxisKey="step",
         selectedXAxisMetricKey="",
         selectedYAxisMetricKey="",
-        scaleType="linear",
+        scaleType="log" if metric.endswith("loss") else "linear",
         xAxisScaleType="linear",
         lineSmoothness=0,
         useGlobalLineSmoothing=True,

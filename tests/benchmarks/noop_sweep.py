@@ -1,0 +1,83 @@
+"""digitlab's side of `make bench-sweep`: a real sweep, but for its training and its tracking store.
+
+The command line, planning, the frozen manifest, the journal, the runner and the executors are real.
+Says at its end what the controlling process has used on the way.
+"""
+
+import dataclasses
+import json
+import sys
+
+import psutil
+
+from digitlab import project
+from digitlab.composition import multirun
+from digitlab.interrupts import Interrupts
+from digitlab.sweep import hydra_bridge
+from digitlab.sweep.display import SweepDisplay
+from digitlab.sweep.manifest import Manifest, SweepFolder, new_id
+from digitlab.sweep.results import TrialResult
+from digitlab.sweep.runner import Listed, Policy, Runner
+
+SAMPLE_EVERY = 100  # trials
+
+
+def main() -> None:
+    hydra_bridge.launch = launch
+    multirun(sys.argv[1:], lambda values: None)
+
+
+def no_op(task, *, tell, interrupts) -> TrialResult:  # type: ignore[no-untyped-def]
+    """A trial that is over at once."""
+    trial = task.trial
+    return TrialResult(
+        number=trial.number,
+        point=trial.point,
+        name=trial.name,
+        state="FINISHED",
+        swept=trial.swept,
+        metrics={"chosen/validation_accuracy": 0.5},
+    )
+
+
+def launch(planned: Manifest, options: object) -> list[TrialResult]:
+    """What launching.launch does, without MLflow; prints the samples as JSON."""
+    manifest = dataclasses.replace(planned, id=new_id(project.sweeps(), planned.key))
+    folder = SweepFolder(project.sweeps() / manifest.id)
+    folder.freeze(manifest)
+    folder.own()
+    folder.log("planned", command=manifest.command)
+    display = Sampling(manifest.num_trials)
+    with Interrupts() as interrupts, interrupts.deferred():
+        runner = Runner(
+            folder,
+            manifest,
+            Listed(manifest.trials),
+            policy=Policy(),
+            display=display,
+            interrupts=interrupts,
+            say=print,
+            task=no_op,
+        )
+        runner.run()
+    assert len(runner.results) == manifest.num_trials
+    folder.log("finished", status="FINISHED")
+    folder.release()
+    print(json.dumps(display.samples))
+    return []
+
+
+class Sampling(SweepDisplay):
+    """Notes the memory and the open files of this process, the controlling one, now and then."""
+
+    def __init__(self, num_trials: int) -> None:
+        super().__init__(num_trials, 0, "chosen/validation_accuracy")
+        self.samples: list[dict[str, int]] = []
+        self._process, self._ended = psutil.Process(), 0
+
+    def ended(self, result: TrialResult) -> None:
+        super().ended(result)
+        self._ended += 1
+        if self._ended % SAMPLE_EVERY == 0:
+            rss, fds = self._process.memory_info().rss, self._process.num_fds()
+            self.samples.append({"trial": self._ended, "rss": rss, "fds": fds})

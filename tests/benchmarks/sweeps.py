@@ -1,0 +1,328 @@
+"""Sweeps against stock Hydra, as ratios measured side by side: `make bench-sweep`.
+
+`python -m tests.benchmarks.sweeps overhead first real memory repeat` chooses parts. Every contestant is
+a process of its own in a project folder of its own; CPU seconds are those of all its descendants. What
+takes long is measured once a round, the contestants in turns, so that a busy moment hits all alike.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import shutil
+import signal
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from digitlab import provenance
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+ROUNDS = 3
+MANY, FEW = 200, 10  # trials without training; their difference leaves the start-up out
+
+DIGITLAB = [sys.executable, "-m", "digitlab.cli"]
+NOOP = [sys.executable, "-c", "from tests.benchmarks.noop_sweep import main; main()"]
+STOCK = [sys.executable, "-m", "tests.benchmarks.stock_sweep", "--multirun"]
+BASIC = ["hydra/sweeper=basic", "hydra/launcher=basic"]
+QUIET = ["hydra/job_logging=disabled", "hydra/hydra_logging=disabled", "hydra.output_subdir=null"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    wall: float  # seconds
+    cpu: float  # seconds, user and system, of the process and all its descendants
+    out: str
+
+
+def main() -> None:
+    parts: dict[str, Callable[[], None]] = {
+        "overhead": overhead,
+        "first": first,
+        "real": real,
+        "memory": memory,
+        "repeat": repeat,
+    }
+    chosen = sys.argv[1:] or list(parts)
+    if unknown := [name for name in chosen if name not in parts]:
+        sys.exit(f"parts are {', '.join(parts)}; got {', '.join(unknown)}")
+    adopt_orphans()
+    say_machine()
+    for name in chosen:
+        parts[name]()
+    print(f"\nload average at the end: {load()}")
+
+
+def overhead() -> None:
+    """CPU for trials that do nothing: what is left is composing, checking, launching, noting down."""
+    title(f"overhead: CPU seconds for {MANY} trials that do nothing, median of {ROUNDS} rounds")
+    contestants = {
+        f"{name} {trials}": lambda make=make, trials=trials: make(trials)
+        for name, make in {"stock": stock, "inprocess": noop, "processes": processes}.items()
+        for trials in (FEW, MANY)
+    }
+    found = {name: median(costs, "cpu") for name, costs in in_turns(contestants).items()}
+    total = {name: found[f"{name} {MANY}"] for name in ("stock", "inprocess", "processes")}
+    extra = {n: 1000 * (total[n] - found[f"{n} {FEW}"]) / (MANY - FEW) for n in total}
+    header()
+    for name in ("inprocess", "processes"):
+        told = f"ms for each further trial, {name}"
+        row(told, extra["stock"], extra[name], target=(1 / 8, "<="), unit="ms")
+        told = f"total / {MANY} with the start, {name}"
+        row(told, 1000 * total["stock"] / MANY, 1000 * total[name] / MANY, target=None, unit="ms")
+
+
+def first() -> None:
+    """From the command to the first of many trials."""
+    title("first: wall seconds from the command to the first of 1,000 trials")
+    scales = in_turns({"10": lambda: stock_first(10), "100": lambda: stock_first(100)})
+    ten, hundred = statistics.median(scales["10"]), statistics.median(scales["100"])
+    theirs = ten + (hundred - ten) * (1000 - 10) / (100 - 10)
+    print(f"  stock: {ten:.1f} s for 10 trials, {hundred:.1f} s for 100: scaled to 1,000, not measured")
+    found = in_turns({"digitlab": digitlab_first})["digitlab"]
+    header()
+    for told, place in (("it is started", 0), ("its first epoch is on disk", 1)):
+        ours = statistics.median(times[place] for times in found)
+        row(told, theirs, ours, target=(10, "seconds"), unit="s")
+
+
+def real() -> None:
+    """Trainings so short that the overhead decides, recorded in SQLite."""
+    title(f"real: 64 logistic regressions of 2 epochs on digits, recorded; median of {ROUNDS} rounds")
+    line = ["model=logistic_regression", "epochs=2", "seed=range(64)"]
+
+    def run(*command: str) -> Cost:
+        with home() as environment:
+            cost = measure([*DIGITLAB, *command, *line], environment)
+            check_finished(environment, 64)
+            return cost
+
+    found = in_turns(
+        {"stock": lambda: run("train", "--multirun", *BASIC), "digitlab": lambda: run("sweep")}
+    )
+    header()
+    for what, target in (("wall", (1 / 3, "<=")), ("cpu", None)):
+        theirs, ours = (median(found[who], what) for who in ("stock", "digitlab"))
+        row(what, theirs, ours, target=target, unit="s")
+
+
+def memory() -> None:
+    """What the controlling process keeps of each trial."""
+    title("memory: the controlling process over 1,000 trials that do nothing, 2 workers")
+    with home() as environment:
+        command = [*NOOP, "seed=range(1000)", "workers=2"]
+        samples = json.loads(measure(command, environment).out.splitlines()[-1])
+    start, end = samples[0], samples[-1]
+    growth = (end["rss"] - start["rss"]) / (end["trial"] - start["trial"]) / 1e6
+    for name, sample in (("trial 100", start), ("trial 1000", end)):
+        print(f"  {name:44} {sample['rss'] / 1e6:9.1f} MB   {sample['fds']} open files")
+    verdict(growth < 0.1, f"{growth:.4f} MB more for each trial, target < 0.1")
+    verdict(start["fds"] == end["fds"], f"{end['fds'] - start['fds']} open files more, target 0")
+
+
+def repeat() -> None:
+    """The command of a sweep that has ended, again."""
+    title(f"repeat: a finished sweep of 100 trials, median of {ROUNDS} repetitions")
+    command = [*DIGITLAB, "sweep", "epochs=1", "seed=range(100)"]
+    with home() as environment:
+        once = measure(command, environment)
+        check_finished(environment, 100)
+        print(f"  {'the first time':44} {once.wall:9.2f} s wall {once.cpu:9.2f} s CPU")
+        costs = [measure(command, environment) for _ in range(ROUNDS)]
+    assert all("100 finished" in cost.out for cost in costs), "it was all there"
+    print(f"  {'again':44} {median(costs, 'wall'):9.2f} s wall {median(costs, 'cpu'):9.2f} s CPU")
+    verdict(median(costs, "wall") <= 5, "target <= 5 s wall")
+
+
+def stock(trials: int) -> Cost:
+    with home() as environment:
+        return measure([*STOCK, *points(trials), *of_stock(environment)], environment)
+
+
+def noop(trials: int) -> Cost:
+    with home() as environment:
+        return measure([*NOOP, *points(trials), "executor=inprocess"], environment)
+
+
+def processes(trials: int) -> Cost:
+    with home() as environment:
+        return measure([*NOOP, *points(trials), "executor=processes"], environment)
+
+
+def stock_first(trials: int) -> float:
+    """Seconds until the first job of stock Hydra starts; it checks all of them before."""
+    with home() as environment:
+        started = time.perf_counter()
+        command = [*STOCK, *points(trials), *of_stock(environment)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, cwd=CHECKOUT) as job:
+            assert job.stdout is not None
+            assert job.stdout.readline() == b"started\n"
+            seconds = time.perf_counter() - started
+            job.kill()
+        return seconds
+
+
+def digitlab_first() -> tuple[float, float]:
+    """Seconds until the journal has the first trial as started, and until that has an epoch on disk."""
+    with home() as environment:
+        mlruns = Path(environment["DIGITLAB_HOME"]) / "mlruns"
+        begun = time.perf_counter()
+        sweep = subprocess.Popen(
+            [*DIGITLAB, "sweep", "seed=range(1000)"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            cwd=CHECKOUT,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+
+        def wait_until(is_there: Callable[[], bool]) -> float:
+            while not is_there():
+                assert sweep.poll() is None, f"it ended with code {sweep.returncode}"
+                time.sleep(0.005)
+            return time.perf_counter() - begun
+
+        started = wait_until(lambda: has_event(mlruns, "started"))
+        trained = wait_until(lambda: has_epoch(mlruns) or has_event(mlruns, "ended"))
+        sweep.send_signal(signal.SIGINT)
+        sweep.wait()
+        reap_orphans()
+    return started, trained
+
+
+def has_event(mlruns: Path, name: str) -> bool:
+    found = (file.read_text() for file in mlruns.glob("sweeps/*/journal.jsonl"))
+    return any(f'"event": "{name}"' in text for text in found)
+
+
+def has_epoch(mlruns: Path) -> bool:
+    """Whether some trial's record has a complete line of metrics."""
+    for file in mlruns.glob("records/*/metrics.jsonl"):
+        try:
+            if "\n" in file.read_text():
+                return True
+        except FileNotFoundError:
+            continue  # delivered, and deleted, meanwhile
+    return False
+
+
+def check_finished(environment: dict[str, str], trials: int) -> None:
+    """Asks the store itself whether as many runs are there, FINISHED."""
+    with sqlite3.connect(Path(environment["DIGITLAB_HOME"]) / "mlruns" / "mlflow.db") as store:
+        sweeps = "SELECT run_uuid FROM tags WHERE key = 'digitlab.kind' AND value = 'sweep'"
+        query = f"SELECT count(*) FROM runs WHERE status = 'FINISHED' AND run_uuid NOT IN ({sweeps})"
+        (count,) = store.execute(query).fetchone()
+    assert count == trials, f"{count} of {trials} runs are finished"
+
+
+def points(trials: int) -> list[str]:
+    return [f"seed=range({trials // 2})", "batch_size=32,64"]
+
+
+def of_stock(environment: dict[str, str]) -> list[str]:
+    return [*BASIC, *QUIET, f"hydra.sweep.dir={environment['DIGITLAB_HOME']}/multirun"]
+
+
+@contextmanager
+def home() -> Iterator[dict[str, str]]:
+    """The environment of a process that finds a copy of conf/, and no runs."""
+    with tempfile.TemporaryDirectory(prefix="digitlab-bench-") as scratch:
+        shutil.copytree(CHECKOUT / "conf", Path(scratch) / "conf")
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DIGITLAB_"))}
+        yield {**inherited, "DIGITLAB_HOME": scratch}
+
+
+def measure(command: list[str], environment: dict[str, str]) -> Cost:
+    """Files take its output: a pipe would stay open, and be waited for, until all workers are gone."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        before, started = cpu_of_children(), time.perf_counter()
+        done = subprocess.run(command, stdout=out, stderr=err, env=environment, cwd=CHECKOUT)
+        wall = time.perf_counter() - started
+        reap_orphans()
+        for file in (out, err):
+            file.seek(0)
+        if done.returncode:
+            sys.exit(f"{' '.join(command)} ended with code {done.returncode}:\n{err.read()}")
+        return Cost(wall, cpu_of_children() - before, out.read())
+
+
+def cpu_of_children() -> float:
+    """CPU seconds of all descendants that have ended and been waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants that outlive theirs: multiprocessing never waits for its fork
+    server, whose CPU time, with that of all workers, would be nobody's."""
+    pr_set_child_subreaper = 36
+    if ctypes.CDLL(None, use_errno=True).prctl(pr_set_child_subreaper, 1, 0, 0, 0):
+        sys.exit("CPU time of grandchildren cannot be measured: this needs Linux")
+
+
+def reap_orphans() -> None:
+    """They end by themselves as soon as they notice that their parent is gone."""
+    while True:
+        try:
+            os.wait()
+        except ChildProcessError:
+            return
+
+
+def in_turns(contestants: dict[str, Callable[[], Any]], rounds: int = ROUNDS) -> dict[str, list[Any]]:
+    samples: dict[str, list[Any]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, run in contestants.items():
+            samples[name].append(run())
+    return samples
+
+
+def median(costs: list[Cost], what: str) -> float:
+    return statistics.median(getattr(cost, what) for cost in costs)
+
+
+def title(text: str) -> None:
+    print(f"\n{text}", flush=True)
+
+
+def header() -> None:
+    print(f"  {'':44} {'stock':>11} {'digitlab':>11} {'stock / ours':>13}", flush=True)
+
+
+def row(name: str, theirs: float, ours: float, *, target: tuple[float, str] | None, unit: str) -> None:
+    """A target is a share of stock's value (`<=`) or, as `seconds`, a value by itself."""
+    told = ""
+    if target is not None:
+        limit, kind = target
+        is_met = ours <= (limit if kind == "seconds" else limit * theirs)
+        wanted = f"<= {limit:g} s" if kind == "seconds" else f">= {1 / limit:g}x"
+        told = f"  target {wanted}: {'met' if is_met else 'MISSED'}"
+    line = f"  {name:44} {theirs:8.1f} {unit:2} {ours:8.1f} {unit:2} {theirs / ours:11.1f} x"
+    print(line + told, flush=True)
+
+
+def verdict(is_met: bool, text: str) -> None:
+    print(f"  {text}: {'met' if is_met else 'MISSED'}", flush=True)
+
+
+def say_machine() -> None:
+    machine, versions = provenance.machine(), provenance.versions()
+    print(f"{machine['cpu']}, {machine['cores']} cores, {machine['os']}; load average {load()}")
+    print(", ".join(f"{name} {version}" for name, version in versions.items()))
+    print(f"commit {provenance.code()['commit'][:10]}, changed since: {provenance.code()['dirty']}")
+
+
+def load() -> str:
+    return " ".join(f"{value:.2f}" for value in os.getloadavg())
+
+
+if __name__ == "__main__":
+    main()

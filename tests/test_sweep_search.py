@@ -1,0 +1,245 @@
+"""Search: seeded, resumable to the same trials, pruned, by validation only."""
+
+import json
+import signal
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+
+from digitlab import project
+from digitlab.randomness import derive_seed
+from digitlab.sweep.manifest import all_sweeps
+from digitlab.tracking.location import resolve_uri
+from digitlab.tracking.store import RunStore
+from tests.conftest import Cli
+from tests.test_sweep import Start, is_training, tree, wait_for
+
+SPACE = ["optimizer.learning_rate=tag(log, interval(1e-4, 1e-1))", "batch_size=interval(16, 256)"]
+Run = Callable[..., None]
+
+
+def chosen(study: str) -> list[tuple[str, str]]:
+    return [(run.params["optimizer.learning_rate"], run.params["batch_size"]) for run in tree(study)[1]]
+
+
+def events(kind: str) -> list[dict[str, object]]:
+    (sweep,) = all_sweeps(project.sweeps())
+    return [event for event in sweep.events() if event["event"] == kind]
+
+
+@pytest.fixture
+def search(digitlab: Cli) -> Run:
+    def run(*overrides: str, code: int = 0) -> None:
+        result = digitlab("sweep", "epochs=2", "executor=inprocess", *overrides)
+        assert result.code == code, result.err
+
+    return run
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "gp", "cmaes"])
+def test_a_search_resumed_makes_the_trials_of_one_uninterrupted(
+    sampler: str, search: Run, digitlab: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice: cut short in the middle of trial 12, when the sampler has begun to learn."""
+    from digitlab import experiment
+
+    line = [f"sweep.search={sampler}", "trials=14", "sweep.seed=3", *SPACE]
+    search("study=whole", *line)
+    whole = chosen("whole")
+    assert len(set(whole)) == 14
+    real, left = experiment.evaluate, [5, 7]
+
+    def evaluate(model: object, split: object) -> object:
+        left[0] -= 1
+        if left[0] == 0:
+            left.pop(0)
+            left.append(10**6)
+            raise KeyboardInterrupt
+        return real(model, split)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(experiment, "evaluate", evaluate)
+    for _ in range(2):
+        search("study=cut", *line, code=130)
+    monkeypatch.undo()
+    monkeypatch.setenv("DIGITLAB_HOME", str(home))
+    assert 0 < len([r for r in tree("cut")[1] if r.status == "FINISHED"]) < 14
+    search("study=cut", *line)
+    finished = [run for run in tree("cut")[1] if run.status == "FINISHED"]
+    assert [(r.params["optimizer.learning_rate"], r.params["batch_size"]) for r in finished] == whole
+
+
+def test_random_search_is_optunas_own(search: Run) -> None:
+    """The oracle asks Optuna itself, with a sampler of the documented seed for each trial."""
+    search("study=oracle", "sweep.search=random", "trials=4", *SPACE)
+    study = optuna.create_study()
+    expected = []
+    for number in range(4):
+        study.sampler = optuna.samplers.RandomSampler(seed=derive_seed(0, "search", number) % 2**32)
+        trial = study.ask()
+        rate = trial.suggest_float("optimizer.learning_rate", 1e-4, 1e-1, log=True)
+        expected.append((f"{rate:.6g}", str(trial.suggest_int("batch_size", 16, 256))))
+    assert [(f"{float(rate):.6g}", size) for rate, size in chosen("oracle")] == expected
+
+
+def test_a_search_learns(search: Run) -> None:
+    """TPE after its first ten random trials looks where learning rates are good."""
+    search(
+        "study=learn", "sweep.search=tpe", "trials=30", "optimizer.learning_rate=interval(1e-5, 1.0)"
+    )
+    scores = [run.metrics["chosen/validation_accuracy"] for run in tree("learn")[1]]
+    assert statistics.fmean(scores[15:]) > statistics.fmean(scores[:10])
+
+
+def test_trials_is_a_total_however_often_it_is_repeated(search: Run) -> None:
+    line = ["study=total", "sweep.search=random", "trials=3", *SPACE]
+    search(*line)
+    search(*line)
+    assert len(tree("total")[1]) == 3
+
+
+def test_pruned_trials_end_as_killed_with_reason_and_epoch(digitlab: Cli) -> None:
+    result = digitlab(
+        *(
+            "sweep",
+            "epochs=8",
+            "executor=inprocess",
+            "study=pruned",
+            "sweep.search=random",
+            "trials=12",
+        ),
+        *("sweep.pruner=median", "optimizer.learning_rate=tag(log, interval(1e-6, 1e-1))"),
+    )
+    assert result.code == 0, result.err
+    (own,), trials = tree("pruned")
+    pruned = [run for run in trials if run.status == "KILLED"]
+    assert pruned
+    assert {run.status for run in trials} == {"KILLED", "FINISHED"}
+    for run in pruned:
+        epoch = int(run.tags["digitlab.pruned.epoch"])
+        assert 1 <= epoch < 8
+        assert f"given up after epoch {epoch}: validation/accuracy" in run.tags["digitlab.error"]
+        assert "test/accuracy" not in run.metrics
+        assert len(RunStore(resolve_uri(None)).history(run, "validation/accuracy")) == epoch
+    assert own.status == "FINISHED"
+    assert f"{len(pruned)} pruned" in result.err
+    # The oracle: Optuna's median pruner on the same histories.
+    study = optuna.create_study(
+        direction="maximize", pruner=optuna.pruners.MedianPruner(n_startup_trials=5)
+    )
+    for run in trials:
+        trial = study.ask()
+        history = RunStore(resolve_uri(None)).history(run, "validation/accuracy")
+        decisions = []
+        for epoch, value in history:
+            trial.report(value, epoch)
+            decisions.append(trial.should_prune())
+        assert decisions == [False] * (len(history) - 1) + [run.status == "KILLED"]
+        if run.status == "KILLED":
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        else:
+            study.tell(trial, run.metrics["chosen/validation_accuracy"])
+
+
+@pytest.mark.parametrize("pruner", ["asha", "hyperband"])
+def test_the_other_pruners_prune_too(pruner: str, digitlab: Cli) -> None:
+    result = digitlab(
+        *(
+            "sweep",
+            "epochs=9",
+            "executor=inprocess",
+            "study=pruned",
+            "sweep.search=random",
+            "trials=15",
+        ),
+        *(f"sweep.pruner={pruner}", "optimizer.learning_rate=tag(log, interval(1e-6, 1e-1))"),
+    )
+    assert result.code == 0, result.err
+    assert {run.status for run in tree("pruned")[1]} == {"KILLED", "FINISHED"}
+
+
+def test_a_trial_that_diverges_is_a_failed_trial_and_the_search_goes_on(digitlab: Cli) -> None:
+    result = digitlab(
+        *("sweep", "epochs=1", "executor=inprocess", "study=nan", "sweep.search=tpe", "trials=12"),
+        *("model=cnn", "optimizer=sgd", "optimizer.learning_rate=0.1,1e30"),
+    )
+    assert result.code == 1
+    states = [event["state"] for event in events("ended")]
+    assert len(states) == 12
+    assert {"FINISHED", "FAILED"} == set(states)
+
+
+def test_seeds_of_a_point_are_one_trial_of_the_search(search: Run) -> None:
+    search("study=seeds", "sweep.search=tpe", "trials=3", "repeats=2", *SPACE)
+    trials = tree("seeds")[1]
+    assert [run.params["seed"] for run in trials] == ["0", "1"] * 3
+    pairs = chosen("seeds")
+    assert pairs[0::2] == pairs[1::2]
+    assert len(set(pairs)) == 3
+
+
+def test_with_several_workers_the_next_trial_starts_when_one_is_free(
+    digitlab_process: Start, home: Path
+) -> None:
+    """Not in batches: a short trial's worker goes on while a long trial still runs."""
+    process = digitlab_process(
+        *("sweep", "study=free", "sweep.search=random", "trials=8", "epochs=1,60", "model=cnn"),
+        *("workers=2", "sweep.seed=1"),
+    )
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    order = [
+        (event["event"], event["number"])
+        for event in next(iter(all_sweeps(project.sweeps()))).events()
+        if event["event"] in ("started", "ended")
+    ]
+    running: set[object] = set()
+    overlapping = 0
+    for kind, number in order:
+        running = running | {number} if kind == "started" else running - {number}
+        assert len(running) <= 2
+        overlapping += kind == "started" and len(running) == 2
+    assert overlapping >= 5, order
+
+
+def test_a_killed_search_with_pruning_goes_on_as_if_nothing_had_been(
+    digitlab_process: Start, digitlab: Cli, home: Path
+) -> None:
+    line = ["sweep", "model=cnn", "epochs=12", "sweep.search=tpe", "trials=7", "sweep.pruner=median"]
+    line += ["workers=1", "optimizer.learning_rate=tag(log, interval(1e-5, 1e-1))"]
+    line += ["checkpoint.every_seconds=0"]
+    for study in ("cut", "whole"):
+        if study == "cut":
+            for _ in range(2):
+                process = digitlab_process(*line, "study=cut")
+                wait_for(lambda: is_training(home), "training")
+                process.send_signal(signal.SIGKILL)
+                process.communicate()
+        process = digitlab_process(*line, f"study={study}")
+        _, errors = process.communicate(timeout=200)
+        assert process.returncode == 0, errors
+
+    def outcome(study: str) -> list[tuple[str, str, str, str]]:
+        return [
+            (
+                run.name,
+                run.status,
+                run.tags.get("digitlab.weights", ""),
+                run.tags.get("digitlab.error", ""),
+            )
+            for run in tree(study)[1]
+        ]
+
+    assert outcome("cut") == outcome("whole")
+    assert {status for _, status, _, _ in outcome("cut")} == {"FINISHED", "KILLED"}
+
+
+def test_a_search_is_frozen_too(search: Run, home: Path) -> None:
+    line = ["study=frozen", "sweep.search=random", "trials=2", "model=cnn,logistic_regression"]
+    search(*line)
+    (sweep,) = all_sweeps(project.sweeps())
+    manifest = json.loads((sweep.folder / "manifest.json").read_text())
+    assert [base["groups"]["model"] for base in manifest["bases"]] == ["cnn", "logistic_regression"]
+    assert manifest["bases"][0]["values"]["optimizer"]["learning_rate"] == 0.001
