@@ -16,24 +16,31 @@ from digitlab.training import EpochReport
 
 def save_artifacts(
     folder: Path,
-    *,
     model: nn.Module,
     dataset: Dataset,
     history: Sequence[EpochReport],
     evaluation: Evaluation,
 ) -> None:
-    """Weights, tables and pictures; pictures at the root, where MLflow compares them."""
-    from digitlab import plots  # matplotlib takes a second to import
-
+    """Weights and tables."""
     save_weights(model.state_dict(), folder / WEIGHTS_FILE)
     _write_history(history, folder / "metrics.csv")
     _write_per_class(dataset, evaluation, folder / "per_class.csv")
     _write_predictions(evaluation, folder / "predictions.parquet")
-    plots.draw_learning_curves(history, folder / "learning_curves.png")
-    plots.draw_confusion_matrix(
-        evaluation.confusion, dataset.class_names, folder / "confusion_matrix.png"
+
+
+def draw_artifacts(
+    folder: Path, dataset: Dataset, history: Sequence[EpochReport], evaluation: Evaluation
+) -> None:
+    """Pictures, at the root, where MLflow compares them."""
+    from digitlab import plots  # matplotlib takes half a second to import
+
+    plots.draw_pictures(
+        folder,
+        epochs=_rows(history),
+        answers=plots.Answers(evaluation.labels, evaluation.predictions, evaluation.losses),
+        images=dataset.test.images.cpu().numpy(),
+        class_names=dataset.class_names,
     )
-    plots.draw_worst_mistakes(dataset, evaluation, folder / "worst_mistakes.png")
 
 
 def epoch_metrics(report: EpochReport) -> dict[str, float]:
@@ -50,10 +57,14 @@ def epoch_metrics(report: EpochReport) -> dict[str, float]:
 
 def _write_history(history: Sequence[EpochReport], file: Path) -> None:
     with file.open("w", newline="") as handle:
-        rows = [{"epoch": report.epoch, **epoch_metrics(report)} for report in history]
+        rows = _rows(history)
         writer = csv.DictWriter(handle, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+
+
+def _rows(history: Sequence[EpochReport]) -> list[dict[str, float]]:
+    return [{"epoch": report.epoch, **epoch_metrics(report)} for report in history]
 
 
 def _write_per_class(dataset: Dataset, evaluation: Evaluation, file: Path) -> None:

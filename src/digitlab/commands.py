@@ -169,6 +169,17 @@ def show_run(uri: str, prefix: str, *, as_json: bool) -> None:
         print_run(run, description)
 
 
+def draw_run(uri: str, prefix: str) -> None:
+    """Draw the pictures that a run does not have and add them to it."""
+    from digitlab.pictures import draw_missing
+    from digitlab.tracking.delivery import open_store
+
+    _require(uri)
+    store = open_store(uri)
+    drawn = draw_missing(store, store.find(prefix))
+    say(f"drawn: {', '.join(drawn)}" if drawn else "the run has all its pictures")
+
+
 def sync(elsewhere: str | None) -> int:
     """Deliver every finished record, to its own store or `elsewhere`; returns 0 if nothing is left."""
     from digitlab.tracking.delivery import Delivery

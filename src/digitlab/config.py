@@ -159,6 +159,10 @@ class CheckpointConfig:
 
 @dataclass(config=CLOSED, kw_only=True, slots=True, frozen=True)
 class RecordConfig:
+    plots: Annotated[
+        Literal["auto", "always", "never"],
+        _about("draw each run's pictures; auto: of a sweep's runs only the best, at its end"),
+    ]
     mlflow_model: Annotated[
         Switch, _about("also log the model in MLflow's format, to load or serve it")
     ]

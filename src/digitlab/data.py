@@ -11,18 +11,10 @@ import torch
 from torch import Tensor
 
 from digitlab.config import DataConfig
-from digitlab.datafiles import NUM_CLASSES, SIDE, read_verified
+from digitlab.datafiles import NUM_CLASSES, SIDE, class_names, read_verified
 from digitlab.randomness import derive_seed
 
 __all__ = ["NUM_CLASSES", "SIDE", "Dataset", "Split", "load"]
-
-CLASS_NAMES = {
-    "fashion_mnist": [
-        *("T-shirt", "Trouser", "Pullover", "Dress", "Coat"),
-        *("Sandal", "Shirt", "Sneaker", "Bag", "Boot"),
-    ],
-    "kmnist": ["o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"],
-}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,7 +80,7 @@ def load(config: DataConfig, root: Path) -> Dataset:
         validation=_subset(train, held_out) if len(held_out) else None,
         test=test,
         digests=digests,
-        class_names=CLASS_NAMES.get(config.name, [str(digit) for digit in range(NUM_CLASSES)]),
+        class_names=class_names(config.name),
     )
 
 

@@ -56,6 +56,17 @@ PACKED_MD5 = {
         "t10k-labels-idx1-ubyte": "7320c461ea6c1c855c0b718fb2a4b134",
     },
 }
+CLASS_NAMES = {
+    "fashion_mnist": [
+        *("T-shirt", "Trouser", "Pullover", "Dress", "Coat"),
+        *("Sandal", "Shirt", "Sneaker", "Bag", "Boot"),
+    ],
+    "kmnist": ["o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"],
+}
+
+
+def class_names(name: str) -> list[str]:
+    return CLASS_NAMES.get(name, [str(digit) for digit in range(NUM_CLASSES)])
 
 
 def read_verified(name: str, root: Path) -> tuple[dict[str, tuple[Bytes, Bytes]], dict[str, str]]:

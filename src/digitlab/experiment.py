@@ -17,7 +17,7 @@ import yaml
 from torch import nn
 
 from digitlab import project, provenance
-from digitlab.artifacts import epoch_metrics, save_artifacts
+from digitlab.artifacts import draw_artifacts, epoch_metrics, save_artifacts
 from digitlab.checking import as_param, flatten
 from digitlab.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from digitlab.config import Config
@@ -28,7 +28,7 @@ from digitlab.fingerprint import fingerprint, source_digest, source_files
 from digitlab.interrupts import Interrupts
 from digitlab.models import build_model
 from digitlab.optimizers import build_optimizer
-from digitlab.record import Record
+from digitlab.record import Membership, Record
 from digitlab.schedules import build_schedule
 from digitlab.selection import best_report, until_stale
 from digitlab.serving import CONFIG_FILE, weights_digest
@@ -48,21 +48,6 @@ class Watch(Protocol):
     def after_epoch(self, report: EpochReport) -> None: ...
     def end(self) -> None: ...
     def recorded(self, status: str, run_id: str | None) -> None: ...
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Membership:
-    """A run's place in a sweep. Its record's name is known beforehand, so that it can be continued.
-
-    sweep: the record of the sweep itself.
-    """
-
-    record_id: str
-    sweep: str
-    tracking_uri: str
-    name: str
-    tags: dict[str, str]
-    command: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -119,13 +104,10 @@ def run_experiment(
         trained = _train(config, dataset, device, record, delivery, interrupts, watch, member)
         evaluation = evaluate(trained.model, dataset.test.to(device))
         _log_test(record, trained, evaluation)
-        save_artifacts(
-            record.artifacts,
-            model=trained.model,
-            dataset=dataset,
-            history=trained.history,
-            evaluation=evaluation,
-        )
+        history, folder = trained.history, record.artifacts
+        save_artifacts(folder, trained.model, dataset, history, evaluation)
+        if config.record.plots == "always" or (config.record.plots == "auto" and member is None):
+            draw_artifacts(folder, dataset, history, evaluation)
         if config.record.mlflow_model:
             save_mlflow_model(record.artifacts, provenance.versions())
         record.finish("FINISHED", {"digitlab.weights": weights_digest(trained.model.state_dict())})

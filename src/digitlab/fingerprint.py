@@ -15,6 +15,7 @@ from digitlab.config import Config
 # Knobs that say where a run goes and how it is called, not what comes out.
 WITHOUT_EFFECT = (
     *("study", "run_name", "tracking.uri", "data.root", "record.mlflow_model", "device"),
+    "record.plots",
     "checkpoint.every_seconds",
 )
 

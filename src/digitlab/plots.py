@@ -1,36 +1,62 @@
-"""The pictures of one run, as PNG files. Draws with matplotlib's Figure, without pyplot's state."""
+"""The pictures of one run, as PNG files. Draws with matplotlib's Figure, without pyplot's state.
 
-from collections.abc import Sequence
+Margins are given, in inches: matplotlib's constrained layout draws everything twice to find them, and
+a sweep of small networks would spend most of its time on it. Knows no torch.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from digitlab.data import SIDE, Dataset
-from digitlab.evaluation import Evaluation, Integers
-from digitlab.training import EpochReport
+from digitlab.datafiles import SIDE, Bytes
 
 # Okabe and Ito's colours, told apart with any colour vision.
 TRAIN_COLOUR, VALIDATION_COLOUR = "#0072B2", "#D55E00"
 NUM_MISTAKES = 40
 COLUMNS = 10
+PICTURES = ("learning_curves.png", "confusion_matrix.png", "worst_mistakes.png")
+
+Integers = npt.NDArray[np.int64]
+Epochs = Sequence[Mapping[str, float]]  # rows of metrics.csv
 
 
-def draw_learning_curves(history: Sequence[EpochReport], file: Path) -> None:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answers:
+    """Of the test images, all (N,): true and predicted classes, and the loss of each in nats."""
+
+    labels: Integers
+    predictions: Integers
+    losses: npt.NDArray[np.float64]
+
+
+def draw_pictures(
+    folder: Path, *, epochs: Epochs, answers: Answers, images: Bytes, class_names: Sequence[str]
+) -> None:
+    """All PICTURES of a run into `folder`. images: those of the test split, (N, 28, 28)."""
+    curves, confusion, mistakes = (folder / name for name in PICTURES)
+    draw_learning_curves(epochs, curves)
+    draw_confusion_matrix(answers, class_names, confusion)
+    draw_worst_mistakes(answers, images, class_names, mistakes)
+
+
+def draw_learning_curves(epochs: Epochs, file: Path) -> None:
     """Loss (nats) and accuracy (%) of training and validation by epoch."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = _figure(9, 3.6, left=0.65, right=0.15, bottom=0.5, top=0.12, wspace=0.2)
     loss_axes, accuracy_axes = figure.subplots(1, 2)
-    epochs = [report.epoch for report in history]
-    curves = [("training, while it learns", TRAIN_COLOUR, "o", [r.train for r in history])]
-    validation = [r.validation for r in history if r.validation]
-    if validation:
-        curves.append(("validation", VALIDATION_COLOUR, "s", validation))
-    for label, colour, marker, scores in curves:
+    numbers = [epoch["epoch"] for epoch in epochs]
+    curves = [("train", "training, while it learns", TRAIN_COLOUR, "o")]
+    if "validation/loss" in epochs[0]:
+        curves.append(("validation", "validation", VALIDATION_COLOUR, "s"))
+    for split, label, colour, marker in curves:
         style = {"label": label, "color": colour, "marker": marker, "markersize": 3.5}
-        loss_axes.plot(epochs, [s.loss for s in scores], **style)
-        accuracy_axes.plot(epochs, [100 * s.accuracy for s in scores], **style)
+        loss_axes.plot(numbers, [epoch[f"{split}/loss"] for epoch in epochs], **style)
+        accuracy_axes.plot(numbers, [100 * epoch[f"{split}/accuracy"] for epoch in epochs], **style)
     loss_axes.set(xlabel="epoch", ylabel="cross-entropy loss (nats)", ylim=(0, None))
     accuracy_axes.set(xlabel="epoch", ylabel="accuracy (%)")
     for axes in (loss_axes, accuracy_axes):
@@ -40,9 +66,13 @@ def draw_learning_curves(history: Sequence[EpochReport], file: Path) -> None:
     _save(figure, file)
 
 
-def draw_confusion_matrix(confusion: Integers, class_names: Sequence[str], file: Path) -> None:
+def draw_confusion_matrix(answers: Answers, class_names: Sequence[str], file: Path) -> None:
     """Counts in every cell; the colour shows the share of the true class."""
-    figure = Figure(figsize=(6.2, 5.6), layout="constrained")
+    confusion = np.zeros((len(class_names), len(class_names)), dtype=np.int64)
+    np.add.at(confusion, (answers.labels, answers.predictions), 1)
+    longest = max(map(len, class_names))
+    names_width = 0.08 * longest  # inches, about
+    figure = _figure(6.2, 5.6, left=0.5 + names_width, right=0.05, bottom=0.5 + names_width, top=0.4)
     axes = figure.subplots()
     share = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     image = axes.imshow(share, cmap="Blues", norm=PowerNorm(0.35, vmin=0, vmax=1))
@@ -51,7 +81,7 @@ def draw_confusion_matrix(confusion: Integers, class_names: Sequence[str], file:
             colour = "white" if share[row, column] > 0.5 else "black"
             axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
     ticks = range(len(class_names))
-    rotation = 45 if max(map(len, class_names)) > 2 else 0
+    rotation = 45 if longest > 2 else 0
     axes.set_xticks(ticks, class_names, rotation=rotation)
     axes.set_yticks(ticks, class_names)
     right, total = int(confusion.trace()), int(confusion.sum())
@@ -60,30 +90,54 @@ def draw_confusion_matrix(confusion: Integers, class_names: Sequence[str], file:
     _save(figure, file)
 
 
-def draw_worst_mistakes(dataset: Dataset, evaluation: Evaluation, file: Path) -> None:
+def draw_worst_mistakes(
+    answers: Answers, images: Bytes, class_names: Sequence[str], file: Path
+) -> None:
     """The wrongly read test images with the largest loss, each with truth and prediction."""
-    wrong = np.flatnonzero(evaluation.predictions != evaluation.labels)
-    worst = wrong[np.argsort(-evaluation.losses[wrong], kind="stable")][:NUM_MISTAKES]
+    wrong = np.flatnonzero(answers.predictions != answers.labels)
+    worst = wrong[np.argsort(-answers.losses[wrong], kind="stable")][:NUM_MISTAKES]
     columns = min(max(len(worst), 5), COLUMNS)
     rows = max(-(-len(worst) // columns), 1)
     cell = SIDE + 14
     sheet = np.full((rows * cell, columns * cell), 255, dtype=np.uint8)
-    figure = Figure(figsize=(0.9 * columns, 0.9 * rows + 0.4), layout="constrained")
+    figure = _figure(0.9 * columns, 0.9 * rows + 0.4, left=0.05, right=0.05, bottom=0.05, top=0.35)
     axes = figure.subplots()
     axes.set_axis_off()
-    names = dataset.class_names
     for place, image in enumerate(worst):
         top, left = (place // columns) * cell, (place % columns) * cell + 7
-        sheet[top : top + SIDE, left : left + SIDE] = 255 - dataset.test.images[image].cpu().numpy()
-        truth, predicted = names[evaluation.labels[image]], names[evaluation.predictions[image]]
+        sheet[top : top + SIDE, left : left + SIDE] = 255 - images[image]
+        truth, predicted = class_names[answers.labels[image]], class_names[answers.predictions[image]]
         caption = f"{truth} read as {predicted}"
         axes.text(left + SIDE / 2, top + SIDE + 5, caption, ha="center", va="center", fontsize=7)
     axes.imshow(sheet, cmap="gray", vmin=0, vmax=255)
     shown = f"the {len(worst)} worst of {len(wrong)}" if len(wrong) else "no"
-    axes.set_title(f"{shown} mistakes on {len(evaluation.labels)} test images", fontsize=10)
+    axes.set_title(f"{shown} mistakes on {len(answers.labels)} test images", fontsize=10)
     _save(figure, file)
+
+
+def _figure(
+    width: float,
+    height: float,
+    *,
+    left: float,
+    right: float,
+    bottom: float,
+    top: float,
+    wspace: float | None = None,
+) -> Figure:
+    """A figure with its size and margins in inches; wspace: between axes, in widths of one."""
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(
+        left=left / width,
+        right=1 - right / width,
+        bottom=bottom / height,
+        top=1 - top / height,
+        wspace=wspace,
+    )
+    return figure
 
 
 def _save(figure: Figure, file: Path) -> None:
     FigureCanvasAgg(figure)
-    figure.savefig(file, dpi=110, metadata={"Software": None})
+    fast = {"compress_level": 1}  # a little larger, 5 ms quicker
+    figure.savefig(file, dpi=110, metadata={"Software": None}, pil_kwargs=fast)

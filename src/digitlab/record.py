@@ -58,6 +58,21 @@ class Delivered:
     is_stale: bool = False  # it has been continued, and the store still has that earlier end
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Membership:
+    """A run's place in a sweep. Its record's name is known beforehand, so that it can be continued.
+
+    sweep: the record of the sweep itself.
+    """
+
+    record_id: str
+    sweep: str
+    tracking_uri: str
+    name: str
+    tags: dict[str, str]
+    command: str
+
+
 class Record:
     """One folder under mlruns/records. Every file is replaced atomically or appended to by lines."""
 

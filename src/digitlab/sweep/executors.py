@@ -6,6 +6,7 @@ Here a dead worker costs its own task only, and none outlives the process that s
 
 import collections
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
@@ -23,8 +24,7 @@ from digitlab.interrupts import Interrupts
 Tell = Callable[[Any], Any]
 
 MAX_LOST = 100  # tasks given to workers that died before they began; more mean that none can begin
-# Imported once, by the process that all workers are forked from.
-PRELOAD = ["digitlab.sweep.work", "digitlab.plots", "mlflow.client", "pyarrow.parquet"]
+PRELOAD = ["digitlab.sweep.preloaded"]
 
 
 class WorkerDied(Exception):  # noqa: N818  (what happened, not a mistake)
@@ -236,6 +236,7 @@ def default_workers(threads: int) -> int:
 
 def _work(connection: Connection, environment: dict[str, str]) -> None:
     """A worker's life: tasks until there are no more, or nobody to do them for."""
+    gc.enable()
     threading.Thread(target=_die_with_controller, daemon=True).start()
     os.setsid()  # Ctrl-C on the terminal is for the controller alone
     os.environ.clear()

@@ -246,10 +246,27 @@ def _summarised(
     """Draw and write the summary; whatever is wrong with a picture is no fault of the trials."""
     step = sum(event["event"] == "working" for event in folder.events())
     try:
+        _draw_best(own.manifest, results)
         return own.summarise(results, step)
     except Exception as error:
         say(f"the summary is incomplete: {type(error).__name__}: {error}")
         return {}
+
+
+def _draw_best(manifest: Manifest, results: Sequence[TrialResult]) -> None:
+    """The pictures of the best run; `digitlab show RUN --plots` draws those of any other."""
+    from digitlab.sweep.summary import rank
+
+    ranked = rank(results, manifest.settings.sweep.metric)
+    run_id = ranked[0].trials[0].run_id if ranked else None
+    if run_id is None or unreachable(manifest.tracking_uri):
+        return
+    store = open_store(manifest.tracking_uri)
+    run = store.find(run_id)
+    if run.params["record.plots"] != "never":
+        from digitlab.pictures import draw_missing
+
+        draw_missing(store, run)
 
 
 def _counted(results: Sequence[TrialResult]) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from digitlab import project
 from digitlab.interrupts import Interrupts
 from digitlab.reaping import close_dead_records
-from digitlab.record import Record
+from digitlab.record import Membership, Record
 from digitlab.sweep import own_run
 from digitlab.sweep.display import SweepDisplay
 from digitlab.sweep.executors import (
@@ -29,6 +29,7 @@ from digitlab.sweep.finished import result_of
 from digitlab.sweep.manifest import Manifest, SweepFolder, Trial
 from digitlab.sweep.results import TrialResult
 from digitlab.sweep.settings import InProcessSettings
+from digitlab.sweep.work import Task, run_trial
 from digitlab.tracking.delivery import Delivery
 from digitlab.tracking.runs import undelivered
 
@@ -144,9 +145,6 @@ class Runner:
                 return
 
     def _submit(self, executor: InProcess | Processes, trial: Trial) -> Future[TrialResult]:
-        from digitlab.experiment import Membership
-        from digitlab.sweep.work import Task, run_trial
-
         tags = {f"swept.{knob}": text for knob, text in trial.swept.items()}
         member = Membership(
             record_id=self._record_id(trial.number),

@@ -1,23 +1,28 @@
-"""What a worker does: train one trial, and say what came of it. Whatever goes wrong costs it alone."""
+"""What a worker does: train one trial, and say what came of it. Whatever goes wrong costs it alone.
+
+The controller names these functions too and should not wait for torch: functions import it.
+"""
 
 import dataclasses
 import functools
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from digitlab import project
-from digitlab.artifacts import epoch_metrics
 from digitlab.checking import to_config
 from digitlab.config import DataConfig
-from digitlab.data import Dataset, load
 from digitlab.errors import Diverged, Interrupted, Pruned
-from digitlab.experiment import Membership, Outcome, run_experiment
 from digitlab.interrupts import Interrupts
+from digitlab.record import Membership
 from digitlab.sweep.manifest import Trial
 from digitlab.sweep.results import TrialResult
-from digitlab.training import EpochReport
+
+if TYPE_CHECKING:
+    from digitlab.data import Dataset
+    from digitlab.experiment import Outcome
+    from digitlab.training import EpochReport
 
 TELL_EVERY_SECONDS = 0.5
 
@@ -66,7 +71,9 @@ def run_trial(task: Task, *, tell: Callable[[Any], Any], interrupts: Interrupts)
     )
 
 
-def _run(task: Task, watch: "_Watch", interrupts: Interrupts) -> Outcome:
+def _run(task: Task, watch: "_Watch", interrupts: Interrupts) -> "Outcome":
+    from digitlab.experiment import run_experiment
+
     config = to_config(task.trial.values)
     return run_experiment(
         config,
@@ -79,11 +86,13 @@ def _run(task: Task, watch: "_Watch", interrupts: Interrupts) -> Outcome:
 
 
 @functools.lru_cache(maxsize=1)
-def _load(config: DataConfig) -> Dataset:
+def _load(config: DataConfig) -> "Dataset":
+    from digitlab.data import load
+
     return load(config, project.data_root(config.root))
 
 
-def _metrics(outcome: Outcome) -> dict[str, float]:
+def _metrics(outcome: "Outcome") -> dict[str, float]:
     scores, chosen = outcome.evaluation.scores, outcome.history[outcome.chosen_epoch - 1].validation
     metrics = {"test/loss": scores.loss, "test/accuracy": scores.accuracy}
     if chosen:
@@ -108,7 +117,9 @@ class _Watch:
     def before_step(self) -> None:
         """A step is too short to speak of."""
 
-    def after_epoch(self, report: EpochReport) -> None:
+    def after_epoch(self, report: "EpochReport") -> None:
+        from digitlab.artifacts import epoch_metrics
+
         metrics = epoch_metrics(report)
         for name, value in metrics.items():
             if name.startswith(("train/", "validation/")):

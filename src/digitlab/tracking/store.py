@@ -21,7 +21,7 @@ from digitlab.tracking.views import KEY, STUDY_VIEW, View, tag_name, view_tag
 RECORD_TAG = "digitlab.record"
 FINGERPRINT_TAG = "digitlab.fingerprint"
 PARENT_TAG = "mlflow.parentRunId"
-METRICS_PER_REQUEST = 1000
+METRICS_PER_REQUEST = 800  # MLflow takes 1,000 values: room for knobs and tags
 TAG_LIMIT = 8000  # characters; MLflow refuses longer ones
 RACE_ATTEMPTS = 10
 
@@ -53,7 +53,7 @@ class RunStore:
             run_id = self._ensure_run(record)
             if record.delivered.is_stale:
                 self._reopen(record, run_id)
-            self._deliver_metrics(record, run_id)
+            self._deliver_values(record, run_id)
             if has_ended:
                 self._close(record, run_id)
         if has_ended and record.run.status == "KILLED" and record.run.is_resumable:
@@ -153,6 +153,11 @@ class RunStore:
         with _told_plainly(self.uri):
             return Path(self._client.download_artifacts(run.run_id, artifact, str(folder)))
 
+    def add_artifacts(self, run: StoredRun, folder: Path) -> None:
+        """Add the files in `folder` to a run."""
+        with _told_plainly(self.uri):
+            self._client.log_artifacts(run.run_id, str(folder))
+
     def mark_killed(self, run: StoredRun, reason: str) -> None:
         """End a run whose process is gone."""
         with _told_plainly(self.uri):
@@ -197,9 +202,7 @@ class RunStore:
         return str(experiment.experiment_id)
 
     def _ensure_run(self, record: Record) -> str:
-        """The run of a record, created at the first call with all its knobs, tags and data set."""
-        from mlflow.entities import Param
-
+        """The run of a record, created at the first call."""
         delivered, run = record.delivered, record.run
         if delivered.run_id is None or delivered.experiment_id is None:
             experiment_id = self._ensure_experiment(run.study)
@@ -208,8 +211,6 @@ class RunStore:
             )
             created = earlier[0] if earlier else self._create_run(experiment_id, run)
             delivered.is_stale = bool(earlier) and created.info.status != "RUNNING"
-            params = [Param(key, value) for key, value in run.params.items()]
-            self._client.log_batch(created.info.run_id, params=params)
             delivered.experiment_id, delivered.run_id = experiment_id, created.info.run_id
             record.save_delivered()
         return delivered.run_id
@@ -247,10 +248,14 @@ class RunStore:
         record.delivered.is_stale = False
         record.save_delivered()
 
-    def _deliver_metrics(self, record: Record, run_id: str) -> None:
-        """All epochs that the store does not have yet, in one request up to 1,000 values."""
-        from mlflow.entities import Metric
+    def _deliver_values(self, record: Record, run_id: str) -> None:
+        """All epochs that the store does not have yet, in one request if there are not too many.
 
+        With the knobs, until it is known that the store has them, and at the end with the last tags.
+        """
+        from mlflow.entities import Metric, Param, RunTag
+
+        has_ended = record.run.status != "RUNNING"
         lines = record.metric_lines()
         fresh = lines[record.delivered.num_metric_lines :]
         metrics = [
@@ -258,21 +263,23 @@ class RunStore:
             for line in fresh
             for name, value in line["metrics"].items()
         ]
-        for start in range(0, len(metrics), METRICS_PER_REQUEST):
-            self._client.log_batch(run_id, metrics=metrics[start : start + METRICS_PER_REQUEST])
+        is_first = record.delivered.num_metric_lines == 0
+        params = [Param(key, value) for key, value in record.run.params.items() if is_first]
+        tags = [RunTag(key, value) for key, value in _fitting(record.run.tags).items() if has_ended]
+        for start in range(0, max(len(metrics), 1), METRICS_PER_REQUEST):
+            batch = metrics[start : start + METRICS_PER_REQUEST]
+            if batch or params or tags:
+                self._client.log_batch(run_id, metrics=batch, params=params, tags=tags)
+            params, tags = [], []
         if fresh:
             record.delivered.num_metric_lines = len(lines)
             record.save_delivered()
 
     def _close(self, record: Record, run_id: str) -> None:
-        """Everything that is known at the end; the status last, so that FINISHED means complete."""
-        from mlflow.entities import RunTag
-
+        """Data set and artifacts; the status last, so that FINISHED means complete."""
         run = record.run
         if run.dataset:
             self._log_dataset(run_id, run.dataset)
-        tags = [RunTag(key, value) for key, value in _fitting(run.tags).items()]
-        self._client.log_batch(run_id, tags=tags)
         if any(record.artifacts.iterdir()):
             self._client.log_artifacts(run_id, str(record.artifacts))
         self._client.set_terminated(run_id, run.status, end_time=run.end_time)
