@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+NEXT   := hydra-core==1.4.0rc3 omegaconf==2.4.1rc1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format bench bench-sweep screenshots lock clean
+.PHONY: help setup run test check format check-next bench bench-sweep screenshots lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -41,6 +42,12 @@ bench: setup ## measure speed against the tutorial's loop on MNIST: ratios, side
 
 bench-sweep: setup ## measure sweeps against stock Hydra: ratios, side by side
 	$(BIN)/python -m tests.benchmarks.sweeps
+
+check-next: setup ## prove composing and a sweep on the next Hydra, a pre-release (needs a network)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --target $(VENV)/next $(NEXT)
+	PYTHONPATH=$(VENV)/next $(BIN)/python -c 'import hydra; print("Hydra", hydra.__version__)'
+	PYTHONPATH=$(VENV)/next $(BIN)/python -m pytest -W "ignore:The version_base" tests/test_composition.py \
+	  tests/test_sweep_space.py tests/test_sweep.py::test_a_grid_leaves_one_parent_and_a_child_for_each_trial
 
 screenshots: setup ## take the README's pictures of the MLflow UI (needs chromium)
 	$(BIN)/python -m tests.ui.screenshots
