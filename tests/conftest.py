@@ -18,6 +18,9 @@ from digitlab.config import Config
 from digitlab.tracking import sqlite_store
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+slow = pytest.mark.skipif(
+    os.environ.get("DIGITLAB_SLOW") != "1", reason="minutes: DIGITLAB_SLOW=1 runs it"
+)
 
 
 @dataclass

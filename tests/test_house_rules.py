@@ -16,12 +16,20 @@ MAY_IMPORT = {
     "hydra": {"digitlab.composition"},
     "torchvision": {"digitlab.datafiles"},
     "click": {"digitlab.cli", "digitlab.commands", "digitlab.completion", "digitlab.doctor"}
-    | {"digitlab.user_interface", "digitlab.tables", "digitlab.sweep.launching"}
+    | {
+        "digitlab.user_interface",
+        "digitlab.tables",
+        "digitlab.sweep.launching",
+        "digitlab.sweep.dry_run",
+    }
     | {"digitlab.sweep.listing", "digitlab.sweep.summary"},
     "optuna": {"digitlab.sweep.search", "digitlab.sweep.figures"},
+    "matplotlib": {"digitlab.plots", "digitlab.sweep.figures"},
+    "plotly": {"digitlab.sweep.interactive"},
 }
 CORE = {f"digitlab.{n}" for n in ("config", "errors", "randomness", "data", "datafiles", "models")}
 CORE |= {f"digitlab.{n}" for n in ("optimizers", "schedules", "evaluation", "training")}
+CORE |= {"digitlab.embedded_digits"}
 
 
 def imports(file: Path, *, everywhere: bool) -> set[str]:

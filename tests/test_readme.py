@@ -12,6 +12,7 @@ import pytest
 from digitlab import cli, project
 from digitlab.composition import compose
 from tests.conftest import CHECKOUT, Cli
+from tests.test_house_rules import FILES, imports
 
 README = (CHECKOUT / "README.md").read_text()
 
@@ -29,6 +30,7 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith("digitlab ")
 ]
+COMMANDS += re.findall(r"^\$ (digitlab sweep .*)$", README, re.MULTILINE)
 PRESETS = re.findall(r"`digitlab (train experiment=\w+)`", README)
 
 
@@ -69,6 +71,19 @@ def test_the_tree_names_every_source_file_and_no_other() -> None:
     shown = set(re.findall(r"^\s+(\w+\.py) ", tree, re.MULTILINE))
     there = {f.name for f in (CHECKOUT / "src" / "digitlab").rglob("*.py")} - {"__init__.py"}
     assert shown == there
+
+
+def test_a_file_imports_only_from_files_above_it_in_the_tree() -> None:
+    (tree,) = [block for block in blocks("") if "src/digitlab/" in block]
+    package, seen = "digitlab", set()
+    for indent, name in re.findall(r"^( +)(\w+(?:\.py|/)) ", tree, re.MULTILINE):
+        if name.endswith("/"):
+            package = f"digitlab.{name[:-1]}"
+            continue
+        module = f"{package if len(indent) == 4 else 'digitlab'}.{name[:-3]}"
+        assert imports(FILES[module], everywhere=False) & FILES.keys() <= seen, module
+        seen.add(module)
+    assert len(seen) > 50
 
 
 def test_the_results_are_those_of_the_study() -> None:

@@ -100,6 +100,20 @@ def test_trials_is_a_total_however_often_it_is_repeated(search: Run) -> None:
     assert len(tree("total")[1]) == 3
 
 
+def test_a_dry_run_of_a_search_says_from_what_and_how_much_is_left(digitlab: Cli, home: Path) -> None:
+    line = ["sweep", "epochs=2", "executor=inprocess", "study=dry", "sweep.search=tpe", "trials=4"]
+    line += ["optimizer.learning_rate=interval(1e-3,1e-1)"]
+    before = digitlab(*line, "--dry-run")
+    assert before.code == 0
+    assert "optimizer.learning_rate: 0.001 to 0.1" in before.out
+    assert "4 trials: 0 ended, 4 to run\ntime: unknown" in before.out
+    assert not (home / "mlruns").exists()
+    digitlab("train", "epochs=2", "study=dry")
+    assert "time: at most about" in digitlab(*line, "--dry-run").out
+    digitlab(*line)
+    assert "4 trials: 4 ended, 0 to run\ntime: none" in digitlab(*line, "--dry-run").out
+
+
 def test_pruned_trials_end_as_killed_with_reason_and_epoch(digitlab: Cli) -> None:
     result = digitlab(
         *(

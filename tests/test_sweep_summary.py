@@ -15,7 +15,7 @@ from matplotlib.image import imread
 from scipy import stats
 
 from digitlab.config import Metric
-from digitlab.sweep import figures, summary
+from digitlab.sweep import curves, figures, interactive, scales, summary
 from digitlab.sweep.results import TrialResult
 
 METRICS: tuple[Metric, Metric] = ("validation/accuracy", "validation/loss")
@@ -264,7 +264,7 @@ def test_the_page_loads_nothing_and_holds_plotly_once(
     results: list[TrialResult], tmp_path: Path
 ) -> None:
     file = tmp_path / "sweep.html"
-    figures.write_interactive(results, "validation/accuracy", file)
+    interactive.write_page(results, "validation/accuracy", file)
     page = file.read_text(encoding="utf-8")
     tags = Tags(page)
     assert tags.loads == []
@@ -278,9 +278,9 @@ def test_a_knob_that_decides_everything_is_above_one_that_decides_nothing() -> N
     grid = [(rate, size, name) for rate in (1e-4, 1e-3, 1e-2) for size in (16, 32) for name in "xyz"]
     swept = [{"lr": str(rate), "size": str(size), "name": name} for rate, size, name in grid]
     knobs = {knob: [row[knob] for row in swept] for knob in ("lr", "size", "name")}
-    by_rate = figures._importances(knobs, [math.log10(rate) for rate, _, _ in grid])
+    by_rate = figures.importances(knobs, [math.log10(rate) for rate, _, _ in grid])
     assert by_rate["lr"] > 0.95
-    by_name = figures._importances(knobs, [float(name == "y") for _, _, name in grid])
+    by_name = figures.importances(knobs, [float(name == "y") for _, _, name in grid])
     assert by_name["name"] > 0.95
     assert sum(by_name.values()) == pytest.approx(1)
 
@@ -309,21 +309,21 @@ def test_importance_is_drawn_for_four_values_and_two_knobs_or_not_at_all(
 
 
 def test_axes_are_by_ratio_for_rates_even_for_shares_and_keep_text_and_gaps_apart() -> None:
-    assert figures._scale(["0.1", "0.001", "0.01"]).places == pytest.approx([1, 0, 0.5])
-    assert figures._scale(["64", "16", "32"]).places == pytest.approx([1, 0, 0.5])
-    assert figures._scale(["0.5", "0", "0.1"]).places == pytest.approx([1, 0, 0.2])
-    text = figures._scale(["sgd", "adam", "sgd", "rmsprop"])
+    assert scales.knob_scale(["0.1", "0.001", "0.01"]).places == pytest.approx([1, 0, 0.5])
+    assert scales.knob_scale(["64", "16", "32"]).places == pytest.approx([1, 0, 0.5])
+    assert scales.knob_scale(["0.5", "0", "0.1"]).places == pytest.approx([1, 0, 0.2])
+    text = scales.knob_scale(["sgd", "adam", "sgd", "rmsprop"])
     assert (text.is_text, text.places) == (True, [0, 0.5, 0, 1])
-    gap = figures._scale(["8", figures.GAP, "16"])
-    assert gap.places == [figures.GAP_HEIGHT, 0, 1]
-    assert gap.ticks == [(0, figures.GAP), (figures.GAP_HEIGHT, "8"), (1, "16")]
+    gap = scales.knob_scale(["8", scales.GAP, "16"])
+    assert gap.places == [scales.GAP_HEIGHT, 0, 1]
+    assert gap.ticks == [(0, scales.GAP), (scales.GAP_HEIGHT, "8"), (1, "16")]
 
 
 def test_a_curve_is_the_mean_of_the_seeds_that_reached_the_epoch() -> None:
     short = {"validation/loss": [(1, 1.0), (2, 3.0)]}
     long = {"validation/loss": [(1, 2.0), (2, math.nan), (3, 4.0)]}
     pair = [trial(0, point=0, history=short), trial(1, point=0, history=long)]
-    (best,), others = figures._curves(pair, "validation/loss")
+    (best,), others = curves.best_and_others(pair, "validation/loss")
     assert others == []
     assert (best.epochs, best.mean) == ([1, 2, 3], [1.5, 3.0, 4.0])
     assert (best.low, best.high) == ([1.0, 3.0, 4.0], [2.0, 3.0, 4.0])
@@ -331,9 +331,9 @@ def test_a_curve_is_the_mean_of_the_seeds_that_reached_the_epoch() -> None:
 
 def test_one_collapsed_trial_does_not_press_the_others_together() -> None:
     # Quartiles 0.97 and 0.98, so Tukey's fence is at 0.97 - 1.5 * 0.01.
-    scale = figures._metric_scale([0.97, 0.975, 0.98, 0.985, 0.1], "validation/accuracy")
+    scale = scales.metric_scale([0.97, 0.975, 0.98, 0.985, 0.1], "validation/accuracy")
     assert scale.places == pytest.approx([3 / 6, 4 / 6, 5 / 6, 1, 0])
     assert scale.ticks[0] == (0, "≤ 0.955")
-    turned = figures._metric_scale([0.03, 0.025, 0.02, 0.015, 0.9], "validation/loss")
+    turned = scales.metric_scale([0.03, 0.025, 0.02, 0.015, 0.9], "validation/loss")
     assert turned.places == pytest.approx([3 / 6, 2 / 6, 1 / 6, 0, 1])
     assert turned.ticks[-1] == (1, "≥ 0.045")

@@ -1,11 +1,8 @@
 """The tutorial's own numbers on real MNIST. The long ones run where DIGITLAB_SLOW=1 (CI sets it)."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
-
-import pytest
 
 from digitlab.config import Config
 from digitlab.data import load
@@ -14,10 +11,7 @@ from digitlab.models import build_model
 from digitlab.optimizers import build_optimizer
 from digitlab.schedules import build_schedule
 from digitlab.training import fit, num_steps
-
-slow = pytest.mark.skipif(
-    os.environ.get("DIGITLAB_SLOW") != "1", reason="minutes: DIGITLAB_SLOW=1 runs it"
-)
+from tests.conftest import slow
 
 
 def accuracies(config: Config, root: Path, seeds: range) -> list[float]:

@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 
 CLOSED = ConfigDict(extra="forbid")
 
-# Images in the training split. `digits` has no official split; ours is fixed in data.py.
+# Images in the training split. `digits` has no official split; ours is fixed in embedded_digits.py.
 NUM_TRAIN = {"digits": 1437, "mnist": 60_000, "fashion_mnist": 60_000, "kmnist": 60_000}
 
 Integer = Annotated[int, Strict()]  # neither 5.0 nor true nor "5"

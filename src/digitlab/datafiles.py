@@ -7,7 +7,6 @@ torchvision (2.7 s to import) is used for downloading only. Knows nothing of spl
 
 import gzip
 import hashlib
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy.typing as npt
 from filelock import FileLock
 
 from digitlab.config import NUM_TRAIN
+from digitlab.embedded_digits import REINSTALL, read_digits
 from digitlab.errors import DataError
 
 Bytes = npt.NDArray[np.uint8]
@@ -116,7 +116,7 @@ def is_present(name: str, root: Path) -> bool:
 
 def _read(name: str, split: str, root: Path) -> tuple[Bytes, Bytes]:
     if name == "digits":
-        return _read_digits(split)
+        return read_digits(split)
     _ensure_files(name, root)
     images_file, labels_file = FILES[split]
     folder = raw_folder(name, root)
@@ -230,46 +230,5 @@ def _verify(name: str, file: str, found: str, root: Path) -> str:
 
 def _remedy(name: str) -> str:
     if name == "digits":
-        return "install the pinned dependencies again (rm -r .venv && make setup)"
+        return REINSTALL
     return f"delete the {FOLDERS[name]} folder and run again to download it"
-
-
-def _read_digits(split: str) -> tuple[Bytes, Bytes]:
-    """scikit-learn's 1,797 handwritten digits (UCI Optdigits, test part) as 28x28 bytes.
-
-    Read from the installed package without importing it (0.15 s for 2 s). Of each class the 36 images
-    with the smallest SHA-256 of their position are the test split: 360 images, the same for ever.
-    """
-    spec = importlib.util.find_spec("sklearn")
-    assert spec is not None, "scikit-learn is a dependency"
-    assert spec.submodule_search_locations is not None
-    file = Path(spec.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz"
-    try:
-        table = np.loadtxt(file, delimiter=",", dtype=np.uint8)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file}: cannot be read ({error}); {_remedy('digits')}") from None
-    labels = table[:, -1].copy()
-    rank = [hashlib.sha256(str(row).encode()).digest() for row in range(len(labels))]
-    test = {
-        row
-        for digit in range(NUM_CLASSES)
-        for row in sorted(np.flatnonzero(labels == digit).tolist(), key=rank.__getitem__)[:36]
-    }
-    rows = [row for row in range(len(labels)) if (row in test) == (split == "test")]
-    return _enlarge(table[rows, :-1].reshape(-1, 8, 8)), labels[rows]
-
-
-def _enlarge(images: Bytes) -> Bytes:
-    """(N, 8, 8) of 0..16 to (N, 28, 28) of 0..255 by bilinear interpolation.
-
-    The weights are multiples of 1/14, so integers give the same bytes on every machine.
-    """
-    weights = np.zeros((SIDE, 8), dtype=np.int64)  # in fourteenths
-    for row in range(SIDE):
-        position = min(max(4 * row - 5, 0), 14 * 7)  # 14 * ((row + 0.5) * 8 / 28 - 0.5)
-        low, share = divmod(position, 14)
-        weights[row, low] += 14 - share
-        if share:
-            weights[row, low + 1] += share
-    grown = weights @ images.astype(np.int64) @ weights.T  # 0 .. 16 * 14 * 14
-    return ((grown * 255 + 16 * 98) // (16 * 196)).astype(np.uint8)

@@ -30,7 +30,7 @@ def print_runs(runs: Sequence[StoredRun]) -> None:
     """One row a run. Groups' own knobs (model.channels_1) follow the more telling ones."""
     knobs = sorted(varying_knobs(runs), key=_how_telling)
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("run", "status", "age", "model", *map(_title, knobs[:MAX_KNOBS])):
+    for title in ("run", "status", "age", "model", *map(short_title, knobs[:MAX_KNOBS])):
         table.add_column(title, overflow="fold")
     table.add_column("validation", justify="right")
     table.add_column("test", justify="right")
@@ -57,6 +57,19 @@ def print_runs(runs: Sequence[StoredRun]) -> None:
         console.print(f"also varying: {more} (all with --json)", style="dim", soft_wrap=True)
 
 
+def short_title(knob: str) -> str:
+    """The leaf of a knob (`model.name`: the group)."""
+    group, _, leaf = knob.partition(".")
+    return group if leaf == "name" else leaf or group
+
+
+def shortened(text: str, length: int) -> str:
+    """Head and tail, for names often differ at their ends."""
+    text = " ".join(text.split())
+    tail = length // 3
+    return text if len(text) <= length else f"{text[: length - tail - 1]}…{text[-tail:]}"
+
+
 def percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f} %"
 
@@ -73,8 +86,3 @@ def age(start_time: int) -> str:
 def _how_telling(knob: str) -> tuple[int, str]:
     first = ["data.name", "optimizer.name", "optimizer.learning_rate", "batch_size", "epochs", "seed"]
     return (first.index(knob), "") if knob in first else (len(first), "")
-
-
-def _title(knob: str) -> str:
-    group, _, leaf = knob.partition(".")
-    return group if leaf == "name" else leaf or group

@@ -16,7 +16,7 @@ from digitlab import project
 from digitlab.record import all_records
 from digitlab.tracking.location import resolve_uri
 from digitlab.tracking.store import RunStore
-from tests.conftest import CHECKOUT, Cli, heed_interrupts
+from tests.conftest import CHECKOUT, Cli, heed_interrupts, slow
 from tests.kills.victim import CONTROLLER_PLACES, WORKER_PLACES
 from tests.test_sweep import bits, processes_of, tree, wait_for, workers_of
 
@@ -77,9 +77,13 @@ def check_whole(home: Path, expected: dict[str, str]) -> None:
 AFTER_THE_END = ("delivering_artifacts", "closing")  # all is on disk: the controller delivers it
 PLACES = [(place, "controller") for place in CONTROLLER_PLACES]
 PLACES += [(place, who) for place in WORKER_PLACES for who in ("worker", "controller", "both")]
+ALWAYS = [("composing", "controller"), ("step", "both"), ("closing", "worker")]
 
 
-@pytest.mark.parametrize(("place", "who"), PLACES)
+@pytest.mark.parametrize(
+    ("place", "who"),
+    [pytest.param(*pair, marks=[] if pair in ALWAYS else slow) for pair in PLACES],
+)
 def test_killed_at(
     place: str, who: str, home: Path, tmp_path: Path, expected: dict[str, str], digitlab: Cli
 ) -> None:
@@ -106,6 +110,7 @@ def ids_of_finished() -> dict[str, int | None]:
     }
 
 
+@slow
 def test_killed_at_random_moments(
     home: Path, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import statistics
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from digitlab import project
 from digitlab.checking import as_param, flatten
@@ -111,10 +112,8 @@ class Reasons:
         return ", ".join(changed[:4]) + (f" and {len(changed) - 4} more" if len(changed) > 4 else "")
 
 
-def estimate_seconds(
-    manifest: Manifest, pending: Sequence[Trial], runs: Sequence[StoredRun]
-) -> float | None:
-    """Training time of all pending trials, from runs of the same model and data; None: unknown.
+def estimate_seconds(configs: Iterable[Mapping[str, Any]], runs: Sequence[StoredRun]) -> float | None:
+    """Training time of all of them, one after another; None: unknown.
 
     The median time of an epoch of the same model, data set and batch size, times the epochs.
     """
@@ -125,8 +124,8 @@ def estimate_seconds(
             seconds = (run.end_time - run.start_time) / 1000 / epochs
             samples.setdefault(_kind(run.params), []).append(seconds)
     total = 0.0
-    for trial in pending:
-        params = {knob: as_param(value) for knob, value in flatten(trial.values).items()}
+    for values in configs:
+        params = {knob: as_param(value) for knob, value in flatten(values).items()}
         known = samples.get(_kind(params))
         if not known:
             return None

@@ -12,12 +12,11 @@ from digitlab.interrupts import Interrupts
 from digitlab.record import Status, waiting_records
 from digitlab.sweep import own_run
 from digitlab.sweep.display import SweepDisplay, counts, in_words
-from digitlab.sweep.executors import default_workers, warm_up
+from digitlab.sweep.dry_run import dry_run
+from digitlab.sweep.executors import warm_up
 from digitlab.sweep.finished import (
     SWEEP_TAG,
-    Reasons,
     belongs,
-    estimate_seconds,
     finished_runs,
     result_of,
     reusable,
@@ -27,13 +26,10 @@ from digitlab.sweep.manifest import Manifest, SweepFolder, Trial, new_id, newest
 from digitlab.sweep.planning import verify_data
 from digitlab.sweep.presets import check_preset, write_preset
 from digitlab.sweep.results import TrialResult
-from digitlab.sweep.runner import Listed, Policy, Runner, Source, earlier_results
+from digitlab.sweep.runner import Listed, Policy, Runner, Source, earlier_results, num_workers
 from digitlab.sweep.settings import ProcessesSettings
 from digitlab.tracking.delivery import Delivery, open_store
 from digitlab.tracking.location import unreachable
-from digitlab.tracking.runs import StoredRun
-
-SHOWN_TRIALS = 200
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +58,7 @@ def launch(planned: Manifest, options: Options) -> list[TrialResult]:
     if options.save_best:
         check_preset(options.save_best)
     if options.dry_run:
-        _dry_run(planned, options)
+        dry_run(planned, rerun=options.rerun)
         return []
     with Interrupts() as interrupts, interrupts.deferred():
         folder, manifest = _claim(planned, options)
@@ -161,7 +157,7 @@ def _what_is_left(
     if manifest.is_search:
         from digitlab.sweep.search import Search
 
-        search = Search(folder, manifest, num_workers=_num_workers(manifest))
+        search = Search(folder, manifest, num_workers=num_workers(manifest))
         return search.results, search.num_left, search
     runs = [] if options.rerun else finished_runs(manifest.study, manifest.tracking_uri)
     reused = reusable(manifest, runs)
@@ -182,14 +178,6 @@ def _what_is_left(
         else:
             pending.append(trial)
     return results, len(pending), Listed(pending)
-
-
-def _num_workers(manifest: Manifest) -> int:
-    executor = manifest.settings.executor
-    if not isinstance(executor, ProcessesSettings):
-        return 1
-    threads = max([trial.values["threads"] for trial in manifest.trials], default=1)
-    return executor.workers or default_workers(threads)
 
 
 def _is_final(result: TrialResult) -> bool:
@@ -273,44 +261,3 @@ def _counted(results: Sequence[TrialResult]) -> str:
     found = counts(results)
     names = {"FINISHED": "finished", "PRUNED": "pruned", "FAILED": "failed"}
     return ", ".join(f"{found[k]} {name}" for k, name in names.items() if k in found) or "0 finished"
-
-
-def _dry_run(planned: Manifest, options: Options) -> None:
-    """The table of trials and what they would take; creates nothing."""
-    known = None if options.rerun else newest_of(project.sweeps(), planned.key)
-    manifest = known.manifest() if known else planned
-    runs = finished_runs(manifest.study, manifest.tracking_uri)
-    reused = {} if options.rerun else reusable(manifest, runs)
-    if manifest.is_search:
-        search = manifest.settings.sweep
-        click.echo(f"{search.search}: {search.trials} points x {search.repeats} seeds, chosen from")
-        for knob, axis in manifest.axes.items():
-            click.echo(f"  {knob}: {_shown_axis(axis)}")
-        return
-    pending = [trial for trial in manifest.trials if trial.number not in reused]
-    reasons = Reasons(manifest, runs)
-    width = max(len(trial.name) for trial in manifest.trials)
-    for trial in manifest.trials[:SHOWN_TRIALS]:
-        done = reused.get(trial.number)
-        told = f"finished  run {done.short_id}" if done else f"pending   {reasons.why(trial)}"
-        click.echo(f"{trial.number:4}  {trial.name:{width}}  {told}")
-    if len(manifest.trials) > SHOWN_TRIALS:
-        click.echo(f"... and {len(manifest.trials) - SHOWN_TRIALS} more")
-    click.echo(f"{len(manifest.trials)} trials: {len(reused)} finished, {len(pending)} to run")
-    click.echo(f"time: {_estimate(manifest, pending, runs)}")
-
-
-def _estimate(manifest: Manifest, pending: Sequence[Trial], runs: Sequence[StoredRun]) -> str:
-    if not pending:
-        return "none"
-    seconds = estimate_seconds(manifest, pending, runs)
-    if seconds is None:
-        return "unknown (no finished run of the same model, data and batch size in this study)"
-    workers = _num_workers(manifest)
-    return f"about {in_words(seconds / min(workers, len(pending)))} with {workers} workers"
-
-
-def _shown_axis(axis: dict[str, object]) -> str:
-    if "choices" in axis:
-        return ", ".join(map(str, axis["choices"]))  # type: ignore[call-overload]
-    return f"{axis['low']} to {axis['high']}" + (" on a log scale" if axis["log"] else "")

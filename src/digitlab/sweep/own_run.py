@@ -75,7 +75,7 @@ class OwnRun:
 
     def summarise(self, results: Sequence[TrialResult], step: int) -> dict[str, str]:
         """Tables and figures as artifacts, the best as metrics of `step`; returns tags that name it."""
-        from digitlab.sweep import figures, summary
+        from digitlab.sweep import figures, interactive, summary
 
         metric, folder = self.manifest.settings.sweep.metric, self.artifacts
         (folder / "trials.csv").write_text(summary.as_csv(results), "utf-8")
@@ -86,7 +86,7 @@ class OwnRun:
         figures.draw_parallel_coordinates(results, metric, folder / "parallel_coordinates.png")
         figures.draw_importance(results, metric, folder / "importance.png")
         figures.draw_learning_curves(results, metric, folder / "learning_curves.png")
-        figures.write_interactive(results, metric, folder / "sweep.html")
+        interactive.write_page(results, metric, folder / "sweep.html")
         best = ranked[0].trials[0]
         found = {k: v for k, v in best.metrics.items() if k.startswith(("chosen/", "test/"))}
         self._record.log_metrics({f"best/{k}": v for k, v in found.items()}, step=step)

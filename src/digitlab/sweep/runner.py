@@ -124,11 +124,10 @@ class Runner:
         settings = self._manifest.settings.executor
         if isinstance(settings, InProcessSettings):
             return InProcess(self._hear, self._interrupts)
+        workers = num_workers(self._manifest)
         if self._manifest.device == "cuda" and (gpus := num_gpus()):
-            workers = settings.workers or gpus * settings.per_gpu
             return Processes(workers, self._hear, gpu_environment(gpus, settings.per_gpu))
-        threads = max([trial.values["threads"] for trial in self._manifest.trials], default=1)
-        return Processes(settings.workers or default_workers(threads), self._hear)
+        return Processes(workers, self._hear)
 
     def _start_more(
         self, executor: InProcess | Processes, running: dict[Future[TrialResult], Trial]
@@ -238,6 +237,17 @@ class Runner:
         file.parent.mkdir(exist_ok=True)
         file.write_text(result.traceback or "")
         return str(file)
+
+
+def num_workers(manifest: Manifest) -> int:
+    """Trials that are trained at the same time."""
+    settings = manifest.settings.executor
+    if isinstance(settings, InProcessSettings):
+        return 1
+    if manifest.device == "cuda" and (gpus := num_gpus()):
+        return settings.workers or gpus * settings.per_gpu
+    configs = [trial.values for trial in manifest.trials] or [base.values for base in manifest.bases]
+    return settings.workers or default_workers(max(values["threads"] for values in configs))
 
 
 def attempts(folder: SweepFolder) -> dict[int, int]:

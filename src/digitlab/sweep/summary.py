@@ -17,7 +17,7 @@ from rich.table import Table
 
 from digitlab.config import Metric
 from digitlab.sweep.results import TrialResult
-from digitlab.tables import percent
+from digitlab.tables import percent, short_title
 
 # Of the weights that were tested; validation/... is of the last epoch.
 CHOSEN: dict[Metric, str] = {
@@ -95,11 +95,8 @@ def swept_knobs(results: Iterable[TrialResult]) -> list[str]:
 
 
 def titles(knobs: Sequence[str]) -> list[str]:
-    """The leaf of each knob (`model.name`: the group), or the whole knob where leaves collide."""
-    short = []
-    for knob in knobs:
-        group, _, leaf = knob.partition(".")
-        short.append(group if leaf == "name" else leaf or group)
+    """The short title of each knob, or the whole knob where those collide."""
+    short = [short_title(knob) for knob in knobs]
     taken = Counter([*short, *NUMBERS, "run"])
     return [title if taken[title] == 1 else knob for title, knob in zip(short, knobs, strict=True)]
 

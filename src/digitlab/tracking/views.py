@@ -23,7 +23,7 @@ CURVES = ["validation/accuracy", "validation/loss", "train/accuracy", "train/los
 
 RUN_NAME, CREATED, DURATION = "attributes.`Run Name`", "runDateAndNestInfo", "duration"
 MODEL = "params.`model.name`"
-FIXED_WIDTHS = {RUN_NAME: 240, CREATED: 135, DURATION: 85, MODEL: 155}  # pixels, for what they hold
+FIXED_WIDTHS = {RUN_NAME: 240, CREATED: 150, DURATION: 85, MODEL: 155}  # pixels, for what they hold
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,88 @@
+"""What a sweep would do: its trials, which of them are finished, and how long the others would take.
+
+Creates nothing and starts nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from digitlab import project
+from digitlab.sweep.display import in_words
+from digitlab.sweep.finished import Reasons, estimate_seconds, finished_runs, reusable
+from digitlab.sweep.manifest import Manifest, SweepFolder, Trial, newest_of
+from digitlab.sweep.runner import earlier_results, num_workers
+from digitlab.tracking.runs import StoredRun
+
+SHOWN_TRIALS = 200
+
+
+def dry_run(planned: Manifest, *, rerun: bool) -> None:
+    """Print it. rerun: as if nothing were finished."""
+    known = None if rerun else newest_of(project.sweeps(), planned.key)
+    manifest = known.manifest() if known else planned
+    runs = finished_runs(manifest.study, manifest.tracking_uri)
+    if manifest.is_search:
+        _show_search(manifest, known, runs)
+        return
+    reused = {} if rerun else reusable(manifest, runs)
+    pending = [trial for trial in manifest.trials if trial.number not in reused]
+    reasons = Reasons(manifest, runs)
+    width = max(len(trial.name) for trial in manifest.trials)
+    for trial in manifest.trials[:SHOWN_TRIALS]:
+        done = reused.get(trial.number)
+        told = f"finished  run {done.short_id}" if done else f"pending   {reasons.why(trial)}"
+        click.echo(f"{trial.number:4}  {trial.name:{width}}  {told}")
+    if len(manifest.trials) > SHOWN_TRIALS:
+        click.echo(f"... and {len(manifest.trials) - SHOWN_TRIALS} more")
+    click.echo(f"{len(manifest.trials)} trials: {len(reused)} finished, {len(pending)} to run")
+    click.echo(f"time: {_time(manifest, pending, runs)}")
+
+
+def _show_search(manifest: Manifest, known: SweepFolder | None, runs: Sequence[StoredRun]) -> None:
+    search = manifest.settings.sweep
+    seeds = f" x {search.repeats} seeds" if search.repeats > 1 else ""
+    pruned = "" if search.pruner == "none" else f"; the worst are given up early ({search.pruner})"
+    click.echo(
+        f"{search.search}: {search.trials} points{seeds} by {search.metric}{pruned}, chosen from"
+    )
+    for knob, axis in manifest.axes.items():
+        click.echo(f"  {knob}: {_shown(axis)}")
+    results = earlier_results(known).values() if known else []
+    ended = sum(result.state != "INTERRUPTED" for result in results)
+    left = manifest.num_trials - ended
+    click.echo(f"{manifest.num_trials} trials: {ended} ended, {left} to run")
+    click.echo(f"time: {_time_of_search(manifest, left, runs)}")
+
+
+def _shown(axis: Mapping[str, Any]) -> str:
+    if "choices" in axis:
+        return ", ".join(map(str, axis["choices"]))
+    return f"{axis['low']} to {axis['high']}" + (" on a log scale" if axis["log"] else "")
+
+
+def _time(manifest: Manifest, pending: Sequence[Trial], runs: Sequence[StoredRun]) -> str:
+    if not pending:
+        return "none"
+    seconds = estimate_seconds([trial.values for trial in pending], runs)
+    if seconds is None:
+        return "unknown (no finished run of the same model, data and batch size in this study)"
+    return _spread(seconds, len(pending), manifest)
+
+
+def _time_of_search(manifest: Manifest, left: int, runs: Sequence[StoredRun]) -> str:
+    """As if every choice of groups were made equally often and no trial given up."""
+    if not left:
+        return "none"
+    if "batch_size" in manifest.axes or "epochs" in manifest.axes:
+        return "unknown (it depends on the batch sizes and epochs that are chosen)"
+    each = estimate_seconds([base.values for base in manifest.bases], runs)
+    if each is None:
+        return "unknown (no finished run of the same models, data and batch size in this study)"
+    return f"at most {_spread(each / len(manifest.bases) * left, left, manifest)}"
+
+
+def _spread(seconds: float, trials: int, manifest: Manifest) -> str:
+    workers = min(num_workers(manifest), trials)
+    return f"about {in_words(seconds / workers)} with {workers} worker{'s' * (workers > 1)}"
