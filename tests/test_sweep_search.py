@@ -41,7 +41,7 @@ def search(digitlab: Cli) -> Run:
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "gp", "cmaes"])
 def test_a_search_resumed_makes_the_trials_of_one_uninterrupted(
-    sampler: str, search: Run, digitlab: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
+    sampler: str, search: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twice: cut short in the middle of trial 12, when the sampler has begun to learn."""
     from digitlab import experiment
@@ -60,11 +60,10 @@ def test_a_search_resumed_makes_the_trials_of_one_uninterrupted(
             raise KeyboardInterrupt
         return real(model, split)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(experiment, "evaluate", evaluate)
-    for _ in range(2):
-        search("study=cut", *line, code=130)
-    monkeypatch.undo()
-    monkeypatch.setenv("DIGITLAB_HOME", str(home))
+    with monkeypatch.context() as patched:
+        patched.setattr(experiment, "evaluate", evaluate)
+        for _ in range(2):
+            search("study=cut", *line, code=130)
     assert 0 < len([r for r in tree("cut")[1] if r.status == "FINISHED"]) < 14
     search("study=cut", *line)
     finished = [run for run in tree("cut")[1] if run.status == "FINISHED"]
