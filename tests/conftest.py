@@ -95,6 +95,7 @@ def digitlab_process(home: Path) -> Callable[..., subprocess.Popen[str]]:
             text=True,
             env={**os.environ, **environment},
             preexec_fn=heed_interrupts,
+            process_group=0,  # as a shell does, so that a test can press Ctrl-C for all of it
         )
         started.append(process)
         return process

@@ -1,5 +1,6 @@
 """Sweeps as their users see them: a tree of runs, skipping, failures that stay where they are."""
 
+import os
 import re
 import resource
 import shutil
@@ -365,6 +366,22 @@ def test_ctrl_c_stops_at_a_step_and_says_how_to_go_on(
     listed = digitlab("sweeps").out.splitlines()[1]
     assert listed.split()[:3] == [sweep.id, "cut", "short"]
     assert listed.split()[-3:] == ["0", "0", "3"]
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.5, 1.5])
+def test_ctrl_c_on_the_terminal_while_workers_start_stops_too(
+    delay: float, digitlab_process: Start, home: Path
+) -> None:
+    """It reaches every process of the group: the one that imports for the workers, as well."""
+    process = digitlab_process("sweep", *LONG, "study=early", "seed=0,1")
+    wait_for(lambda: list((home / "mlruns").glob("sweeps/*/journal.jsonl")), "the sweep begins")
+    time.sleep(delay)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert "to go on: digitlab resume" in errors
+    wait_for(lambda: processes_of(home) == [], "every process ends")
 
 
 def test_a_second_ctrl_c_stops_at_once(digitlab_process: Start, home: Path, digitlab: Cli) -> None:

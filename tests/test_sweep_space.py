@@ -214,3 +214,26 @@ def test_an_edited_default_is_another_sweep(home: Path) -> None:
     file = home / "conf" / "optimizer" / "adam.yaml"
     file.write_text(file.read_text().replace("0.001", "0.002"))
     assert plan(["seed=1,2"]).key != key
+
+
+def test_points_of_every_block_name_whatever_differs(home: Path) -> None:
+    write_sweep(
+        home,
+        "concat:\n"
+        "  - grid: {optimizer.learning_rate: [0.01, 0.001], epochs: 20}\n"
+        "  - grid: {model: cnn, model.channels_1: [8, 16], epochs: 3, batch_size: 64}\n",
+    )
+    trials = plan(["sweep=mine"]).trials
+    assert [trial.name for trial in trials] == [
+        "lr=0.01 epochs=20 logistic_regression",
+        "lr=0.001 epochs=20 logistic_regression",
+        "lr=0.001 epochs=3 cnn channels_1=8",
+        "lr=0.001 epochs=3 cnn channels_1=16",
+    ]
+
+
+def test_a_fixed_knob_that_any_block_sweeps_is_refused(home: Path) -> None:
+    write_sweep(home, "concat:\n  - grid: {seed: [0, 1]}\n  - grid: {epochs: 3}\n")
+    assert problems("sweep=mine", "epochs=5") == [
+        "epochs is both fixed on the command line and swept by conf/sweep/"
+    ]

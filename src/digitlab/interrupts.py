@@ -53,6 +53,8 @@ class Interrupts:
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self._received is not None:
+            if sys.stderr.isatty():
+                os.write(2, b"\x1b[?25h\nstopped at once; the same command again goes on\n")
             os._exit(128 + number)  # the record says RUNNING; the next command marks it KILLED
         self._received = number
         if sys.stderr.isatty():

@@ -134,6 +134,11 @@ class Record:
     def artifacts(self) -> Path:
         return self.folder / "artifacts"
 
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether its training can go on from somewhere else than its beginning."""
+        return any(self.folder.glob("checkpoint*"))
+
     def save(self) -> None:
         write_atomically(self.folder / "run.json", _dump(self.run))
 

@@ -137,7 +137,11 @@ def _differentiator(model: nn.Module, parameters: Sequence[Tensor]) -> Gradients
             logits = model(images)
         detached = logits.detach()
         loss, logit_gradients = cross_entropy(detached, labels)
-        return detached, loss, torch.autograd.grad(logits, parameters, logit_gradients)
+        # In this thread, on a GPU too: in autograd's own, whose first task is a product of matrices,
+        # cuBLAS warns that there is no CUDA context.
+        with torch.autograd.set_multithreading_enabled(False):
+            gradients = torch.autograd.grad(logits, parameters, logit_gradients)
+        return detached, loss, gradients
 
     if not isinstance(model, ClosedForm):
         return autograd

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from digitlab import project
+from digitlab.record import Record
 from digitlab.sweep.display import in_words
 from digitlab.sweep.finished import Reasons, estimate_seconds, finished_runs, reusable
 from digitlab.sweep.manifest import Manifest, SweepFolder, Trial, newest_of
@@ -29,15 +30,28 @@ def dry_run(planned: Manifest, *, rerun: bool) -> None:
     reused = {} if rerun else reusable(manifest, runs)
     pending = [trial for trial in manifest.trials if trial.number not in reused]
     reasons = Reasons(manifest, runs)
+
+    def why(trial: Trial) -> str:
+        return _cut_short(manifest, trial) or reasons.why(trial)
+
     width = max(len(trial.name) for trial in manifest.trials)
     for trial in manifest.trials[:SHOWN_TRIALS]:
         done = reused.get(trial.number)
-        told = f"finished  run {done.short_id}" if done else f"pending   {reasons.why(trial)}"
+        told = f"finished  run {done.short_id}" if done else f"pending   {why(trial)}"
         click.echo(f"{trial.number:4}  {trial.name:{width}}  {told}")
     if len(manifest.trials) > SHOWN_TRIALS:
         click.echo(f"... and {len(manifest.trials) - SHOWN_TRIALS} more")
     click.echo(f"{len(manifest.trials)} trials: {len(reused)} finished, {len(pending)} to run")
     click.echo(f"time: {_time(manifest, pending, runs)}")
+
+
+def _cut_short(manifest: Manifest, trial: Trial) -> str | None:
+    """That a trial goes on from its checkpoint, if it does."""
+    for folder in sorted(project.records().glob(f"{manifest.id}-{trial.number:04d}*")):
+        if (record := Record.load(folder)).has_checkpoint:
+            epochs = max([line["step"] for line in record.metric_lines()], default=0)
+            return f"cut short in epoch {epochs + 1}: goes on from its checkpoint"
+    return None
 
 
 def _show_search(manifest: Manifest, known: SweepFolder | None, runs: Sequence[StoredRun]) -> None:

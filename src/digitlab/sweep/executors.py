@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -128,7 +128,18 @@ class Processes(Executor):
             self._wake_writer.send(None)
 
     def _dispatch(self) -> None:
-        """Hand out tasks, collect results, notice deaths: the only thread that talks to workers."""
+        """The only thread that talks to workers; if it fails, so does every task, and nobody waits."""
+        try:
+            self._serve()
+        except Exception as error:
+            waiting = [future for future, _ in self._queue if future.set_running_or_notify_cancel()]
+            for future in [*waiting, *(w.future for w in self._workers.values() if w.future)]:
+                future.set_exception(error)
+            self._queue.clear()
+            raise
+
+    def _serve(self) -> None:
+        """Hand out tasks, collect results, notice deaths."""
         while not (self._is_closing and not self._queue and not self._busy()):
             self._hand_out()
             busy = {w.connection: i for i, w in self._workers.items()}
@@ -159,7 +170,11 @@ class Processes(Executor):
             if worker is None or worker.future is None:
                 future, task = self._queue.popleft()
                 if future.set_running_or_notify_cancel():
-                    self._give(index, future, task)
+                    try:
+                        self._give(index, future, task)
+                    except Exception as error:
+                        future.set_exception(error)
+                        raise
 
     def _give(self, index: int, future: Future[Any], task: Any) -> None:
         while True:
@@ -173,8 +188,8 @@ class Processes(Executor):
                 return
 
     def _start(self, index: int) -> _Worker:
+        warm_up()
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOAD)
         ours, theirs = context.Pipe()
         process = context.Process(
             target=_work, args=(theirs, {**os.environ, **self._environment(index)}), daemon=True
@@ -221,12 +236,21 @@ class Processes(Executor):
 
 
 def warm_up() -> None:
-    """Start importing what workers need, in the background."""
-    from multiprocessing import forkserver
+    """Start importing what workers need, in the background, if nobody has yet.
+
+    Ctrl-C on the terminal reaches that process, too, and must not end its imports: it is born with
+    the signal blocked, and so are workers, which open it for themselves.
+    """
+    from multiprocessing import forkserver, resource_tracker
 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    forkserver.ensure_running()
+    resource_tracker.ensure_running()  # starting it unblocks the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def default_workers(threads: int) -> int:
@@ -239,6 +263,7 @@ def _work(connection: Connection, environment: dict[str, str]) -> None:
     gc.enable()
     threading.Thread(target=_die_with_controller, daemon=True).start()
     os.setsid()  # Ctrl-C on the terminal is for the controller alone
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     os.environ.clear()
     os.environ.update(environment)  # as they are now, not as they were when the first worker started
 
@@ -265,14 +290,14 @@ def _die_with_controller() -> None:
     os._exit(1)
 
 
-def gpu_environment(num_gpus: int, per_gpu: int) -> Callable[[int], dict[str, str]]:
+def gpu_environment(gpus: Sequence[str], per_gpu: int) -> Callable[[int], dict[str, str]]:
     """Worker i sees GPU i // per_gpu only."""
-    return lambda index: {"CUDA_VISIBLE_DEVICES": str(index // per_gpu % num_gpus)}
+    return lambda index: {"CUDA_VISIBLE_DEVICES": gpus[index // per_gpu % len(gpus)]}
 
 
-def num_gpus() -> int:
-    """GPUs that we may use, without importing torch."""
+def visible_gpus() -> list[str]:
+    """GPUs that we may use, as CUDA_VISIBLE_DEVICES names them, without importing torch."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return len([part for part in visible.split(",") if part.strip() not in ("", "-1")])
-    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+        return [name for part in visible.split(",") if (name := part.strip()) not in ("", "-1")]
+    return [str(i) for i, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*"))]

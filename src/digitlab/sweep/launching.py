@@ -92,7 +92,8 @@ def _work(
 ) -> list[TrialResult]:
     started = time.monotonic()
     results, pending, source = _what_is_left(folder, manifest, options)
-    where = f"sweep {manifest.id} {manifest.name!r}: {manifest.num_trials} trials"
+    plural = "s" * (manifest.num_trials != 1)
+    where = f"sweep {manifest.id} {manifest.name!r}: {manifest.num_trials} trial{plural}"
     if not pending and _has_ended(folder):
         click.echo(f"{where}, all ended before: {_counted(results)}")
         _conclude(folder, manifest, results, options)
@@ -145,6 +146,8 @@ def _work(
     _conclude(folder, manifest, results, options)
     if link:
         say(f"look at it: {link}" + ("" if own.is_on_server else "  (while `digitlab ui` runs)"))
+    if own.run_id and status != "KILLED":
+        say(f"its table and pictures: digitlab show {own.run_id[:8]}")
     return results
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from digitlab import project, provenance
-from digitlab.checking import set_leaf, to_config, to_dict
+from digitlab.checking import as_param, flatten, set_leaf, to_config, to_dict
 from digitlab.composition import Composer, composer
 from digitlab.config import Config
 from digitlab.datafiles import known_digests, read_verified
@@ -25,6 +25,8 @@ from digitlab.tracking.location import resolve_uri
 
 MAX_PROBLEMS = 40
 MAX_BASES = 1000
+# Of Nvidia's driver, on WSL, of AMD's: without any there is no GPU.
+GPU_DRIVERS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 
 
 def plan(overrides: Sequence[str]) -> Manifest:
@@ -66,11 +68,13 @@ def overrides_of(manifest: Manifest, overrides: Sequence[str]) -> list[list[str]
 
 def refreshed(manifest: Manifest) -> Manifest:
     """The same under today's source and data: equal, key and all, if neither has changed."""
+    configs = [trial.config() for trial in manifest.trials]
     trials = [
-        dataclasses.replace(trial, fingerprint=_fingerprint(trial.config(), manifest.device))
-        for trial in manifest.trials
+        dataclasses.replace(trial, fingerprint=_fingerprint(config))
+        for trial, config in zip(manifest.trials, configs, strict=True)
     ]
-    return _with_key(dataclasses.replace(manifest, trials=trials))
+    device = _shared_device(configs or [to_config(base.values) for base in manifest.bases])
+    return _with_key(dataclasses.replace(manifest, trials=trials, device=device))
 
 
 def trial_of_search(manifest: Manifest, number: int, point: int, chosen: Point, seed: int) -> Trial:
@@ -86,7 +90,7 @@ def trial_of_search(manifest: Manifest, number: int, point: int, chosen: Point, 
     if manifest.settings.sweep.repeats > 1:
         config = dataclasses.replace(config, seed=config.seed + seed)
         swept["seed"] = str(config.seed)
-    return _trial(number, point, swept, config, manifest.device)
+    return _trial(number, point, swept, config)
 
 
 def verify_data(manifest: Manifest) -> None:
@@ -103,10 +107,10 @@ def verify_data(manifest: Manifest) -> None:
 
 
 def _plan_trials(pairs: Sequence[tuple[Point, Config]], settings: Settings) -> Manifest:
-    device = _device(pairs[0][1])
     repeats = settings.sweep.repeats
     if repeats > 1 and any("seed" in point for point, _ in pairs):
         raise ConfigError(["sweep.repeats sets the seeds, so seed cannot be swept as well"])
+    pairs = _completed(pairs)
     trials: list[Trial] = []
     numbers: dict[tuple[tuple[str, str], ...], int] = {}
     for point, config in pairs:
@@ -115,8 +119,26 @@ def _plan_trials(pairs: Sequence[tuple[Point, Config]], settings: Settings) -> M
         for repetition in range(repeats):
             seeded = dataclasses.replace(config, seed=config.seed + repetition)
             swept = {**point, "seed": str(seeded.seed)} if repeats > 1 else point
-            trials.append(_trial(len(trials), number, swept, seeded, device))
-    return _manifest(settings, pairs[0][1], device, trials=trials)
+            trials.append(_trial(len(trials), number, swept, seeded))
+    return _manifest(settings, [config for _, config in pairs], trials=trials)
+
+
+def _completed(pairs: Sequence[tuple[Point, Config]]) -> list[tuple[Point, Config]]:
+    """Points that all name whatever differs: what one block of a file sweeps is fixed in another."""
+    names = list(dict.fromkeys(knob for point, _ in pairs for knob in point))
+    if all(len(point) == len(names) for point, _ in pairs):
+        return list(pairs)
+    wholes = []
+    for point, config in pairs:
+        flat = flatten(to_dict(config))
+        paths = {name: f"{name}.name" if f"{name}.name" in flat else name for name in names}
+        known = {name: as_param(flat[path]) for name, path in paths.items() if path in flat}
+        wholes.append({**known, **point})
+    varying = [name for name in names if len({whole.get(name) for whole in wholes}) > 1]
+    return [
+        ({name: whole[name] for name in varying if name in whole}, config)
+        for whole, (_, config) in zip(wholes, pairs, strict=True)
+    ]
 
 
 def _plan_search(line: Line, settings: Settings, made: Composer) -> Manifest:
@@ -137,8 +159,7 @@ def _plan_search(line: Line, settings: Settings, made: Composer) -> Manifest:
             axes[knob] = {"choices": axis, "values": values}
     manifest = _manifest(
         settings,
-        configs[0],
-        _device(configs[0]),
+        configs,
         axes=axes,
         bases=[Base(groups=c, values=to_dict(g)) for c, g in zip(choices, configs, strict=True)],
     )
@@ -192,9 +213,9 @@ def _cut(problems: list[str]) -> list[str]:
 
 
 def _manifest(
-    settings: Settings, config: Config, device: str, *, trials: list[Trial] | None = None, **parts: Any
+    settings: Settings, configs: Sequence[Config], *, trials: list[Trial] | None = None, **parts: Any
 ) -> Manifest:
-    made = trials or []
+    made, config = trials or [], configs[0]
     varying = list(dict.fromkeys(k for trial in made for k in trial.swept)) or list(
         parts.get("axes", [])
     )
@@ -207,7 +228,7 @@ def _manifest(
             study=config.study,
             command=provenance.command_line(),
             created=now(),
-            device=device,
+            device=_shared_device(configs),
             settings=settings,
             tracking_uri=resolve_uri(config.tracking.uri),
             trials=made,
@@ -222,7 +243,7 @@ def _with_key(manifest: Manifest) -> Manifest:
     decisive = {k: settings[k] for k in ("search", "trials", "repeats", "metric", "pruner", "seed")}
     if manifest.is_search:
         configs = [to_config(base.values) for base in manifest.bases]
-        prints = [_fingerprint(config, manifest.device) for config in configs]
+        prints = [_fingerprint(config) for config in configs]
     else:
         prints = sorted(trial.fingerprint for trial in manifest.trials)
         decisive.pop("metric")  # what a grid is ranked by does not change what it runs
@@ -230,27 +251,33 @@ def _with_key(manifest: Manifest) -> Manifest:
     return dataclasses.replace(manifest, key=key)
 
 
-def _trial(number: int, point: int, swept: Point, config: Config, device: str) -> Trial:
+def _trial(number: int, point: int, swept: Point, config: Config) -> Trial:
     return Trial(
         number=number,
         point=point,
         name=shown_name(swept) or config.run_name or "the only trial",
         swept=swept,
         values=to_dict(config),
-        fingerprint=_fingerprint(config, device),
+        fingerprint=_fingerprint(config),
     )
 
 
-def _fingerprint(config: Config, device: str) -> str:
+def _fingerprint(config: Config) -> str:
     """With the data unknown (not downloaded yet) it equals that of no run."""
     digests = known_digests(config.data.name, project.data_root(config.data.root))
-    return fingerprint(config, device=device, data=digests or {})
+    return fingerprint(config, device=_device(config), data=digests or {})
+
+
+def _shared_device(configs: Sequence[Config]) -> str:
+    """`cuda` if any of them trains on a GPU: workers are then dealt out by GPUs."""
+    return "cuda" if any(_device(config) == "cuda" for config in configs) else "cpu"
 
 
 def _device(config: Config) -> str:
-    """What `device` means here; torch (2 s) is asked only where there is a GPU driver."""
-    if config.device != "auto" or not Path("/proc/driver/nvidia").exists():
-        return "cuda" if config.device == "cuda" else "cpu"
+    """What `device` means here; torch (2 s) is not asked where the answer must be the CPU."""
+    has_driver = any(Path(name).exists() for name in GPU_DRIVERS)
+    if config.device == "cpu" or (config.device == "auto" and not has_driver):
+        return "cpu"
     from digitlab.experiment import resolved_device
 
     return resolved_device(config.device)

@@ -23,7 +23,7 @@ from digitlab.sweep.executors import (
     WorkerDied,
     default_workers,
     gpu_environment,
-    num_gpus,
+    visible_gpus,
 )
 from digitlab.sweep.finished import result_of
 from digitlab.sweep.manifest import Manifest, SweepFolder, Trial
@@ -125,7 +125,7 @@ class Runner:
         if isinstance(settings, InProcessSettings):
             return InProcess(self._hear, self._interrupts)
         workers = num_workers(self._manifest)
-        if self._manifest.device == "cuda" and (gpus := num_gpus()):
+        if self._manifest.device == "cuda" and (gpus := visible_gpus()):
             return Processes(workers, self._hear, gpu_environment(gpus, settings.per_gpu))
         return Processes(workers, self._hear)
 
@@ -244,8 +244,8 @@ def num_workers(manifest: Manifest) -> int:
     settings = manifest.settings.executor
     if isinstance(settings, InProcessSettings):
         return 1
-    if manifest.device == "cuda" and (gpus := num_gpus()):
-        return settings.workers or gpus * settings.per_gpu
+    if manifest.device == "cuda" and (gpus := visible_gpus()):
+        return settings.workers or len(gpus) * settings.per_gpu
     configs = [trial.values for trial in manifest.trials] or [base.values for base in manifest.bases]
     return settings.workers or default_workers(max(values["threads"] for values in configs))
 

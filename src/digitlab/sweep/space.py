@@ -86,7 +86,7 @@ def grid_points(settings: Settings, line: Line, composer: Composer) -> list[Poin
         for parts in itertools.product(top, [p for b in blocks for p in b] if blocks else [{}], *typed)
         if (merged := _merge(parts, problems)) is not None
     ]
-    given = {knob for point in points[:1] for knob in point} & line.fixed.keys()
+    given = dict.fromkeys(knob for point in points for knob in point if knob in line.fixed)
     problems += [f"{k} is both fixed on the command line and swept by conf/sweep/" for k in given]
     points = _exclude(points, sweep.exclude, "sweep.exclude", problems)
     problems += _repetitions(points)

@@ -65,6 +65,7 @@ def run_trial(task: Task, *, tell: Callable[[Any], Any], interrupts: Interrupts)
     except Exception as error:
         told = f"{type(error).__name__}: {error}"
         found = {"state": "FAILED", "error": told, "traceback": traceback.format_exc()}
+    _release_gpu_memory()
     seconds = time.monotonic() - started
     return dataclasses.replace(
         result, run_id=watch.run_id, history=watch.history, seconds=seconds, **found
@@ -83,6 +84,13 @@ def _run(task: Task, watch: "_Watch", interrupts: Interrupts) -> "Outcome":
         member=task.member,
         dataset=_load(config.data),
     )
+
+
+def _release_gpu_memory() -> None:
+    """torch keeps what a trial has used of a GPU, where another worker may be in need of it."""
+    import torch
+
+    torch.cuda.empty_cache()
 
 
 @functools.lru_cache(maxsize=1)
