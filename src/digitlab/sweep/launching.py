@@ -146,7 +146,7 @@ def _work(
     _conclude(folder, manifest, results, options)
     if link:
         say(f"look at it: {link}" + ("" if own.is_on_server else "  (while `digitlab ui` runs)"))
-    if own.run_id and status != "KILLED":
+    if own.run_id:
         say(f"its table and pictures: digitlab show {own.run_id[:8]}")
     return results
 
