@@ -7,7 +7,10 @@ import sys
 import pytest
 import torch
 
+from digitlab.composition import compose
 from digitlab.errors import ConfigError
+from digitlab.experiment import choose_device
+from digitlab.models import build_model
 from digitlab.sweep.executors import gpu_environment, visible_gpus
 from digitlab.sweep.planning import plan, refreshed
 from tests.conftest import Cli
@@ -70,11 +73,21 @@ def test_a_gpu_is_set_up_without_the_slow_parts_of_torch() -> None:
         "import sys, torch\n"
         "torch.cuda.is_available = lambda: True\n"
         "from digitlab.experiment import choose_device\n"
-        "assert choose_device('auto').type == 'cuda'\n"
+        "assert choose_device('auto', 'native').type == 'cuda'\n"
         "assert torch.get_deterministic_debug_mode() == 1\n"
         "assert not {'torch._inductor', 'torch._dynamo'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@with_gpu
+def test_a_gpu_rounds_no_more_coarsely_than_a_cpu() -> None:
+    model = build_model(compose(["model=cnn"]).model, seed=0).eval()
+    images = torch.randn(100, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        here = model(images)
+        there = model.to(choose_device("cuda", "native"))(images.cuda()).cpu()
+    assert (there - here).norm() / here.norm() < 1e-5  # with TF32: 4e-4
 
 
 @with_gpu

@@ -15,14 +15,12 @@ MAY_IMPORT = {
     },
     "hydra": {"digitlab.composition"},
     "torchvision": {"digitlab.datafiles"},
-    "click": {"digitlab.cli", "digitlab.commands", "digitlab.completion", "digitlab.doctor"}
-    | {
-        "digitlab.user_interface",
-        "digitlab.tables",
-        "digitlab.sweep.launching",
-        "digitlab.sweep.dry_run",
-    }
-    | {"digitlab.sweep.listing", "digitlab.sweep.summary"},
+    "click": {
+        *("digitlab.cli", "digitlab.commands", "digitlab.completion", "digitlab.doctor"),
+        *("digitlab.user_interface", "digitlab.tables", "digitlab.reproduction.reproducing"),
+        *("digitlab.sweep.launching", "digitlab.sweep.dry_run", "digitlab.sweep.listing"),
+        "digitlab.sweep.summary",
+    },
     "optuna": {"digitlab.sweep.search", "digitlab.sweep.figures"},
     "matplotlib": {"digitlab.plots", "digitlab.sweep.figures"},
     "plotly": {"digitlab.sweep.interactive"},

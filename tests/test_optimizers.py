@@ -1,10 +1,11 @@
 """Each optimizer against torch.optim's single-tensor loop: equal to the bit after many steps."""
 
+import numpy as np
 import pytest
 import torch
 
 from digitlab.config import AdamConfig, OptimizerConfig, RMSpropConfig, SGDConfig
-from digitlab.optimizers import build_optimizer
+from digitlab.optimizers import build_optimizer, square_root
 
 ADAM = {"learning_rate": 0.01, "beta_1": 0.9, "beta_2": 0.99, "epsilon": 1e-8}
 RMSPROP = {"learning_rate": 0.01, "alpha": 0.95, "epsilon": 1e-8}
@@ -71,3 +72,13 @@ def test_equal_to_torch_optim_bit_for_bit(config: OptimizerConfig) -> None:
         optimizer.step(gradients, learning_rate)
         for mine, other in zip(ours, parameters, strict=True):
             assert torch.equal(mine, other.detach()), f"step {step}"
+
+
+def test_the_square_root_of_portable_arithmetic_is_the_nearest_float(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
+    squares = torch.rand(200_000, generator=torch.Generator().manual_seed(0)) ** 5
+    assert torch.equal(square_root(squares), torch.from_numpy(np.sqrt(squares.numpy())))
+    denormal = torch.tensor([0.0, 1e-45, 1e-40])
+    assert torch.equal(square_root(denormal), torch.from_numpy(np.sqrt(denormal.numpy())))

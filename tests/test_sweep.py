@@ -310,6 +310,7 @@ def test_running_out_of_memory_costs_one_trial(home: Path, tmp_path: Path) -> No
     process = subprocess.run(
         [
             *(sys.executable, "-m", "digitlab.cli", "sweep", "model=cnn", "epochs=1", "workers=1"),
+            "device=cpu",  # whose memory the limit is about
             *("study=memory", "model.hidden_units=16,32", "model.channels_2=4,4096", "batch_size=1000"),
         ],
         capture_output=True,

@@ -151,7 +151,7 @@ def test_what_before_step_raises_ends_the_training_before_that_step() -> None:
 
     calls = 0
 
-    def before_step() -> None:
+    def before_step(position: object) -> None:
         nonlocal calls
         calls += 1
         if calls == 3:

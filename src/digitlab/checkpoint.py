@@ -1,31 +1,50 @@
-"""The state of a training between two epochs, in one file: no code, written atomically.
+"""The state of a training between two steps, in one file: no code, written atomically, checked.
 
-The order of the images and dropout derive from (seed, epoch), so weights, the optimizer's state, the
-best weights so far and the reports are all that the rest of a training depends on.
+    checkpoint            SHA-256 of the rest (32 bytes), then safetensors with JSON in its metadata
+    checkpoint.previous   the one before it
+    checkpoint.new        the next one, before the two above are renamed
+
+A kill at any moment leaves one of them whole; a single flipped bit in one is noticed.
 """
 
 import dataclasses
+import hashlib
 import json
+import os
+import shutil
 import struct
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from digitlab.errors import DigitlabError
 from digitlab.evaluation import Scores
 from digitlab.record import write_atomically
-from digitlab.training import EpochReport
+from digitlab.training import EpochReport, Position
 
-FILE = "checkpoint.safetensors"
+FILE, PREVIOUS, NEW = "checkpoint", "checkpoint.previous", "checkpoint.new"
 PARTS = ("model", "optimizer", "best")
+DIGEST_BYTES = 32
 
 
-@dataclasses.dataclass(slots=True)
+class NotSaved(DigitlabError):  # noqa: N818  (what happened to it)
+    """A checkpoint could not be written: nothing is wrong with the training itself."""
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
 class TrainingState:
-    """After `len(history)` epochs. best: the weights of the best epoch so far, if they are kept."""
+    """Everything that the rest of a training depends on; tensors may share the training's memory.
 
+    identity: what must be equal for the same bits: digests of configuration, data, source, arithmetic.
+    history: of the finished epochs. best: the weights of the best epoch so far, if they are kept.
+    """
+
+    identity: dict[str, str]
+    position: Position
     history: list[EpochReport]
     model: dict[str, Tensor]
     optimizer: dict[str, Tensor]
@@ -34,30 +53,100 @@ class TrainingState:
 
 
 def save_checkpoint(folder: Path, state: TrainingState) -> None:
+    """Raises NotSaved if it cannot be written; the checkpoints that are there stay whole."""
+    content = _encode(state)
+    file, new = folder / FILE, folder / NEW
+    try:
+        write_atomically(new, content)
+        if file.exists():
+            file.replace(folder / PREVIOUS)
+        new.replace(file)
+        _sync_folder(folder)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        free = shutil.disk_usage(folder).free
+        raise NotSaved(
+            f"no checkpoint can be written to {file}: {error.strerror} "
+            f"({len(content) // 1000 + 1} kB are needed, {free // 1000} kB are free); "
+            "make room, then go on"
+        ) from error
+
+
+def load_checkpoint(folder: Path, say: Callable[[str], None]) -> TrainingState | None:
+    """The newest checkpoint that is whole; None without one. `say` hears of damaged ones.
+
+    To be called by the owner of the folder: it removes what a process left that was killed on writing.
+    """
+    for remains in (folder / NEW, *folder.glob(f".{NEW}.*")):
+        remains.unlink(missing_ok=True)
+    for name, otherwise in ((FILE, "the previous one is used"), (PREVIOUS, "training begins anew")):
+        file = folder / name
+        try:
+            state = _decode(file.read_bytes())
+            file.replace(folder / FILE)  # a damaged one must not become the previous of the next
+            return state
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            if name == FILE and not (folder / PREVIOUS).exists():
+                otherwise = "training begins anew"
+            say(f"the checkpoint {file} is damaged ({error}): {otherwise}")
+    return None
+
+
+def _encode(state: TrainingState) -> bytes:
+    position = state.position
     tensors = {
         f"{part}/{name}": tensor.detach().cpu().contiguous()
         for part in PARTS
         for name, tensor in getattr(state, part).items()
     }
-    reports = [dataclasses.asdict(report) for report in state.history]
-    about = json.dumps({"history": reports, "best_epoch": state.best_epoch})
-    write_atomically(folder / FILE, save(tensors, metadata={"state": about}))
+    if position.step:
+        tensors["position/losses"] = torch.stack(position.losses).cpu()
+        tensors["position/predictions"] = torch.cat(position.predictions).to("cpu", torch.uint8)
+        tensors["position/batches"] = torch.tensor([len(p) for p in position.predictions])
+    if position.dropout is not None:
+        tensors["position/dropout"] = position.dropout
+    about = {
+        "identity": state.identity,
+        "epoch": position.epoch,
+        "step": position.step,
+        "seconds": position.seconds,
+        "history": [dataclasses.asdict(report) for report in state.history],
+        "best_epoch": state.best_epoch,
+    }
+    content = save(tensors, metadata={"state": json.dumps(about)})
+    return hashlib.sha256(content).digest() + content
 
 
-def load_checkpoint(folder: Path) -> TrainingState | None:
-    """The saved state; None if there is none that can be read, and training starts anew."""
-    try:
-        content = (folder / FILE).read_bytes()
-        tensors = load(content)
-        about = json.loads(_metadata(content)["state"])
-        history = [_report(values) for values in about["history"]]
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
-        return None
-    parts = {part: _named(tensors, part) for part in PARTS}
-    return TrainingState(history=history, best_epoch=about["best_epoch"], **parts)
+def _decode(raw: bytes) -> TrainingState:
+    """Raises ValueError if a single bit is not as it was written."""
+    digest, content = raw[:DIGEST_BYTES], raw[DIGEST_BYTES:]
+    if not raw:
+        raise ValueError("it is empty")
+    if hashlib.sha256(content).digest() != digest:
+        raise ValueError(f"its SHA-256 is not {digest.hex()[:16]}...")
+    about, tensors = json.loads(_metadata(content)["state"]), load(content)
+    position = _named(tensors, "position")
+    predictions = position.get("predictions", torch.empty(0)).long()
+    batches = position.get("batches", torch.empty(0)).tolist()
+    return TrainingState(
+        identity=about["identity"],
+        position=Position(
+            epoch=about["epoch"],
+            step=about["step"],
+            losses=list(position.get("losses", torch.empty(0)).unbind()),
+            predictions=list(torch.split(predictions, batches)) if batches else [],
+            seconds=about["seconds"],
+            dropout=position.get("dropout"),
+        ),
+        history=[_report(values) for values in about["history"]],
+        best_epoch=about["best_epoch"],
+        **{part: _named(tensors, part) for part in PARTS},
+    )
 
 
-def _named(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:
+def _named(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
     prefix = f"{part}/"
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
@@ -74,5 +163,15 @@ def _report(values: dict[str, Any]) -> EpochReport:
     return EpochReport(
         train=Scores(**values.pop("train")),
         validation=Scores(**validation) if validation else None,
+        first_losses=tuple(values.pop("first_losses")),
         **values,
     )
+
+
+def _sync_folder(folder: Path) -> None:
+    """Without it a power cut may leave the folder as it was before the renaming."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -4,6 +4,7 @@ import atexit
 import gc
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -21,11 +22,15 @@ Examples:
   digitlab config model=cnn optimizer=sgd --sources
   digitlab runs --study quickstart
   digitlab show 3f2a91c0
+  digitlab reproduce 3f2a91c0
   digitlab ui
 """
 
 OVERRIDES = click.argument(
     "overrides", nargs=-1, metavar="[KNOB=VALUE]...", shell_complete=complete_override
+)
+STORE = click.option(
+    "--tracking-uri", metavar="URI", help="Tracking store; default: MLFLOW_TRACKING_URI or mlruns/."
 )
 TRACKING = click.option(
     "--tracking-uri", metavar="URI", help="Tracking store; default: what conf/ and the environment say."
@@ -99,15 +104,74 @@ def sweep(overrides: tuple[str, ...], **options: Any) -> None:
 @RETRIES
 @FAIL_FAST
 @SAVE_BEST
-@click.argument("sweep", metavar="SWEEP")
-def resume(sweep: str, **options: Any) -> None:
-    """Finish a sweep from its manifest: what repeating its command does, without the command.
+@click.option(
+    "--force", is_flag=True, help="Go on with a run though code, data or arithmetic have changed."
+)
+@click.argument("wanted", metavar="RUN|SWEEP")
+def resume(wanted: str, force: bool, **options: Any) -> None:
+    """Go on with what was cut short: a run, or a sweep (what repeating its command does).
 
-    SWEEP is its id (which may be shortened) or its name; `digitlab sweeps` lists them.
+    RUN and SWEEP are ids, which may be shortened; a sweep's name will do, too. A run goes on at its
+    last checkpoint and ends with the same bits as if it had never stopped. --rerun, --retries,
+    --fail-fast and --save-best are for sweeps.
     """
     from digitlab import commands
 
-    sys.exit(commands.resume(sweep, **options))
+    sys.exit(commands.resume(wanted, force=force, **options))
+
+
+@cli.command()
+@click.argument("run", metavar="RUN|FILE")
+@OVERRIDES
+@click.option(
+    "--threads", type=click.IntRange(1, 1024), metavar="N", help="Another number than recorded."
+)
+@click.option(
+    "--arithmetic", type=click.Choice(["native", "portable"]), help="Another kind than recorded."
+)
+@click.option(
+    "--code",
+    type=click.Choice(["today", "recorded"]),
+    default="today",
+    show_default=True,
+    help="Run today's code, or the recorded commit and patch (which is code from the record).",
+)
+@STORE
+@JSON
+def reproduce(run: str, overrides: tuple[str, ...], tracking_uri: str | None, **options: Any) -> None:
+    """Run a recorded run again and say whether the result is the same.
+
+    RUN is its id, which may be shortened; FILE an archive by `digitlab export`. Only the record is
+    read, never conf/. With knobs (`digitlab reproduce RUN epochs=20`) it is a variation of the run,
+    linked to it, without a verdict.
+
+    \b
+    Exit codes:
+      0  IDENTICAL: every bit
+      3  SAME COMPUTATION, OTHER ROUNDING: another arithmetic, the first losses agree to 1e-6
+      4  DIFFERENT: with what differs first
+      5  CANNOT: with what is missing
+    """
+    from digitlab.reproduction.reproducing import Options
+    from digitlab.reproduction.reproducing import reproduce as run_again
+    from digitlab.tracking.location import resolve_uri
+
+    sys.exit(run_again(run, resolve_uri(tracking_uri), Options(overrides=overrides, **options)))
+
+
+@cli.command()
+@click.argument("run", metavar="RUN")
+@click.argument("file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
+@STORE
+def export(run: str, file: Path, tracking_uri: str | None) -> None:
+    """Write a run as one archive that another clone, on another machine, can reproduce."""
+    from digitlab.reproduction.reproducing import export as write
+    from digitlab.tracking.location import resolve_uri
+
+    write(run, resolve_uri(tracking_uri), file)
+    click.echo(
+        f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB); check it: digitlab reproduce {file}"
+    )
 
 
 @cli.command()

@@ -1,10 +1,11 @@
 """What the subcommands do, once their arguments are read."""
 
+import contextlib
 import dataclasses
 import json
 import shlex
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,15 @@ from digitlab import project
 from digitlab.checking import knobs, to_config
 from digitlab.composition import compose, multirun, sources
 from digitlab.config import Config
-from digitlab.errors import DigitlabError, TrackingError
+from digitlab.errors import DigitlabError, TrackingError, UsageError
 from digitlab.record import Record, all_records, waiting_records
 from digitlab.sweep.results import TrialResult
-from digitlab.tracking.location import recorded_values, unreachable, without_password
+from digitlab.tracking.location import (
+    recorded_values,
+    resolve_uri,
+    unreachable,
+    without_password,
+)
 
 if TYPE_CHECKING:
     from digitlab.experiment import Outcome
@@ -47,18 +53,63 @@ def sweep(overrides: Sequence[str], **options: Any) -> int:
     return _code([result for result in returned or [] if isinstance(result, TrialResult)])
 
 
-def resume(wanted: str, **options: Any) -> int:
-    """Finish a sweep from its manifest alone; returns 1 if a trial failed."""
+def resume(wanted: str, *, force: bool, **options: Any) -> int:
+    """Go on with a run from its record, or a sweep from its manifest; returns 1 if a trial failed."""
+    _deliver(_close_dead_runs())
+    if record := _interrupted_run(wanted):
+        _resume_run(record, force=force)
+        return 0
     from digitlab.sweep.launching import Options, launch
     from digitlab.sweep.manifest import find_sweep
     from digitlab.sweep.planning import refreshed
 
-    _deliver(_close_dead_runs())
-    frozen = find_sweep(project.sweeps(), wanted).manifest()
+    try:
+        frozen = find_sweep(project.sweeps(), wanted).manifest()
+    except UsageError as error:
+        reason = _why_not_to_go_on(wanted) or f"no run {wanted} was cut short, and {error}"
+        raise UsageError(reason) from None
     today = refreshed(frozen)
     if today.key != frozen.key:
         say("the source or the data have changed since: its trials run again, as a sweep of their own")
     return _code(launch(today, Options(**options)))
+
+
+def _interrupted_run(wanted: str) -> Record | None:
+    """The run that is meant; None if it must be a sweep, or one that has ended."""
+    records = project.records()
+    found = [
+        record
+        for record in all_records(records)
+        if wanted == record.run.record_id or (record.delivered.run_id or " ").startswith(wanted)
+    ]
+    of_runs = [record for record in found if record.run.tags.get("digitlab.kind") != "sweep"]
+    if len(of_runs) > 1:
+        ids = ", ".join((record.delivered.run_id or "")[:12] for record in of_runs)
+        raise UsageError(f"{wanted} is the start of {len(of_runs)} runs: {ids}")
+    return of_runs[0] if of_runs else None
+
+
+def _why_not_to_go_on(wanted: str) -> str | None:
+    """What the store knows of a run that this disk has nothing of to go on with."""
+    from digitlab.tracking.delivery import open_store
+
+    uri = resolve_uri(None)
+    try:
+        if unreachable(uri):
+            return None
+        run = open_store(uri).find(wanted)
+    except (UsageError, TrackingError):
+        return None
+    return f"{run.name!r} has ended as {run.status}: there is nothing here to go on with"
+
+
+def _resume_run(record: Record, *, force: bool) -> None:
+    from digitlab.interrupts import Interrupts
+    from digitlab.resuming import resume_run
+
+    with Interrupts() as interrupts, _failures_told():
+        config, outcome = resume_run(record, force=force, interrupts=interrupts, say=say)
+    _summarise(config, outcome)
 
 
 def _code(results: Sequence[TrialResult]) -> int:
@@ -214,15 +265,21 @@ def _run(config: Config) -> None:
     from digitlab.interrupts import Interrupts
     from digitlab.progress import TrainingProgress
 
-    with Interrupts() as interrupts:
-        try:
-            outcome = run_experiment(config, interrupts=interrupts, say=say, watch=TrainingProgress())
-        except DigitlabError:
-            raise
-        except Exception as error:
-            kept = "its record holds the traceback (artifact traceback.txt)"
-            raise DigitlabError(f"the run failed: {type(error).__name__}: {error}; {kept}") from error
+    with Interrupts() as interrupts, _failures_told():
+        outcome = run_experiment(config, interrupts=interrupts, say=say, watch=TrainingProgress())
     _summarise(config, outcome)
+
+
+@contextlib.contextmanager
+def _failures_told() -> Iterator[None]:
+    """Whatever a run may fail with as one message."""
+    try:
+        yield
+    except DigitlabError:
+        raise
+    except Exception as error:
+        kept = "its record holds the traceback (artifact traceback.txt)"
+        raise DigitlabError(f"the run failed: {type(error).__name__}: {error}; {kept}") from error
 
 
 def _summarise(config: Config, outcome: "Outcome") -> None:

@@ -248,6 +248,40 @@ class Composer:
         return dataclasses.replace(result, groups=tuple(groups))
 
 
+def knob_values(overrides: Sequence[str], base: Values) -> dict[str, Any]:
+    """What overrides set in a configuration that is given: single knobs by path, no groups, no conf/.
+
+    Raises:
+        ConfigError: every override that is something else.
+    """
+    parser = OverridesParser.create()
+    found: dict[str, Any] = {}
+    problems: list[str] = []
+    known = knobs(
+        {g: part["name"] for g, part in base.items() if isinstance(part, dict) and "name" in part}
+    )
+    for text in overrides:
+        try:
+            override = parser.parse_override(text)
+        except HydraException as error:
+            problems.append(_unreadable(text, _one_line(error)))
+            continue
+        path = override.key_or_group
+        if isinstance(base.get(path), dict):
+            problems.append(
+                f"{text}: a recorded group cannot be chosen anew, only its knobs can be set"
+            )
+        elif problem := _misplaced(override, of_a_sweep=False):
+            problems.append(problem)
+        elif path not in known:
+            problems.append(unknown(path, known, {}))
+        else:
+            found[path] = override.value()
+    if problems:
+        raise ConfigError(problems)
+    return found
+
+
 def swept(override: Override) -> list[str] | Span | None:
     """The values that an override sweeps, as they would be typed alone; None if it has one only."""
     if not override.is_sweep_override():

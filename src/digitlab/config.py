@@ -153,7 +153,12 @@ class CheckpointConfig:
     weights: Annotated[Literal["last", "best"], _about("which epoch's weights are tested and saved")]
     metric: Annotated[Metric, _about("validation metric that decides which epoch is best")]
     every_seconds: Annotated[
-        NonNegativeFloat, _about("least time between two checkpoints of a trial of a sweep")
+        NonNegativeFloat,
+        _about("least time between two checkpoints, at any step; 0: at the end of every epoch"),
+    ]
+    every_steps: Annotated[
+        Annotated[Integer, Field(ge=1, le=1_000_000_000)] | None,
+        _about("also after every so many steps; null: by time alone"),
     ]
 
 
@@ -191,6 +196,10 @@ class Config:
     threads: Annotated[
         Integer, Field(ge=1, le=1024), _about("CPU threads; another number gives other rounding")
     ]
+    arithmetic: Annotated[
+        Literal["native", "portable"],
+        _about("portable: the same bits on every x86-64 processor, with one thread; slower"),
+    ]
     early_stopping: EarlyStoppingConfig
     checkpoint: CheckpointConfig
     record: RecordConfig
@@ -220,6 +229,10 @@ def contradictions(config: Config) -> list[str]:
         for knob, needed in needs_validation.items()
         if needed and validation == 0
     ]
+    if config.arithmetic == "portable" and config.threads != 1:
+        problems.append(f"arithmetic=portable needs threads=1, got {config.threads}")
+    if config.arithmetic == "portable" and config.device == "cuda":
+        problems.append("arithmetic=portable needs device=cpu (or auto), got cuda")
     optimizer = config.optimizer
     if isinstance(optimizer, SGDConfig) and optimizer.nesterov and optimizer.momentum == 0:
         problems.append("optimizer.nesterov needs optimizer.momentum in (0, 1), got 0.0")

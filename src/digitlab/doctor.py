@@ -28,6 +28,7 @@ def examine(uri: str) -> int:
         "tracking store": lambda: _tracking(uri),
         "runs that died": lambda: _dead_runs(uri),
         "undelivered": _undelivered,
+        "cut short": _cut_short,
         "disk": _disk,
     }
     problems = 0
@@ -123,6 +124,22 @@ def _undelivered() -> str:
     if waiting:
         raise DigitlabError(f"{len(waiting)} waiting for a store: `digitlab sync` delivers")
     return "none"
+
+
+def _cut_short() -> str:
+    """Runs that wait to be continued. Nothing is ill about them; they take room."""
+    found = [r for r in all_records(project.records()) if r.delivered.is_closed and not r.run.parent]
+    runs = [r for r in found if r.run.tags.get("digitlab.kind") != "sweep"]
+    if not runs:
+        return "none"
+    size = sum(file.stat().st_size for r in runs for file in r.folder.rglob("*") if file.is_file())
+    names = [(r.delivered.run_id or r.run.record_id)[:8] for r in runs]
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    folder = project.records()
+    return (
+        f"{', '.join(names[:5])}{more}: digitlab resume RUN goes on with them; "
+        f"they take {size / 1e6:.1f} MB in {folder}, where those not wanted may be deleted"
+    )
 
 
 def _disk() -> str:

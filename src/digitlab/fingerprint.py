@@ -17,6 +17,7 @@ WITHOUT_EFFECT = (
     *("study", "run_name", "tracking.uri", "data.root", "record.mlflow_model", "device"),
     "record.plots",
     "checkpoint.every_seconds",
+    "checkpoint.every_steps",
 )
 
 

@@ -6,6 +6,7 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from digitlab.record import Record
 from digitlab.training import EpochReport
 
 REDRAW_EVERY_SECONDS = 0.1
@@ -30,8 +31,8 @@ class TrainingProgress:
             disable=not self.console.is_terminal,
         )
 
-    def begin(self, *, epochs: int, steps_per_epoch: int) -> None:
-        self.epochs = epochs
+    def begin(self, *, epochs: int, steps_per_epoch: int, steps_done: int) -> None:
+        self.epochs, self._step = epochs, steps_done
         self._task = self._bar.add_task(f"epoch 1/{epochs}", total=epochs * steps_per_epoch, scores="")
         self._bar.start()
 
@@ -52,10 +53,13 @@ class TrainingProgress:
         else:
             print(f"epoch {report.epoch}/{self.epochs}  {scores}", file=sys.stderr, flush=True)
 
-    def recorded(self, status: str, run_id: str | None) -> None:
-        if status != "FINISHED":
-            shown = f": digitlab show {run_id[:8]}" if run_id else ""
-            self.console.print(f"recorded as {status}{shown}", style="yellow", soft_wrap=True)
+    def recorded(self, record: Record) -> None:
+        run, run_id = record.run, record.delivered.run_id
+        if run.status != "FINISHED":
+            name = run_id[:8] if run_id else run.record_id
+            hint = f"; go on: digitlab resume {name}" if run.is_resumable else ""
+            told = f"recorded as {run.status}: digitlab show {name}{hint}"
+            self.console.print(told, style="yellow", soft_wrap=True)
 
 
 def describe(report: EpochReport) -> str:

@@ -9,12 +9,16 @@ import shlex
 import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
 
 from digitlab import __version__
 
+CHECKOUT = Path(__file__).parents[2]
+CODE = ("src", "conf", "pyproject.toml", "requirements.lock")
 PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "mlflow", "scikit-learn")
 
 
@@ -74,8 +78,23 @@ def code() -> dict[str, str]:
     commit = _git("rev-parse", "HEAD")
     if commit is None:
         return {"commit": "unknown", "dirty": "unknown"}
-    changes = _git("status", "--porcelain", "--", "src", "conf", "pyproject.toml", "requirements.lock")
+    changes = _git("status", "--porcelain", "--", *_existing_code())
     return {"commit": commit, "dirty": "unknown" if changes is None else str(bool(changes)).lower()}
+
+
+@functools.cache
+def patch() -> str:
+    """What separates the files from the commit: staged, unstaged and untracked; empty if nothing does.
+
+    In git's format with binary files. Only of CODE, and not of what git ignores.
+    """
+    if code()["dirty"] != "true":
+        return ""
+    with tempfile.TemporaryDirectory() as scratch:  # an index of our own: the user's stays as it is
+        index = {"GIT_INDEX_FILE": str(Path(scratch) / "index")}
+        _git("read-tree", "HEAD", environment=index)
+        _git("add", "--all", "--", *_existing_code(), environment=index)
+        return _git("diff", "--cached", "--binary", "--no-color", "HEAD", environment=index) or ""
 
 
 @functools.cache
@@ -89,19 +108,24 @@ def machine() -> dict[str, str]:
     }
 
 
-def _git(*arguments: str) -> str | None:
+def _existing_code() -> list[str]:
+    return [name for name in CODE if (CHECKOUT / name).exists()]
+
+
+def _git(*arguments: str, environment: Mapping[str, str] | None = None) -> str | None:
     """Output of git in the folder of this package; None without git or outside a checkout."""
     try:
         done = subprocess.run(
-            ["git", "-C", str(Path(__file__).parents[2]), *arguments],
+            ["git", "-c", "core.safecrlf=false", "-C", str(CHECKOUT), *arguments],
             capture_output=True,
             text=True,
             check=True,
             timeout=10,
+            env={**os.environ, **(environment or {})},
         )
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
         return None
-    return done.stdout.strip()
+    return done.stdout if arguments[0] == "diff" else done.stdout.strip()
 
 
 @functools.cache

@@ -19,7 +19,9 @@ def close_dead_records(records: Iterable[Record], say: Callable[[str], None]) ->
         if run.status == "RUNNING" and run.process.is_dead() and record.try_to_own():
             record.finish("KILLED", {"digitlab.error": REASON})
             record.release()
-            say(f"run {run.name!r} had died (process {run.process.pid} is gone): marked KILLED")
+            what = f"run {run.name!r} had died (process {run.process.pid} is gone): marked KILLED"
+            is_alone = run.parent is None and run.tags.get("digitlab.kind") != "sweep"
+            say(what + f"; go on: digitlab resume {run.record_id}" * is_alone)
             dead.append(record)
     return dead
 

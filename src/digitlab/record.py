@@ -4,6 +4,7 @@
     records/<id>/metrics.jsonl  one line an epoch
     records/<id>/delivery.json  how far the tracking store has it
     records/<id>/artifacts/     config.yaml, plots, predictions, weights
+    records/<id>/.reserve       zeros, removed when the run's end is written: the disk may be full
 
 Knows neither MLflow nor torch. A record is deleted when the store has all of it.
 """
@@ -24,6 +25,7 @@ from digitlab.errors import DigitlabError
 from digitlab.provenance import Process, this_process
 
 OWNER_DIES_WITHIN_SECONDS = 10
+RESERVE, RESERVE_BYTES = ".reserve", 1 << 16  # for the last words of a run, when the disk is full
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
@@ -44,7 +46,7 @@ class Run:
     dataset: dict[str, str] = dataclasses.field(default_factory=dict)
     process: Process
     parent: str | None = None  # the record id of the sweep that the run belongs to
-    is_resumable: bool = False  # KILLED is not its end: the record stays to be continued
+    is_resumable: bool = False  # cut short, it is not at its end: the record stays to be continued
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -91,6 +93,7 @@ class Record:
             record.artifacts.mkdir(parents=True)
             record._lock.acquire()
             record.save()
+            record._reserve()
         except OSError as error:
             raise DigitlabError(f"no record can be written to {records}: {error}") from None
         return record
@@ -119,15 +122,17 @@ class Record:
             lock.release()
             return None
         record._lock = lock
-        if record.run.status not in ("RUNNING", "KILLED"):
+        if record.run.status == "FINISHED" or not record.run.is_resumable:
             record.release()
             return None
         record.run.status, record.run.end_time = "RUNNING", None
         record.run.process = this_process()
         record.run.tags.pop("digitlab.error", None)
+        (record.artifacts / "traceback.txt").unlink(missing_ok=True)
         record.delivered.is_closed, record.delivered.is_stale = False, True
         record.save_delivered()
         record.save()
+        record._reserve()
         return record
 
     @property
@@ -181,6 +186,13 @@ class Record:
             self.run.status, self.run.end_time = status, now()
             self.run.tags |= tags or {}
             self.save()
+
+    def make_room(self) -> None:
+        """For what is still to be written of a run that ends on a full disk."""
+        (self.folder / RESERVE).unlink(missing_ok=True)
+
+    def _reserve(self) -> None:
+        (self.folder / RESERVE).write_bytes(bytes(RESERVE_BYTES))
 
     def try_to_own(self) -> bool:
         """Whether nobody else is working on this record; it stays ours until `release`."""

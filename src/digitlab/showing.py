@@ -24,7 +24,7 @@ def describe(store: RunStore, run: StoredRun, scratch: Path) -> dict[str, Any]:
         if name in names
     }
     traceback = None
-    if "traceback.txt" in names:
+    if "traceback.txt" in names and run.status != "FINISHED":  # it failed once, and was gone on with
         traceback = store.download(run, "traceback.txt", scratch).read_text()
     return {
         **dataclasses.asdict(run),

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from digitlab import experiment, project, provenance
+from digitlab import experiment, project, provenance, resumable
 from digitlab.composition import compose
 from digitlab.data import load
 from digitlab.evaluation import Scores
@@ -28,6 +28,7 @@ from digitlab.models import build_model
 from digitlab.optimizers import build_optimizer
 from digitlab.progress import TrainingProgress
 from digitlab.training import EpochReport, fit
+from tests.benchmarks.traces import bench_traces
 
 ROUNDS = 5
 BATCH_SIZE = 100
@@ -39,6 +40,7 @@ def main() -> None:
     machine = provenance.machine()
     print(f"{machine['cpu']}, {machine['cores']} cores, torch {torch.__version__}")
     bench_epochs()
+    bench_traces()
     bench_start()
     bench_recording()
 
@@ -184,6 +186,8 @@ def bench_recording() -> None:
             learning_rate=0.001,
             seconds=0.1,
             images_per_second=10_000.0,
+            order="",
+            first_losses=(),
         )
         for epoch in range(1, 21)
     ]
@@ -191,7 +195,7 @@ def bench_recording() -> None:
         shutil.copytree(project.conf(), Path(scratch) / "conf")
         os.environ["DIGITLAB_HOME"] = scratch
         os.environ.pop("MLFLOW_TRACKING_URI", None)
-        experiment.fit = lambda *_, **__: iter(history)  # type: ignore[attr-defined]
+        resumable.fit = lambda *_, **__: iter(history)  # type: ignore[attr-defined]
         config = compose(["epochs=20", "study=bench"])
 
         def record() -> float:

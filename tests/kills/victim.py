@@ -1,7 +1,7 @@
 """`digitlab` that kills itself once, with SIGKILL, at a place that the environment names.
 
     KILL_PLACE   where: a key of PLACES
-    KILL_WHO     controller, worker or both (the controller first)
+    KILL_WHO     controller, worker or both (the controller first); of a single run: controller
     KILL_MARK    a file: made before the kill, so that it happens once
 
 Started as `python -m tests.kills.victim`, this module is imported by workers too, as any main module.
@@ -34,12 +34,14 @@ def kill() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def before(owner: Any, name: str, skip: int = 0) -> None:
-    """Kill before the call number `skip` of a function."""
+def before(
+    owner: Any, name: str, skip: int = 0, when: Callable[..., bool] = lambda *_, **__: True
+) -> None:
+    """Kill before a call of a function, after `skip` of those `when` holds for."""
     real, calls = getattr(owner, name), [0]
 
     def patched(*arguments: Any, **named: Any) -> Any:
-        calls[0] += 1
+        calls[0] += when(*arguments, **named)
         if calls[0] > skip:
             kill()
         return real(*arguments, **named)
@@ -57,15 +59,16 @@ def freezing() -> None:
     half_written("manifest.json")
 
 
-def half_written(name: str) -> None:
+def half_written(name: str, skip: int = 0) -> None:
     """Kill while a file is written: half of it is there, under its temporary name."""
     from digitlab import checkpoint, record
     from digitlab.sweep import manifest
 
-    real = record.write_atomically
+    real, calls = record.write_atomically, [0]
 
     def patched(file: Path, content: str | bytes) -> None:
-        if file.name == name:
+        calls[0] += file.name == name
+        if file.name == name and calls[0] > skip:
             data = content.encode() if isinstance(content, str) else content
             file.with_name(f".{file.name}.{os.getpid()}.tmp").write_bytes(data[: len(data) // 2])
             kill()
@@ -88,7 +91,7 @@ def step() -> None:
 
 
 def checkpoint() -> None:
-    half_written("checkpoint.safetensors")
+    half_written("checkpoint.new")
 
 
 def artifact() -> None:
@@ -152,6 +155,32 @@ def finishing() -> None:
     before(OwnRun, "finish")
 
 
+def run_step() -> None:
+    """In the middle of an epoch: 70 steps are 3.5 epochs."""
+    step()
+
+
+def run_checkpoint_half_written() -> None:
+    half_written("checkpoint.new", skip=2)
+
+
+def run_checkpoint_written() -> None:
+    """Before the renaming of the earlier one."""
+    before(Path, "replace", skip=1, when=lambda file, target: target.name == "checkpoint.previous")
+
+
+def run_checkpoint_half_renamed() -> None:
+    """The earlier one has become the previous one, and nothing is in its place."""
+    before(Path, "replace", skip=2, when=lambda file, target: target.name == "checkpoint")
+
+
+def run_described() -> None:
+    """The record is there, its document is not."""
+    from digitlab import experiment
+
+    before(experiment, "_save_document")
+
+
 CONTROLLER_PLACES: dict[str, Callable[[], None]] = {
     f.__name__: f
     for f in (composing, freezing, between_parent_and_child, told, journal_line, summarising, finishing)
@@ -160,10 +189,18 @@ WORKER_PLACES: dict[str, Callable[[], None]] = {
     f.__name__: f for f in (step, checkpoint, artifact, delivering_artifacts, closing)
 }
 
+RUN_PLACES: dict[str, Callable[[], None]] = {
+    f.__name__: f
+    for f in (
+        *(run_step, run_checkpoint_half_written, run_checkpoint_written),
+        *(run_checkpoint_half_renamed, run_described),
+    )
+}
+
 if place := os.environ.get("KILL_PLACE"):
     is_worker = __name__ == "__mp_main__"
-    if place in (WORKER_PLACES if is_worker else CONTROLLER_PLACES):
-        {**WORKER_PLACES, **CONTROLLER_PLACES}[place]()
+    if place in (WORKER_PLACES if is_worker else {**CONTROLLER_PLACES, **RUN_PLACES}):
+        {**WORKER_PLACES, **CONTROLLER_PLACES, **RUN_PLACES}[place]()
 
 if __name__ == "__main__":
     pid_file().write_text(str(os.getpid()))

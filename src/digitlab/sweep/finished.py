@@ -147,9 +147,9 @@ def _changed(run: StoredRun, uri: str) -> list[str]:
     try:
         with tempfile.TemporaryDirectory() as scratch:
             store: RunStore = open_store(uri)
-            file = store.download(run, "provenance.json", Path(scratch))
-            before = json.loads(file.read_text()).get("source", {})
-    except (TrackingError, OSError, ValueError):
+            file = store.download(run, "record.json", Path(scratch))
+            before = json.loads(file.read_text())["code"]["files"]
+    except (TrackingError, OSError, ValueError, KeyError, TypeError):
         return ["which files is not known any more"]
     now = source_files()
     return [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]

@@ -6,7 +6,7 @@ Reads conf/ once; what comes out needs it no more.
 import copy
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,7 @@ def verify_data(manifest: Manifest) -> None:
 
 
 def _plan_trials(pairs: Sequence[tuple[Point, Config]], settings: Settings) -> Manifest:
+    _check_one_arithmetic({config.arithmetic for _, config in pairs})
     repeats = settings.sweep.repeats
     if repeats > 1 and any("seed" in point for point, _ in pairs):
         raise ConfigError(["sweep.repeats sets the seeds, so seed cannot be swept as well"])
@@ -150,6 +151,8 @@ def _plan_search(line: Line, settings: Settings, made: Composer) -> Manifest:
     if settings.sweep.repeats > 1 and "seed" in space.axes:
         raise ConfigError(["sweep.repeats sets the seeds, so seed cannot be swept as well"])
     configs = _compose_all([[*line.fixed.values(), *_overrides(c)] for c in choices], choices, made)
+    chosen = space.axes.get("arithmetic")
+    _check_one_arithmetic(set(chosen) if isinstance(chosen, list) else {c.arithmetic for c in configs})
     axes: dict[str, Any] = {}
     for knob, axis in space.axes.items():
         if isinstance(axis, Interval):
@@ -165,6 +168,17 @@ def _plan_search(line: Line, settings: Settings, made: Composer) -> Manifest:
     )
     _check_corners(manifest)
     return manifest
+
+
+def _check_one_arithmetic(chosen: Set[str]) -> None:
+    if len(chosen) > 1:
+        raise ConfigError(
+            [
+                "arithmetic cannot be swept, since a process computes in one and trains many trials: "
+                f"make two sweeps, {' and '.join(f'arithmetic={name}' for name in sorted(chosen))}",
+                "nothing was started",
+            ]
+        )
 
 
 def _check_corners(manifest: Manifest) -> None:
@@ -280,7 +294,7 @@ def _device(config: Config) -> str:
         return "cpu"
     from digitlab.experiment import resolved_device
 
-    return resolved_device(config.device)
+    return resolved_device(config.device, config.arithmetic)
 
 
 def _overrides(point: Point) -> list[str]:

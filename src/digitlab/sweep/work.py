@@ -15,7 +15,7 @@ from digitlab.checking import to_config
 from digitlab.config import DataConfig
 from digitlab.errors import Diverged, Interrupted, Pruned
 from digitlab.interrupts import Interrupts
-from digitlab.record import Membership
+from digitlab.record import Membership, Record
 from digitlab.sweep.manifest import Trial
 from digitlab.sweep.results import TrialResult
 
@@ -73,9 +73,10 @@ def run_trial(task: Task, *, tell: Callable[[Any], Any], interrupts: Interrupts)
 
 
 def _run(task: Task, watch: "_Watch", interrupts: Interrupts) -> "Outcome":
-    from digitlab.experiment import run_experiment
+    from digitlab.experiment import prepare_process, run_experiment
 
     config = to_config(task.trial.values)
+    prepare_process(config)  # before torch splits the data, which fixes the arithmetic
     return run_experiment(
         config,
         interrupts=interrupts,
@@ -119,7 +120,7 @@ class _Watch:
         self.history: dict[str, list[tuple[int, float]]] = {}
         self.run_id: str | None = None
 
-    def begin(self, *, epochs: int, steps_per_epoch: int) -> None:
+    def begin(self, *, epochs: int, steps_per_epoch: int, steps_done: int) -> None:
         self._epochs = epochs
 
     def before_step(self) -> None:
@@ -141,5 +142,5 @@ class _Watch:
     def end(self) -> None:
         """The result says all."""
 
-    def recorded(self, status: str, run_id: str | None) -> None:
-        self.run_id = run_id
+    def recorded(self, record: Record) -> None:
+        self.run_id = record.delivered.run_id

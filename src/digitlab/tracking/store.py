@@ -56,7 +56,7 @@ class RunStore:
             self._deliver_values(record, run_id)
             if has_ended:
                 self._close(record, run_id)
-        if has_ended and record.run.status == "KILLED" and record.run.is_resumable:
+        if record.run.status in ("KILLED", "FAILED") and record.run.is_resumable:
             record.delivered.is_closed = True
             record.save_delivered()
         elif has_ended:
@@ -210,7 +210,7 @@ class RunStore:
                 [experiment_id], filter_string=f"tags.`{RECORD_TAG}` = '{run.record_id}'"
             )
             created = earlier[0] if earlier else self._create_run(experiment_id, run)
-            delivered.is_stale = bool(earlier) and created.info.status != "RUNNING"
+            delivered.is_stale = bool(earlier)
             delivered.experiment_id, delivered.run_id = experiment_id, created.info.run_id
             record.save_delivered()
         return delivered.run_id
@@ -321,7 +321,7 @@ def _process_tags(run: Run) -> dict[str, str]:
 
 
 def _fitting(tags: dict[str, str]) -> dict[str, str]:
-    """Tags within MLflow's limit; what is cut stands in full in provenance.json."""
+    """Tags within MLflow's limit; what is cut stands in full in record.json."""
     return {
         key: value if len(value) <= TAG_LIMIT else value[: TAG_LIMIT - 1] + "…"
         for key, value in tags.items()

@@ -1,0 +1,84 @@
+"""A run in a fresh process: `python -m digitlab.reproduction.repeating`, asked over standard input.
+
+It says what it would run and waits for leave before it runs it, one line of JSON each. Its environment
+was chosen by whoever started it, since arithmetic is fixed before anything is computed. Once recorded
+code may be asked by a later digitlab: this conversation must stay as it is.
+
+    asked      {"document": ..., "changes": {knob: value}, "tags": {...}, "tracking_uri": ...,
+                "command": ...}
+    described  {"event": "described", "document": ...}
+    asked      "go" or nothing
+    ended      {"event": "ended", "status": ..., "run_id": ..., "record_id": ..., "document": ...}
+    refused    {"event": "refused", "exit_code": ..., "message": ...}
+"""
+
+import dataclasses
+import json
+import sys
+from typing import Any
+
+from digitlab import document as documents
+from digitlab import project
+from digitlab.errors import DigitlabError, Interrupted
+
+
+def main() -> int:
+    asked = json.loads(sys.stdin.readline())
+    try:
+        return _repeat(asked)
+    except DigitlabError as error:
+        _say({"event": "refused", "exit_code": error.exit_code, "message": str(error)})
+        return error.exit_code
+    except Interrupted as error:
+        return error.exit_code
+
+
+def _repeat(asked: dict[str, Any]) -> int:
+    recorded = documents.parse(json.dumps(asked["document"]).encode())
+    changes = {"tracking.uri": asked["tracking_uri"], **asked["changes"]}
+    config = recorded.checked_config(changes)
+
+    from digitlab.data import load
+    from digitlab.experiment import prepare_process, run_experiment
+    from digitlab.interrupts import Interrupts
+    from digitlab.opening import describe_run
+    from digitlab.progress import TrainingProgress
+
+    device = prepare_process(config)
+    dataset = load(config.data, project.data_root(config.data.root))
+    document = describe_run(config, dataset, device, command=asked["command"])
+    _say({"event": "described", "document": dataclasses.asdict(document)})
+    if sys.stdin.readline().strip() != "go":
+        return 0
+    with Interrupts() as interrupts:
+        outcome = run_experiment(
+            config,
+            interrupts=interrupts,
+            say=_tell_user,
+            watch=TrainingProgress(),
+            dataset=dataset,
+            tags=asked["tags"],
+            command=asked["command"],
+        )
+    _say(
+        {
+            "event": "ended",
+            "run_id": outcome.run_id,
+            "record_id": outcome.record_id,
+            "document": dataclasses.asdict(outcome.document),
+        }
+    )
+    return 0
+
+
+def _say(message: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+def _tell_user(message: str) -> None:
+    sys.stderr.write(message + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

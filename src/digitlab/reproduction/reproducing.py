@@ -1,0 +1,347 @@
+"""`digitlab reproduce` and `export`: read a record, say what has changed, run it again, judge.
+
+The one place where the parts of this package meet.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from digitlab import document as documents
+from digitlab import project
+from digitlab.arithmetic import PORTABLE, VARIABLES, Arithmetic
+from digitlab.checking import as_param
+from digitlab.document import Document, RefusedDocument
+from digitlab.errors import ConfigError, TrackingError
+from digitlab.provenance import CHECKOUT, command_line
+from digitlab.record import Record
+from digitlab.reproduction.archive import (
+    LOCK,
+    OPTIONAL,
+    REQUIRED,
+    Recorded,
+    read_archive,
+    write_archive,
+)
+from digitlab.reproduction.recorded_code import NotAvailable, recorded_code
+from digitlab.reproduction.verdict import (
+    Verdict,
+    arithmetic_differences,
+    input_differences,
+    judge,
+    promises_identity,
+)
+from digitlab.tracking.delivery import open_store
+from digitlab.tracking.runs import check_prefix
+
+REPRODUCES, VARIES, VERDICT = "digitlab.reproduces", "digitlab.varies", "digitlab.verdict"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """overrides: knobs that make it a variation. code: `today` or `recorded`."""
+
+    overrides: Sequence[str] = ()
+    threads: int | None = None
+    arithmetic: Arithmetic | None = None
+    code: str = "today"
+    as_json: bool = False
+
+
+class Cannot(Exception):  # noqa: N818  (a verdict)
+    """The run cannot be run again: what is missing, and what would mend it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Repeated:
+    document: Document
+    run_id: str | None
+    record_id: str
+
+
+def reproduce(wanted: str, uri: str, options: Options) -> int:
+    """Run a recorded run again and print the verdict; returns its exit code.
+
+    wanted: a run id (or its start), a record waiting on this disk, or the file of an archive.
+    """
+    run_id, new_run = wanted, None
+    try:
+        recorded = read(wanted, uri)
+        _check_tags(recorded, uri)
+        run_id = recorded.run_id
+        if options.overrides:
+            return _vary(recorded, uri, options)
+        if recorded.document.trace is None or not recorded.document.trace.weights:
+            raise Cannot("it has not finished: `digitlab resume` may finish it")
+        repeated = _repeat(recorded, uri, options)
+        new_run = repeated.run_id or repeated.record_id
+        verdict = judge(recorded.document, repeated.document)
+        if repeated.run_id:
+            with contextlib.suppress(TrackingError):
+                open_store(uri).set_tag(repeated.run_id, VERDICT, verdict.kind)
+    except RefusedDocument as error:
+        verdict = Verdict(kind="CANNOT", cause="its record is refused", details=error.problems)
+    except (Cannot, NotAvailable) as error:
+        verdict = Verdict(kind="CANNOT", cause=str(error))
+    _show(verdict, run_id, new_run, as_json=options.as_json)
+    return verdict.exit_code
+
+
+def export(wanted: str, uri: str, file: Path) -> None:
+    """Write one archive that another clone on another machine can reproduce."""
+    with tempfile.TemporaryDirectory() as scratch:
+        run_id, folder = _files_of(wanted, uri, Path(scratch), (*REQUIRED, *OPTIONAL))
+        contents = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    kept = {name: content for name, content in contents.items() if name in (*REQUIRED, *OPTIONAL)}
+    if missing := [name for name in REQUIRED if name not in kept]:
+        raise RefusedDocument(
+            [f"run {wanted} has no {name}: only a finished run can be exported" for name in missing[:1]]
+        )
+    documents.parse(kept[documents.FILE])
+    lock = CHECKOUT / LOCK
+    if lock.exists():
+        kept[LOCK] = lock.read_bytes()
+    write_archive(file, kept, run_id)
+
+
+def read(wanted: str, uri: str) -> Recorded:
+    """From an archive or a record on this disk if there is one, else from the tracking store.
+
+    Raises:
+        RefusedDocument: there is no document, or one that is not to be trusted.
+    """
+    if (file := Path(wanted)).is_file():
+        return read_archive(file)
+    with tempfile.TemporaryDirectory() as scratch:
+        run_id, folder = _files_of(wanted, uri, Path(scratch), (documents.FILE, documents.PATCH_FILE))
+        if not (folder / documents.FILE).exists():
+            raise RefusedDocument([f"run {wanted} has no {documents.FILE}: an older digitlab made it"])
+        document = documents.parse((folder / documents.FILE).read_bytes())
+        patch = folder / documents.PATCH_FILE
+        return Recorded(
+            document=document,
+            patch=patch.read_text() if patch.exists() else None,
+            run_id=run_id,
+            origin=f"run {run_id[:8]}",
+        )
+
+
+def _files_of(wanted: str, uri: str, scratch: Path, names: Sequence[str]) -> tuple[str, Path]:
+    """The run's id, and a folder with those of the artifacts that it has.
+
+    Raises:
+        RefusedDocument: the document is too large, or another than the run was made with.
+    """
+    folder = project.records() / wanted
+    if folder.parent == project.records() and (folder / "run.json").is_file():
+        return wanted, Record.load(folder).artifacts
+    check_prefix(wanted)
+    store = open_store(uri)
+    run = store.find(wanted)
+    there = dict(store.artifacts(run))
+    if (size := there.get(documents.FILE, 0)) > documents.MAX_BYTES:
+        raise RefusedDocument([f"{documents.FILE} has {size} bytes, more than {documents.MAX_BYTES}"])
+    for name in names:
+        if name in there:
+            store.download(run, name, scratch)
+    return run.run_id, scratch
+
+
+def _check_tags(recorded: Recorded, uri: str) -> None:
+    """Raises RefusedDocument if the run's tags, which its store keeps apart, name another document."""
+    if Path(recorded.origin).is_file() or (project.records() / recorded.run_id).exists():
+        return
+    told = open_store(uri).find(recorded.run_id).tags.get("digitlab.config")
+    if told != recorded.document.config_sha256:
+        raise RefusedDocument(["its configuration is not the one that the run was tagged with"])
+
+
+def _vary(recorded: Recorded, uri: str, options: Options) -> int:
+    """The recorded run with other knobs: nothing to judge, but linked."""
+    from digitlab.composition import knob_values
+
+    changes = knob_values(options.overrides, recorded.document.config)
+    repeated = _repeat(recorded, uri, options, changes)
+    new_run = repeated.run_id or repeated.record_id
+    told = ", ".join(f"{path}={as_param(value)}" for path, value in changes.items())
+    if options.as_json:
+        click.echo(
+            json.dumps({"varies": recorded.run_id, "run": new_run, "changes": changes}, indent=1)
+        )
+    else:
+        click.echo(f"run {new_run[:8]} varies {recorded.origin} ({told}): no verdict on another run")
+    return 0
+
+
+def _repeat(
+    recorded: Recorded, uri: str, options: Options, variation: Mapping[str, Any] | None = None
+) -> Repeated:
+    """Run it in a fresh process, after saying what has changed since."""
+    document = recorded.document
+    changes = {"device": document.device, **_data_root(document), **(variation or {})}
+    if options.threads is not None:
+        changes["threads"] = options.threads
+    if options.arithmetic is not None:
+        changes["arithmetic"] = options.arithmetic
+    if options.code == "today":
+        _check_config(document, changes)
+    link = {VARIES: recorded.run_id} if variation else {REPRODUCES: recorded.run_id}
+    with _code_folder(recorded, options) as folder:
+        kind = changes.get("arithmetic", document.config.get("arithmetic"))
+        with _Child(folder, _environment(document, kind)) as child:
+            child.ask(
+                {
+                    "document": dataclasses.asdict(document),
+                    "changes": changes,
+                    "tags": link,
+                    "tracking_uri": uri,
+                    "command": command_line(),
+                }
+            )
+            described = child.hear("described")
+            today = documents.parse(json.dumps(described["document"]).encode())
+            if not variation:
+                _say_what_changed(recorded, today, options)
+            child.go()
+            ended = child.hear("ended")
+    result = documents.parse(json.dumps(ended["document"]).encode())
+    return Repeated(result, ended["run_id"], ended["record_id"])
+
+
+def _data_root(document: Document) -> dict[str, str]:
+    """Where the run had its data, if that is a folder here, too."""
+    data = document.config.get("data")
+    root = data.get("root") if isinstance(data, dict) else None
+    return {"data.root": root} if isinstance(root, str) and Path(root).is_dir() else {}
+
+
+def _check_config(document: Document, changes: Mapping[str, Any]) -> None:
+    try:
+        document.checked_config(changes)
+    except ConfigError as error:
+        raise Cannot(
+            "the recorded configuration does not fit today's schema "
+            f"({'; '.join(error.problems[:3])}): try --code recorded"
+        ) from None
+
+
+@contextlib.contextmanager
+def _code_folder(recorded: Recorded, options: Options) -> Iterator[Path]:
+    if options.code == "today":
+        yield CHECKOUT
+        return
+    with recorded_code(recorded) as folder:
+        commit = recorded.document.code.commit[:12]
+        with_patch = " with the recorded patch" if recorded.patch else ""
+        _say(f"running the code of commit {commit}{with_patch}", options)
+        yield folder
+
+
+def _environment(document: Document, kind: object) -> dict[str, str]:
+    """Ours with the recorded variables of arithmetic, or those of the arithmetic that is asked for."""
+    recorded = {name: document.arithmetic.get(name, "") for name in VARIABLES}
+    if kind == "portable":
+        wanted = PORTABLE
+    elif document.config.get("arithmetic") == "portable":
+        wanted = {}
+    else:
+        wanted = {name: value for name, value in recorded.items() if value}
+    inherited = {k: v for k, v in os.environ.items() if k not in VARIABLES}
+    return {**inherited, **wanted}
+
+
+class _Child:
+    """The process that runs it (see repeating.py for what is said)."""
+
+    def __init__(self, code: Path, environment: Mapping[str, str]) -> None:
+        paths = [str(code / "src"), *filter(None, [environment.get("PYTHONPATH")])]
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "digitlab.reproduction.repeating"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={
+                **environment,
+                "PYTHONPATH": os.pathsep.join(paths),
+                "DIGITLAB_HOME": str(project.home()),
+            },
+        )
+
+    def __enter__(self) -> "_Child":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with contextlib.suppress(OSError):
+                pipe.close()
+        self._process.wait()
+
+    def ask(self, request: Mapping[str, Any]) -> None:
+        self._write(json.dumps(request))
+
+    def go(self) -> None:
+        self._write("go")
+
+    def hear(self, event: str) -> dict[str, Any]:
+        """The next thing it says. Raises Cannot if that is something else, or nothing."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        said: dict[str, Any] = json.loads(line) if line else {}
+        if said.get("event") == event:
+            return said
+        if said.get("event") == "refused":
+            raise Cannot(" ".join(said["message"].splitlines()))
+        code = self._process.wait()
+        raise Cannot(f"the process that ran it ended with exit code {code}: see above")
+
+    def _write(self, line: str) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has said why, or will be missed
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+
+
+def _say_what_changed(recorded: Recorded, today: Document, options: Options) -> None:
+    before = recorded.document
+    changed = [*input_differences(before, today), *arithmetic_differences(before, today)]
+    versions = {**before.versions, **today.versions}
+    changed += [
+        f"{name} is {today.versions.get(name, 'not installed')}, was {before.versions.get(name)}"
+        for name in versions
+        if before.versions.get(name) != today.versions.get(name) and name not in before.arithmetic
+    ]
+    _say(
+        f"reproducing {recorded.origin}: {before.config['model']['name']}, seed {before.seed}", options
+    )
+    for text in changed:
+        _say(f"  changed since: {text}", options)
+    if promises_identity(before, today):
+        _say("  same configuration, code, data and arithmetic: the result must be IDENTICAL", options)
+
+
+def _say(message: str, options: Options) -> None:
+    click.secho(message, fg="yellow", err=True)
+
+
+def _show(verdict: Verdict, run_id: str, new_run: str | None, *, as_json: bool) -> None:
+    if as_json:
+        values = {**dataclasses.asdict(verdict), "recorded": run_id, "repeated": new_run}
+        click.echo(json.dumps({**values, "exit_code": verdict.exit_code}, indent=1))
+        return
+    colours = {"IDENTICAL": "green", "DIFFERENT": "red", "CANNOT": "red"}
+    head = click.style(verdict.kind, fg=colours.get(verdict.kind, "yellow"), bold=True)
+    click.echo(f"{head}{': ' + verdict.cause if verdict.cause else ''}")
+    for detail in verdict.details:
+        click.echo(f"  {detail}")
+    if new_run:
+        click.echo(f"  recorded {run_id[:8]}, repeated {new_run[:8]}: digitlab show {new_run[:8]}")

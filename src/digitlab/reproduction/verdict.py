@@ -1,0 +1,205 @@
+"""Whether a repetition gave the same result as the record says, and if not what differs first.
+
+Compares documents and nothing else; runs, reads and prints nothing.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from digitlab.checking import as_param
+from digitlab.document import Document, differing_knobs
+from digitlab.fingerprint import WITHOUT_EFFECT
+from digitlab.trace import Trace, to_floats
+
+Kind = Literal["IDENTICAL", "SAME COMPUTATION, OTHER ROUNDING", "DIFFERENT", "CANNOT"]
+EXIT_CODES: dict[Kind, int] = {
+    "IDENTICAL": 0,
+    "SAME COMPUTATION, OTHER ROUNDING": 3,
+    "DIFFERENT": 4,
+    "CANNOT": 5,
+}
+ROUNDING = 1e-6  # relative, of a step's loss: rounding stays below 2e-7, a rate 1 % off is above 2e-5
+ACCURACY_BAND = 0.005  # of 10,000 images; by the square root of their number for others
+OF_ARITHMETIC = ("threads", "arithmetic")  # knobs that decide rounding and nothing else
+MAX_NAMED = 4
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """cause: what differs first, or what is missing. details: more sentences."""
+
+    kind: Kind
+    cause: str = ""
+    details: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_CODES[self.kind]
+
+
+def input_differences(recorded: Document, repeated: Document) -> list[str]:
+    """What decides the result and differs: configuration, code, data, split, in this order."""
+    found = []
+    knobs = [
+        f"{path} is {as_param(now)}, was {as_param(before)}"
+        for path, (before, now) in differing_knobs(recorded.config, repeated.config).items()
+        if path not in (*WITHOUT_EFFECT, *OF_ARITHMETIC)
+    ]
+    if knobs:
+        found.append(f"configuration: {_listed(knobs)}")
+    if recorded.code.source != repeated.code.source:
+        before, now = recorded.code.files, repeated.code.files
+        files = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+        found.append(f"code: {_listed(files)}")
+    before, now = recorded.data, repeated.data
+    files = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    if data := [name for name in files if name != "validation_indices"]:
+        found.append(f"data: {_listed(data)}")
+    if "validation_indices" in files:
+        found.append("split: other training images are used for validation")
+    return found
+
+
+def arithmetic_differences(recorded: Document, repeated: Document) -> list[str]:
+    """What is known to change rounding: `threads is 2, was 1`."""
+    before, now = recorded.arithmetic, repeated.arithmetic
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    found = [f"{name} is {_or_unset(now, name)}, was {_or_unset(before, name)}" for name in names]
+    if not found and recorded.canary != repeated.canary:
+        found = ["the canary digest is another, though nothing known to change rounding differs"]
+    return found
+
+
+def promises_identity(recorded: Document, repeated: Document) -> bool:
+    """Whether the result must have the same bits: same inputs, and the same arithmetic in a test step.
+
+    The number of threads is compared apart: the test step is too small for many of them to differ.
+    """
+    return (
+        not input_differences(recorded, repeated)
+        and recorded.canary == repeated.canary
+        and recorded.threads == repeated.threads
+        and recorded.device == repeated.device
+        and recorded.reproducible
+    )
+
+
+def judge(recorded: Document, repeated: Document) -> Verdict:
+    """Both must have ended. The final accuracy alone decides nothing."""
+    assert recorded.trace is not None
+    assert repeated.trace is not None
+    inputs = input_differences(recorded, repeated)
+    first = next(trace_differences(recorded.trace, repeated.trace), None)
+    if first is None and all(text.startswith("code:") for text in inputs):
+        return Verdict(kind="IDENTICAL", details=[f"by other {text}" for text in inputs])
+    shown = f"it shows first in {first}" if first else "no trace of it in the result"
+    rounding = arithmetic_differences(recorded, repeated)
+    if inputs:
+        others = [f"differs, too: {text}" for text in inputs[1:]]
+        if rounding:
+            others.append(f"rounding may differ, too: {_listed(rounding)}")
+        return Verdict(kind="DIFFERENT", cause=inputs[0], details=[shown, *others])
+    assert first is not None
+    gap = loss_gap(recorded.trace, repeated.trace)
+    agreement = f"the first {len(recorded.trace.step_losses)} step losses agree to {gap:.0e}"
+    if rounding and gap <= ROUNDING and _orders_agree(recorded.trace, repeated.trace):
+        points = 100 * accuracy_gap(recorded.trace, repeated.trace)
+        band = 100 * accuracy_band(recorded.trace)
+        details = [*rounding, f"{agreement} (limit {ROUNDING:.0e})"]
+        details.append(f"test accuracy differs by {points:.2f} points (limit {band:.2f})")
+        if points <= band:
+            return Verdict(kind="SAME COMPUTATION, OTHER ROUNDING", cause=first, details=details)
+        return Verdict(
+            kind="DIFFERENT", cause=f"test accuracy, by {points:.2f} points", details=details
+        )
+    broken = ["configuration, code, data, split and arithmetic are the same: a promise is broken"]
+    found = [f"rounding differs ({_listed(rounding)}), but {agreement} only"] if rounding else broken
+    if not recorded.reproducible:
+        found.append("the record says itself that it went on by force over a change")
+    return Verdict(kind="DIFFERENT", cause=first, details=found)
+
+
+def trace_differences(recorded: Trace, repeated: Trace) -> Iterator[str]:
+    """In the order in which a training goes through them."""
+    if recorded.initial_weights != repeated.initial_weights:
+        yield "the initial weights"
+    if epoch := _first_other(recorded.orders, repeated.orders):
+        yield f"the order of the images in epoch {epoch}"
+    if step := _first_other(recorded.step_losses, repeated.step_losses):
+        yield f"the loss of step {step}: {_pair(recorded.step_losses, repeated.step_losses, step)}"
+    if epoch := _first_other(recorded.epochs, repeated.epochs):
+        yield f"epoch {epoch}: {_metric(recorded.epochs, repeated.epochs, epoch)}"
+    if recorded.weights != repeated.weights:
+        yield "the final weights"
+    if recorded.predictions != repeated.predictions:
+        yield "the predictions of the test images"
+    if recorded.test != repeated.test:
+        yield "the test metrics"
+
+
+def loss_gap(recorded: Trace, repeated: Trace) -> float:
+    """The largest relative difference of the first step losses; infinite for another number of them."""
+    if len(recorded.step_losses) != len(repeated.step_losses):
+        return math.inf
+    pairs = zip(recorded.step_losses, repeated.step_losses, strict=True)
+    floats = [(float.fromhex(one), float.fromhex(other)) for one, other in pairs]
+    return max((_relative(one, other) for one, other in floats), default=0.0)
+
+
+def accuracy_gap(recorded: Trace, repeated: Trace) -> float:
+    return abs(to_floats(recorded.test)["accuracy"] - to_floats(repeated.test)["accuracy"])
+
+
+def accuracy_band(trace: Trace) -> float:
+    """How far rounding may move an accuracy: measured at 10,000 images, and a count's spread."""
+    return ACCURACY_BAND * math.sqrt(10_000 / max(trace.num_test_images, 1))
+
+
+def _orders_agree(recorded: Trace, repeated: Trace) -> bool:
+    """As far as both went: another rounding may stop a training early in another epoch."""
+    return all(one == other for one, other in zip(recorded.orders, repeated.orders, strict=False))
+
+
+def _relative(one: float, other: float) -> float:
+    if one == other:
+        return 0.0
+    gap = abs(one - other) / max(abs(one), abs(other))
+    return gap if math.isfinite(gap) else math.inf
+
+
+def _first_other(one: Sequence[Any], other: Sequence[Any]) -> int | None:
+    """The place, from 1, of the first difference; the end of the shorter one is one, too."""
+    for place in range(max(len(one), len(other))):
+        if one[place : place + 1] != other[place : place + 1]:
+            return place + 1
+    return None
+
+
+def _pair(recorded: Sequence[str], repeated: Sequence[str], place: int) -> str:
+    texts = [
+        f"{float.fromhex(values[place - 1]):.9g}" if place <= len(values) else "none"
+        for values in (repeated, recorded)
+    ]
+    return f"{texts[0]}, was {texts[1]}"
+
+
+def _metric(
+    recorded: Sequence[Mapping[str, str]], repeated: Sequence[Mapping[str, str]], epoch: int
+) -> str:
+    if epoch > min(len(recorded), len(repeated)):
+        return f"{len(repeated)} epochs, were {len(recorded)}"
+    before, now = recorded[epoch - 1], repeated[epoch - 1]
+    name = next(name for name in {**before, **now} if before.get(name) != now.get(name))
+    texts = [f"{float.fromhex(v[name]):.9g}" if name in v else "none" for v in (now, before)]
+    return f"{name} is {texts[0]}, was {texts[1]}"
+
+
+def _or_unset(values: Mapping[str, str], name: str) -> str:
+    return values.get(name) or "unset"
+
+
+def _listed(texts: Sequence[str]) -> str:
+    more = f" and {len(texts) - MAX_NAMED} more" if len(texts) > MAX_NAMED else ""
+    return ", ".join(texts[:MAX_NAMED]) + more

@@ -1,0 +1,354 @@
+"""`digitlab reproduce`: IDENTICAL where nothing changed, and the true cause where something did."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from digitlab import document as documents
+from digitlab import training
+from digitlab.config import Config
+from digitlab.data import Dataset, load
+from digitlab.document import Document, config_digest
+from digitlab.experiment import run_experiment
+from digitlab.interrupts import Interrupts
+from digitlab.reproduction.verdict import judge, trace_differences
+from digitlab.sweep.work import _Watch
+from digitlab.tracking.location import resolve_uri
+from digitlab.tracking.runs import StoredRun
+from digitlab.tracking.store import RunStore
+from tests.conftest import CHECKOUT, Cli
+
+QUICK = ("epochs=2", "record.plots=never")
+
+
+def newest() -> StoredRun:
+    return RunStore(resolve_uri(None)).runs()[0]
+
+
+def train(digitlab: Cli, *overrides: str) -> StoredRun:
+    assert digitlab("train", *QUICK, *overrides).code == 0
+    return newest()
+
+
+class Silent(_Watch):
+    """A watch that nobody listens to."""
+
+    def __init__(self) -> None:
+        self.history = {}
+        self.run_id = None
+
+    def after_epoch(self, report: object) -> None:
+        """Nothing to say."""
+
+
+def trained(config: Config, dataset: Dataset | None = None) -> Document:
+    """What a run of this process leaves."""
+    with Interrupts() as interrupts:
+        outcome = run_experiment(
+            config, interrupts=interrupts, say=print, watch=Silent(), dataset=dataset
+        )
+    return outcome.document
+
+
+@pytest.mark.parametrize("model", ["logistic_regression", "cnn"])
+def test_a_run_is_reproduced_to_the_bit_in_another_process(
+    model: str, digitlab: Cli, home: Path
+) -> None:
+    run = train(digitlab, f"model={model}", "scheduler=cosine")
+    shutil.rmtree(home / "conf" / "optimizer")  # nothing of it is read
+    result = digitlab("reproduce", run.run_id)
+    assert result.code == 0, result.out + result.err
+    assert "the result must be IDENTICAL" in result.err
+    assert result.out.startswith("IDENTICAL\n")
+    again = newest()
+    assert again.run_id != run.run_id
+    assert again.tags["digitlab.reproduces"] == run.run_id
+    assert again.tags["digitlab.verdict"] == "IDENTICAL"
+    assert again.tags["digitlab.weights"] == run.tags["digitlab.weights"]
+    assert again.metrics["test/loss"] == run.metrics["test/loss"]
+    assert again.status == "FINISHED"
+
+
+def test_another_number_of_threads_is_the_same_computation_with_other_rounding(digitlab: Cli) -> None:
+    run = train(digitlab, "model=cnn", "optimizer.learning_rate=1e-4")
+    result = digitlab("reproduce", run.run_id, "--threads", "2", "--json")
+    verdict = json.loads(result.out)
+    assert result.code == verdict["exit_code"] == 3, result.out
+    assert verdict["kind"] == "SAME COMPUTATION, OTHER ROUNDING"
+    assert "threads is 2, was 1" in verdict["details"]
+
+
+CHANGES = {
+    "a learning rate 1 % off": (
+        ["optimizer.learning_rate=0.00101"],
+        "optimizer.learning_rate is 0.00101",
+    ),
+    "a batch of 63": (["batch_size=63"], "batch_size is 63, was 64"),
+    "another seed": (["seed=1"], "seed is 1, was 0"),
+    "another split": (["data.split_seed=1"], "data.split_seed is 1, was 0"),
+}
+
+
+@pytest.mark.parametrize("model", ["logistic_regression", "cnn"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_another_configuration_is_different_even_where_rounding_would_excuse_it(
+    model: str, change: str, make_config: Callable[..., Config]
+) -> None:
+    overrides, cause = CHANGES[change]
+    recorded = trained(make_config(*QUICK, f"model={model}"))
+    repeated = trained(make_config(*QUICK, f"model={model}", *overrides))
+    verdict = judge(recorded, repeated)
+    assert verdict.kind == "DIFFERENT"
+    assert cause in verdict.cause
+    excused = dataclasses.replace(  # the same result under the recorded inputs, and other arithmetic
+        repeated,
+        config=recorded.config,
+        data=recorded.data,
+        arithmetic=recorded.arithmetic | {"threads": "2"},
+    )
+    assert judge(recorded, excused).kind == "DIFFERENT"
+
+
+def test_another_order_of_the_images_is_different(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(*QUICK)
+    recorded = trained(config)
+
+    def order(num_images: int, seed: int, epoch: int) -> torch.Tensor:
+        return torch.randperm(num_images, generator=torch.Generator().manual_seed(epoch))
+
+    monkeypatch.setattr(training, "_epoch_order", order)
+    verdict = judge(recorded, trained(config))
+    assert (verdict.kind, verdict.cause) == ("DIFFERENT", "the order of the images in epoch 1")
+    assert "a promise is broken" in verdict.details[0]
+
+
+def test_one_flipped_pixel_is_different(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    config = make_config(*QUICK)
+    recorded = trained(config)
+    dataset = load(config.data, tmp_path)
+    dataset.train.images[0, 14, 14] += 1
+    verdict = judge(recorded, trained(config, dataset))
+    assert verdict.kind == "DIFFERENT"
+    assert verdict.cause.startswith("the loss of step ")
+
+
+def test_one_flipped_pixel_in_the_files_is_refused(
+    digitlab: Cli, mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(mnist / "MNIST" / "raw", tmp_path / "MNIST" / "raw")
+    monkeypatch.setenv("DIGITLAB_DATA", str(tmp_path))
+    assert digitlab("train", "data=mnist", "epochs=1", "batch_size=1000").code == 0
+    file = tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte"
+    content = bytearray(file.read_bytes())
+    content[10_000] ^= 1
+    file.write_bytes(content)
+    (tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte.gz").unlink(missing_ok=True)
+    result = digitlab("reproduce", newest().run_id)
+    assert result.code == 5
+    assert "train-images-idx3-ubyte" in result.out
+
+
+def test_every_stage_of_a_trace_is_told_apart(make_config: Callable[..., Config]) -> None:
+    trace = trained(make_config(*QUICK)).trace
+    assert trace is not None
+    other = "0" * 64
+    epochs = [trace.epochs[0], trace.epochs[1] | {"validation/loss": "0x1.0p+0"}]
+    stages = {
+        "initial_weights": other,
+        "orders": [trace.orders[0], other],
+        "step_losses": [*trace.step_losses[:6], "0x1.0p+0", *trace.step_losses[7:]],
+        "epochs": epochs,
+        "weights": other,
+        "predictions": other,
+    }
+    named = ["the initial weights", "the order of the images in epoch 2", "the loss of step 7: 1, was "]
+    named += ["epoch 2: validation/loss is 1, was ", "the final weights", "the predictions of"]
+    changed = trace
+    for (field, value), start in zip(reversed(stages.items()), reversed(named), strict=True):
+        changed = dataclasses.replace(changed, **{field: value})
+        assert next(trace_differences(trace, changed)).startswith(start)
+
+
+def test_a_variation_is_linked_and_not_judged(digitlab: Cli) -> None:
+    run = train(digitlab, "model=logistic_regression")
+    result = digitlab("reproduce", run.run_id, "epochs=3", "optimizer.learning_rate=5e-3")
+    assert result.code == 0, result.err
+    assert "no verdict" in result.out
+    varied = newest()
+    assert varied.tags["digitlab.varies"] == run.run_id
+    assert (varied.params["epochs"], varied.params["optimizer.learning_rate"]) == ("3", "0.005")
+    for override, problem in {
+        "epohs=3": "unknown knob epohs; did you mean epochs?",
+        "model=cnn": "a recorded group cannot be chosen anew",
+        "epochs=1,2": "gives several values",
+    }.items():
+        refused = digitlab("reproduce", run.run_id, override)
+        assert refused.code == 2
+        assert problem in refused.err
+    assert digitlab("reproduce", run.run_id, "epochs=0").code in (2, 5)
+
+
+def test_what_cannot_be_reproduced_says_what_is_missing(
+    digitlab: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert digitlab("reproduce", "abcd").code == 2
+    run = train(digitlab, "model=logistic_regression")
+    file = Path(run.artifact_uri.removeprefix("file://")) / documents.FILE
+    whole = json.loads(file.read_text())
+
+    def told(change: Callable[[dict[str, Any]], Any]) -> str:
+        values = json.loads(json.dumps(whole))
+        change(values)
+        values["config_sha256"] = config_digest(values["config"])
+        file.write_text(json.dumps(values))
+        result = digitlab("reproduce", run.run_id)
+        assert result.code == 5, result.out
+        assert result.out.startswith("CANNOT: ")
+        return result.out
+
+    assert "digitlab resume" in told(lambda values: values.update(trace=None))
+    assert "no GPU is usable" in told(lambda values: values.update(device="cuda"))
+    assert "another version" in told(lambda values: values.update(format=99))
+    assert "unknown key config_" in told(lambda values: values.update(config_=1))
+    assert "_target_" in told(lambda values: values["config"].update(_target_="os.system"))
+    assert "is not the one" in told(lambda values: values["config"].update(epochs=1))
+    file.unlink()
+    result = digitlab("reproduce", run.run_id)
+    assert result.code == 5
+    assert "no record.json" in result.out
+
+
+class Clone:
+    """A git checkout of the project as it stands here, with a home of its own."""
+
+    def __init__(self, folder: Path, source: Path | None = None) -> None:
+        self.folder = folder
+        if source:
+            self.git("clone", "-q", str(source), str(folder), where=folder.parent)
+            return
+        for name in ("src", "conf"):
+            ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+            shutil.copytree(CHECKOUT / name, folder / name, ignore=ignored)
+        for name in ("pyproject.toml", "requirements.lock", ".gitignore"):
+            shutil.copy(CHECKOUT / name, folder / name)
+        self.git("init", "-q")
+        self.commit("first")
+
+    def git(self, *arguments: str, where: Path | None = None) -> str:
+        identity = ("-c", "user.name=t", "-c", "user.email=t@t", "-c", "init.defaultBranch=main")
+        command = ["git", *identity, *arguments]
+        return subprocess.run(
+            command, cwd=where or self.folder, check=True, capture_output=True, text=True
+        ).stdout
+
+    def commit(self, message: str) -> None:
+        self.git("add", "-A")
+        self.git("commit", "-q", "-m", message)
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "DIGITLAB_DATA")}
+        return subprocess.run(
+            [sys.executable, "-m", "digitlab.cli", *arguments],
+            capture_output=True,
+            text=True,
+            env={**kept, "PYTHONPATH": str(self.folder / "src"), **environment},
+        )
+
+
+def test_clones_archives_and_recorded_code(tmp_path: Path) -> None:
+    first = Clone(tmp_path / "first")
+    models = first.folder / "src" / "digitlab" / "models.py"
+    clean = models.read_text()
+    models.write_text(clean.replace("functional.relu(features)", "functional.gelu(features)"))
+    assert models.read_text() != clean
+    (first.folder / "src" / "digitlab" / "untracked.py").write_text("ANSWER = 42\n")
+    trained = first.run("train", "model=cnn", "epochs=1", "study=clones")
+    assert trained.returncode == 0, trained.stderr
+    run_id = json.loads(first.run("runs", "--json").stdout)[0]["run_id"]
+    archive = tmp_path / "run.zip"
+    assert first.run("export", run_id, str(archive)).returncode == 0
+
+    second = Clone(tmp_path / "second", first.folder)
+    store = f"sqlite:///{first.folder}/mlruns/mlflow.db"
+    today = second.run("reproduce", run_id, "--tracking-uri", store)
+    assert today.returncode == 4, today.stdout + today.stderr
+    assert "DIFFERENT: code: models.py, untracked.py" in today.stdout
+    for wanted, *where in ((run_id, "--tracking-uri", store), (str(archive),)):
+        recorded = second.run("reproduce", wanted, *where, "--code", "recorded")
+        assert recorded.returncode == 0, recorded.stdout + recorded.stderr
+        assert recorded.stdout.startswith("IDENTICAL")
+    assert second.git("status", "--porcelain") == ""
+    assert len(second.git("worktree", "list").splitlines()) == 1
+
+    unrelated = Clone(tmp_path / "unrelated")
+    cannot = unrelated.run("reproduce", str(archive), "--code", "recorded")
+    assert cannot.returncode == 5
+    assert "is not in this clone" in cannot.stdout
+
+
+def test_an_archive_is_checked_and_nothing_of_it_is_run(digitlab: Cli, tmp_path: Path) -> None:
+    run = train(digitlab, "model=logistic_regression")
+    archive = tmp_path / "run.zip"
+    assert digitlab("export", run.run_id, str(archive)).code == 0
+    with zipfile.ZipFile(archive) as opened:
+        contents = {name: opened.read(name) for name in opened.namelist()}
+    sums = contents["SHA256SUMS"].decode().splitlines()
+    assert {line.split("  ")[1] for line in sums} == set(contents) - {"SHA256SUMS"}
+    assert all(
+        hashlib.sha256(contents[name]).hexdigest() == digest
+        for digest, name in (line.split("  ") for line in sums)
+    )
+    assert digitlab("reproduce", str(archive)).code == 0
+
+    def summed(changed: dict[str, bytes]) -> dict[str, bytes]:
+        lines = [f"{hashlib.sha256(v).hexdigest()}  {k}\n" for k, v in changed.items()]
+        return changed | {"SHA256SUMS": "".join(lines).encode()}
+
+    def refused(changed: dict[str, bytes]) -> str:
+        file = tmp_path / "changed.zip"
+        with zipfile.ZipFile(file, "w") as writer:
+            writer.comment = run.run_id.encode()
+            for name, content in changed.items():
+                writer.writestr(name, content)
+        result = digitlab("reproduce", str(file))
+        assert result.code == 5, result.out
+        return result.out
+
+    assert "is damaged" in refused(contents | {"metrics.csv": b"epoch\n"})
+    assert "lacks weights.safetensors" in refused(
+        {k: v for k, v in contents.items() if k != "weights.safetensors"}
+    )
+    assert "which no archive of a run does" in refused(contents | {"../../evil.py": b"1"})
+    values = json.loads(contents["record.json"])
+    values["config"]["epohs"] = 1
+    values["config_sha256"] = config_digest(values["config"])
+    told = refused(summed(contents | {"record.json": json.dumps(values).encode()}))
+    assert "does not fit today's schema (unknown knob epohs; did you mean epochs?)" in told
+    assert "try --code recorded" in told
+    (tmp_path / "text.zip").write_text("no archive")
+    assert digitlab("reproduce", str(tmp_path / "text.zip")).code == 5
+
+
+def test_nothing_unpickles(digitlab: Cli, tmp_path: Path) -> None:
+    """Hydra's rerun of a pickled job cannot be reached, and MLflow does not unpickle here."""
+    (tmp_path / "config.pickle").write_bytes(b"cposix\nsystem\n(S'touch evil'\ntR.")
+    for command in ("train", "sweep"):
+        for flag in ("--experimental-rerun", "--experimental-rerun=config.pickle"):
+            refused = digitlab(command, flag, str(tmp_path / "config.pickle"))
+            assert refused.code == 2
+    assert not (Path.cwd() / "evil").exists()
+    RunStore(resolve_uri(None))
+    assert os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
