@@ -40,3 +40,7 @@ def test_a_broken_yaml_file_is_one_line(home: Path) -> None:
     (home / "conf" / "optimizer" / "adam.yaml").write_text("name: [adam\n")
     with pytest.raises(ConfigError, match="conf/ does not compose"):
         compose([])
+
+
+def test_no_preset_can_be_asked_for() -> None:
+    assert compose(["experiment=null", "seed=1"]) == compose(["seed=1"])

@@ -38,6 +38,8 @@ ALIASES = {"trials": "sweep.trials", "repeats": "sweep.repeats", "workers": "exe
 
 Values = dict[str, Any]
 
+NO_PRESET = "experiment=null"  # which Hydra itself does not understand
+
 
 @dataclasses.dataclass(frozen=True)
 class _Sorted:
@@ -198,7 +200,8 @@ class Composer:
         """The YAML files of the chosen groups, laid over one another by Hydra; not to be changed."""
         if groups not in self._bases:
             try:
-                composed = hydra_compose("config", overrides=list(groups))
+                named = [("~experiment" if group == NO_PRESET else group) for group in groups]
+                composed = hydra_compose("config", overrides=named)
                 values = OmegaConf.to_container(composed, resolve=False)
             except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
                 raise ConfigError([f"conf/ does not compose: {_one_line(error)}"]) from None
@@ -237,7 +240,7 @@ class Composer:
             name = override.key_or_group
             if self.is_group(name) and not isinstance(override.value(), dict):
                 choice = "null" if override.value() is None else str(override.value())
-                if choice in self._groups[name] or (name, choice) == ("experiment", "null"):
+                if choice in self._groups[name] or f"{name}={choice}" == NO_PRESET:
                     groups.append(f"{name}={choice}")
                 else:
                     result.problems.append(_unknown_choice(name, choice, self._groups[name]))
