@@ -35,6 +35,8 @@ Cli = Callable[..., Result]
 
 @pytest.fixture(scope="session", autouse=True)
 def _session() -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # see heed_interrupts
     torch.set_num_threads(1)
     sqlite_store.ensure_template()
 

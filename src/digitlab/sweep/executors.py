@@ -263,6 +263,8 @@ def _work(connection: Connection, environment: dict[str, str]) -> None:
     gc.enable()
     threading.Thread(target=_die_with_controller, daemon=True).start()
     os.setsid()  # Ctrl-C on the terminal is for the controller alone
+    # From now on this signal is the controller's word, though a background shell ignores it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     os.environ.clear()
     os.environ.update(environment)  # as they are now, not as they were when the first worker started
