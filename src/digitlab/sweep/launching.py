@@ -170,7 +170,7 @@ def _what_is_left(
         before = earlier.get(trial.number)
         if trial.number in reused:
             run = reused[trial.number]
-            if before and before.run_id == run.run_id:
+            if before and before.run_id == run.run_id and before.state == "FINISHED":
                 results.append(before)
             elif belongs(run, manifest.id):
                 results.append(with_history(trial, run, manifest))
