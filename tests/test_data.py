@@ -22,7 +22,14 @@ TEST_IMAGES, TEST_LABELS = datafiles.FILES["test"]
 
 
 def settings(name: str = "digits", **changes: object) -> DataConfig:
-    values = {"root": None, "validation_size": 100, "split_seed": 0, "mean": 0.0, "std": 1.0}
+    values = {
+        "root": None,
+        "validation_size": 100,
+        "split_seed": 0,
+        "order_seed": None,
+        "mean": 0.0,
+        "std": 1.0,
+    }
     return DataConfig(name=name, **(values | changes))  # type: ignore[arg-type]
 
 

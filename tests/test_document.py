@@ -36,7 +36,7 @@ MANY: Values = {f"learning{i}": {} for i in range(10_000)}
 DEEP = {"x": {"x": {"x": {"x": {"x": {"x": {"x": 1}}}}}}}
 LOCAL: list[Place] = [("config", "tracking", "uri"), ("config", "data", "root")]
 NULLABLE = [*LOCAL, ("code", "patch"), ("trace",), ("config", "run_name")]
-NULLABLE.append(("config", "checkpoint", "every_steps"))
+NULLABLE += [("config", "checkpoint", "every_steps"), ("config", "data", "order_seed")]
 REFUSED: dict[Place, Any] = {  # though the type is right
     ("config", "study"): [*PATHS.split(), "x" * 201, DEEP],
     ("config", "run_name"): PATHS.split(),

@@ -129,7 +129,7 @@ def test_another_order_of_the_images_is_different(
     def order(num_images: int, seed: int, epoch: int) -> torch.Tensor:
         return torch.randperm(num_images, generator=torch.Generator().manual_seed(epoch))
 
-    monkeypatch.setattr(training, "_epoch_order", order)
+    monkeypatch.setattr(training, "epoch_order", order)
     verdict = judge(recorded, trained(config))
     assert (verdict.kind, verdict.cause) == ("DIFFERENT", "the order of the images in epoch 1")
     assert "a promise is broken" in verdict.details[0]

@@ -114,7 +114,8 @@ def canary(*, threads: int, device: str) -> str:
             features = functional.max_pool2d(functional.conv2d(features, weight, bias), 2).relu()
         hidden = functional.linear(features.flatten(1), weights[2], biases[2]).relu()
         deep = functional.linear(hidden, weights[3], biases[3])
-        linear = torch.addmm(biases[4].unsqueeze(1), weights[4], images.flatten(1).t()).t()
+        padded = functional.pad(weights[4], (0, 0, 0, 6))
+        linear = images.flatten(1).mm(padded.t())[:, :10] + biases[4]
         loss = functional.cross_entropy(deep, labels) + functional.cross_entropy(linear, labels)
     # Of a scalar: autograd given a gradient to begin with imports sympy, for half a second.
     gradients = torch.autograd.grad(loss, [*weights, *biases])

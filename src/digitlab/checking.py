@@ -3,6 +3,7 @@
 Knows neither torch nor Hydra nor MLflow.
 """
 
+import copy
 import dataclasses
 import difflib
 import functools
@@ -19,6 +20,8 @@ from digitlab.config import Config, contradictions
 from digitlab.errors import ConfigError
 
 _CONFIG = TypeAdapter(Config)
+# Knobs that early records lack, each with what it was then.
+ADDED: dict[str, Any] = {"data.order_seed": None}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,6 +50,16 @@ def to_config(values: Mapping[str, Any]) -> Config:
     if problems := contradictions(config):
         raise ConfigError(problems)
     return config
+
+
+def recorded_config(values: Mapping[str, Any]) -> Config:
+    """The same of values that were written down, perhaps before some knob was there."""
+    completed = copy.deepcopy(dict(values))
+    for path, value in ADDED.items():
+        group, _, leaf = path.partition(".")
+        if isinstance(completed.get(group), dict):
+            completed[group].setdefault(leaf, value)
+    return to_config(completed)
 
 
 def to_dict(config: Config) -> dict[str, Any]:

@@ -123,6 +123,9 @@ class DataConfig:
         Integer, Field(ge=0, lt=60_000), _about("images taken from the training split for validation")
     ]
     split_seed: Annotated[Seed, _about("decides which training images are used for validation")]
+    order_seed: Annotated[
+        Seed | None, _about("decides the order of the training images; null: seed does")
+    ]
     mean: Annotated[
         Number, Field(ge=0, le=1), _about("subtracted from pixels in [0, 1] before training")
     ]

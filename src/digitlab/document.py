@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from digitlab.checking import flatten, set_leaf, to_config
+from digitlab.checking import flatten, recorded_config, set_leaf
 from digitlab.config import CLOSED, Config, Integer, Seed, Switch
 from digitlab.errors import ConfigError, DigitlabError
 from digitlab.trace import Trace
@@ -103,7 +103,7 @@ class Document:
         for path, value in (changes or {}).items():
             if not set_leaf(values, path, value):
                 raise ConfigError([f"{path} cannot be set: its group is no group in the record"])
-        return to_config(values)
+        return recorded_config(values)
 
 
 _DOCUMENT = TypeAdapter(Document)

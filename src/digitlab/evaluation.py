@@ -67,7 +67,11 @@ def predict(model: nn.Module, split: Split) -> Tensor:
 
 def score(model: nn.Module, split: Split) -> Scores:
     """Loss and accuracy only: what each epoch's validation needs."""
-    logits, labels = predict(model, split), split.labels.cpu()
+    return score_logits(predict(model, split), split.labels.cpu())
+
+
+def score_logits(logits: Tensor, labels: Tensor) -> Scores:
+    """Of logits (N, 10) and labels (N,), both on the CPU."""
     return Scores(
         loss=functional.cross_entropy(logits.double(), labels).item(),
         accuracy=(logits.argmax(1) == labels).double().mean().item(),

@@ -5,12 +5,13 @@ from collections.abc import Callable
 from digitlab import document as documents
 from digitlab import provenance
 from digitlab.arithmetic import VARIABLES
-from digitlab.checking import to_config
+from digitlab.checking import recorded_config
 from digitlab.config import Config
 from digitlab.data import load
+from digitlab.devices import prepare_process
 from digitlab.document import Document, RefusedDocument
 from digitlab.errors import DigitlabError, UsageError
-from digitlab.experiment import Continued, Outcome, prepare_process, run_experiment
+from digitlab.experiment import Continued, Outcome, run_experiment
 from digitlab.interrupts import Interrupts
 from digitlab.opening import describe_run
 from digitlab.progress import TrainingProgress
@@ -32,7 +33,7 @@ def resume_run(
     """
     _check_can_go_on(found)
     document = _document(found)
-    config = to_config(document.config)
+    config = recorded_config(document.config)
     device = prepare_process(config)
     dataset = load(config.data, data_root(config.data.root))
     today = describe_run(config, dataset, device, command=provenance.command_line())

@@ -14,7 +14,7 @@ import yaml
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from digitlab.checking import to_config
+from digitlab.checking import recorded_config
 from digitlab.config import Config
 from digitlab.data import SIDE, Split
 from digitlab.evaluation import predict
@@ -64,7 +64,7 @@ class Classifier:
 
 
 def load_classifier(folder: Path) -> Classifier:
-    config = to_config(yaml.safe_load((folder / CONFIG_FILE).read_text()))
+    config = recorded_config(yaml.safe_load((folder / CONFIG_FILE).read_text()))
     model = build_model(config.model, config.seed)
     load_weights(model, folder / WEIGHTS_FILE)
     return Classifier(model, config)

@@ -1,7 +1,7 @@
 """The training loop: a generator of epoch reports. Knows neither Hydra nor MLflow nor files.
 
-Whoever iterates logs, saves or stops early. Everything random derives from `seed`: the order of the
-images from (seed, epoch), dropout from (seed, epoch); how often somebody evaluates changes nothing.
+Whoever iterates logs, saves or stops early. Everything random derives from seeds, dropout from (seed,
+epoch) and the order of images from (order_seed, epoch); how often somebody evaluates changes nothing.
 """
 
 import dataclasses
@@ -9,6 +9,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -75,12 +76,14 @@ def fit(
     batch_size: int,
     epochs: int,
     seed: int,
+    order_seed: int | None = None,
     start: Position | None = None,
     before_step: Callable[[Position], None] = lambda position: None,
 ) -> Iterator[EpochReport]:
     """Train `model` in place, yielding a report after each epoch (cross-entropy, last batch partial).
 
     Args:
+        order_seed: decides the order of the images; None: `seed`.
         start: where to go on, with a model and an optimizer restored from that very moment.
         before_step: called before every step, when the weights are whole; whatever it raises ends
             the training there. `seconds` and `dropout` of what it is given are as they were when the
@@ -91,19 +94,29 @@ def fit(
             host need not wait for every step). The weights are then of no use.
     """
     position = start or Position(epoch=1)
+    steps_per_epoch = num_steps(len(train), batch_size)
     while position.epoch <= epochs:
         order, learning_rate = _train_epoch(
-            model, train, optimizer, schedule, batch_size, position, seed, before_step
+            model,
+            train,
+            optimizer,
+            schedule,
+            batch_size,
+            position,
+            seed,
+            seed if order_seed is None else order_seed,
+            before_step,
         )
+        losses = torch.stack(position.losses)
         yield EpochReport(
             epoch=position.epoch,
-            train=_scores(position, train, order, batch_size),
+            train=Scores(mean_loss(losses, len(train), batch_size), _accuracy(position, train, order)),
             validation=score(model, validation) if validation else None,
             learning_rate=learning_rate,
             seconds=position.seconds,
             images_per_second=len(train) / position.seconds,
             order=hashlib.sha256(order.numpy().tobytes()).hexdigest(),
-            first_losses=_first_losses(position, num_steps(len(train), batch_size)),
+            first_losses=first_losses(losses, position.epoch, steps_per_epoch),
         )
         position = Position(epoch=position.epoch + 1)
 
@@ -130,44 +143,61 @@ def _train_epoch(
     batch_size: int,
     position: Position,
     seed: int,
+    order_seed: int,
     before_step: Callable[[Position], None],
 ) -> tuple[Tensor, float]:
     """The rest of a pass over the images; this epoch's order (on the CPU), its last learning rate."""
     device, epoch = train.labels.device, position.epoch
     position.resumed_at = time.perf_counter()
     differentiate = _differentiator(model, list(model.parameters()))
-    order = _epoch_order(len(train), seed, epoch)
+    order = epoch_order(len(train), order_seed, epoch)
     _seed_dropout(seed, position, device)
     model.train()
     steps = num_steps(len(train), batch_size)
     check_every = 1 if device.type == "cpu" else 100
     batches = torch.split(order.to(device), batch_size)
     learning_rate = schedule(epoch * steps - 1)
-    while position.step < steps:
-        before_step(position)
-        batch = batches[position.step]
-        images, labels = train.normalised(batch), train.labels.index_select(0, batch)
-        logits, loss, gradients = differentiate(images, labels)
-        optimizer.step(gradients, schedule((epoch - 1) * steps + position.step))
-        position.losses.append(loss)
-        position.predictions.append(logits.contiguous().argmax(1))
-        position.step += 1
-        if position.step % check_every == 0 or position.step == steps:
-            _refuse_divergence(position.losses[-check_every:], epoch, position.step)
+    with flushing_denormals():
+        while position.step < steps:
+            before_step(position)
+            batch = batches[position.step]
+            images, labels = train.normalised(batch), train.labels.index_select(0, batch)
+            logits, loss, gradients = differentiate(images, labels)
+            optimizer.step(gradients, schedule((epoch - 1) * steps + position.step))
+            position.losses.append(loss)
+            position.predictions.append(logits.contiguous().argmax(1))
+            position.step += 1
+            if position.step % check_every == 0 or position.step == steps:
+                _refuse_divergence(position.losses[-check_every:], epoch, position.step)
     position.seconds += time.perf_counter() - position.resumed_at
     return order, learning_rate
 
 
-def _scores(position: Position, train: Split, order: Tensor, batch_size: int) -> Scores:
+@contextmanager
+def flushing_denormals() -> Iterator[None]:
+    """Numbers below 1.2e-38 are zero meanwhile: a processor takes ten times as long over them.
+
+    Softmax makes them, of logits that are far apart. On one thread only: it is a state of the thread
+    that calls, and others would go on rounding otherwise.
+    """
+    is_wanted = torch.get_num_threads() == 1
+    if is_wanted:
+        torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        if is_wanted:
+            torch.set_flush_denormal(False)
+
+
+def _accuracy(position: Position, train: Split, order: Tensor) -> float:
     labels = train.labels.index_select(0, order.to(train.labels.device))
-    num_right = (torch.cat(position.predictions) == labels).count_nonzero().item()
-    return Scores(_mean(position.losses, len(train), batch_size), num_right / len(train))
+    return (torch.cat(position.predictions) == labels).count_nonzero().item() / len(train)
 
 
-def _first_losses(position: Position, steps: int) -> tuple[float, ...]:
-    """Those of the epoch's losses that are among the first of the training."""
-    wanted = position.losses[: max(NUM_FIRST_LOSSES - (position.epoch - 1) * steps, 0)]
-    return tuple(torch.stack(wanted).tolist()) if wanted else ()
+def first_losses(losses: Tensor, epoch: int, steps_per_epoch: int) -> tuple[float, ...]:
+    """Those of an epoch's losses (S,) that are among the first of the training."""
+    return tuple(losses[: max(NUM_FIRST_LOSSES - (epoch - 1) * steps_per_epoch, 0)].tolist())
 
 
 Gradients = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Sequence[Tensor]]]
@@ -178,18 +208,18 @@ def _differentiator(model: nn.Module, parameters: Sequence[Tensor]) -> Gradients
 
     def closed_form(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
         logits = model(images)
-        loss, logit_gradients = cross_entropy(logits, labels)
-        return logits, loss, backpropagate(images, logit_gradients)
+        loss, by_class = cross_entropy(logits.t(), labels)
+        return logits, loss, backpropagate(images, by_class.t())
 
     def autograd(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
         with torch.enable_grad():
             logits = model(images)
         detached = logits.detach()
-        loss, logit_gradients = cross_entropy(detached, labels)
+        loss, by_class = cross_entropy(detached.t(), labels)
         # In this thread, on a GPU too: in autograd's own, whose first task is a product of matrices,
         # cuBLAS warns that there is no CUDA context.
         with torch.autograd.set_multithreading_enabled(False):
-            gradients = torch.autograd.grad(logits, parameters, logit_gradients)
+            gradients = torch.autograd.grad(logits, parameters, by_class.t())
         return detached, loss, gradients
 
     if not isinstance(model, ClosedForm):
@@ -198,19 +228,24 @@ def _differentiator(model: nn.Module, parameters: Sequence[Tensor]) -> Gradients
     return closed_form
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy of logits (B, 10) and its gradient by them: (softmax - one-hot) / B.
+def cross_entropy(by_class: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy (...) of logits (..., 10, B), and its gradient: (softmax - one-hot) / B.
 
-    Bishop 2006, equation 4.109. Class by class, since torch's softmax over rows of ten takes 16 us
-    and over columns 2 us; through autograd the loss alone would take 50 us a step.
+    Bishop 2006, equation 4.109. labels: (B,) or (..., B). Class by class, since torch's softmax over
+    rows of ten takes 16 us and over columns 2 us; through autograd the loss alone would take 50 us a
+    step. Leading dimensions change no bit: any number of models may stand side by side.
     """
-    log_softmax = functional.log_softmax(logits.t(), dim=0)  # (10, B)
-    loss = functional.nll_loss(log_softmax.t(), labels)
-    gradient = log_softmax.exp_().scatter_(0, labels.unsqueeze(0), -1.0, reduce="add")
-    return loss, gradient.div_(len(labels)).t()
+    log_softmax = functional.log_softmax(by_class, dim=-2)
+    index = labels.unsqueeze(-2)
+    if by_class.dim() > index.dim():
+        index = index.expand(*by_class.shape[:-2], 1, -1)
+    loss = log_softmax.gather(-2, index).squeeze(-2).mean(-1).neg_()
+    # Smaller numbers than 1e-35 would take exp 60 times as long, and are zero to every weight.
+    gradient = log_softmax.clamp_(min=-80.0).exp_().scatter_(-2, index, -1.0, reduce="add")
+    return loss, gradient.div_(by_class.shape[-1])
 
 
-def _epoch_order(num_images: int, seed: int, epoch: int) -> Tensor:
+def epoch_order(num_images: int, seed: int, epoch: int) -> Tensor:
     """A permutation from (seed, epoch) alone, so that training can resume at any epoch."""
     generator = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
     return torch.randperm(num_images, generator=generator)
@@ -223,9 +258,13 @@ def _seed_dropout(seed: int, position: Position, device: torch.device) -> None:
     elif position.dropout is not None:
         torch.default_generator.set_state(position.dropout)
     elif device.type == "cuda":
-        torch.cuda.manual_seed(derive_seed(seed, "dropout", position.epoch))
+        torch.cuda.manual_seed(dropout_seed(seed, position.epoch))
     else:
-        torch.default_generator.manual_seed(derive_seed(seed, "dropout", position.epoch))
+        torch.default_generator.manual_seed(dropout_seed(seed, position.epoch))
+
+
+def dropout_seed(seed: int, epoch: int) -> int:
+    return derive_seed(seed, "dropout", epoch)
 
 
 def _dropout_state(device: torch.device) -> Tensor:
@@ -237,13 +276,20 @@ def _dropout_state(device: torch.device) -> Tensor:
 def _refuse_divergence(losses: Sequence[Tensor], epoch: int, last_step: int) -> None:
     """`losses` are those of the steps up to `last_step` that nobody has looked at yet."""
     values = [losses[0].item()] if len(losses) == 1 else torch.stack(list(losses)).tolist()
-    for step, value in enumerate(values, last_step - len(losses) + 1):
+    if diverged := divergence(values, epoch, last_step):
+        raise diverged
+
+
+def divergence(losses: Sequence[float], epoch: int, last_step: int) -> Diverged | None:
+    """The first of the losses, which are those of the steps up to `last_step`, that is not finite."""
+    for step, value in enumerate(losses, last_step - len(losses) + 1):
         if not math.isfinite(value):
-            raise Diverged(epoch=epoch, step=step, loss=value)
+            return Diverged(epoch=epoch, step=step, loss=value)
+    return None
 
 
-def _mean(losses: list[Tensor], num_images: int, batch_size: int) -> float:
-    """Mean over images of per-batch means; the last batch may be smaller."""
+def mean_loss(losses: Tensor, num_images: int, batch_size: int) -> float:
+    """Mean over images of per-batch means (S,); the last batch may be smaller."""
     weights = torch.full((len(losses),), batch_size, dtype=torch.float64)
     weights[-1] = num_images - batch_size * (len(losses) - 1)
-    return (torch.stack(losses).cpu().double() @ weights).item() / num_images
+    return (losses.cpu().double() @ weights).item() / num_images
