@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from digitlab.composition import compose
+from digitlab.devices import choose_device
 from digitlab.errors import ConfigError
-from digitlab.experiment import choose_device
 from digitlab.models import build_model
 from digitlab.sweep.executors import gpu_environment, visible_gpus
 from digitlab.sweep.planning import plan, refreshed
@@ -72,7 +72,7 @@ def test_a_gpu_is_set_up_without_the_slow_parts_of_torch() -> None:
     program = (
         "import sys, torch\n"
         "torch.cuda.is_available = lambda: True\n"
-        "from digitlab.experiment import choose_device\n"
+        "from digitlab.devices import choose_device\n"
         "assert choose_device('auto', 'native').type == 'cuda'\n"
         "assert torch.get_deterministic_debug_mode() == 1\n"
         "assert not {'torch._inductor', 'torch._dynamo'} & set(sys.modules)\n"

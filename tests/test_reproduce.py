@@ -23,7 +23,7 @@ from digitlab.document import Document, config_digest
 from digitlab.experiment import run_experiment
 from digitlab.interrupts import Interrupts
 from digitlab.reproduction.verdict import judge, trace_differences
-from digitlab.sweep.work import _Watch
+from digitlab.sweep.work import TrialWatch
 from digitlab.tracking.location import resolve_uri
 from digitlab.tracking.runs import StoredRun
 from digitlab.tracking.store import RunStore
@@ -41,7 +41,7 @@ def train(digitlab: Cli, *overrides: str) -> StoredRun:
     return newest()
 
 
-class Silent(_Watch):
+class Silent(TrialWatch):
     """A watch that nobody listens to."""
 
     def __init__(self) -> None:

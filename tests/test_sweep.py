@@ -298,7 +298,7 @@ def test_retries_and_fail_fast(digitlab: Cli, monkeypatch: pytest.MonkeyPatch) -
     left.append(1)
     result = digitlab("sweep", *QUICK, "study=fast", "seed=0,1,2", "--fail-fast")
     assert result.code == 1
-    assert [run.status for run in tree("fast")[1]] == ["FAILED"]
+    assert [run.status for run in tree("fast")[1]] == ["FAILED", "KILLED", "KILLED"]
     assert digitlab("sweep", *QUICK, "study=fast", "seed=0,1,2").code == 0
 
 

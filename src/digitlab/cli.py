@@ -91,8 +91,9 @@ def sweep(overrides: tuple[str, ...], **options: Any) -> None:
     'seed=range(5)'. conf/sweep/ has larger ones: sweep=NAME. All trials are checked before the first
     starts; the same command again finishes what was cut short and repeats nothing.
 
-    Settings: workers=N (one for each core), executor=inprocess, repeats=N (seeds for each point),
-    sweep.search=tpe|random|gp|cmaes with trials=N, sweep.pruner=median|asha|hyperband, sweep.metric.
+    Settings: workers=N (one for each core), executor=inprocess, engine=sequential|fused (side by side;
+    default: where it pays), repeats=N (seeds for each point), sweep.search=tpe|random|gp|cmaes with
+    trials=N, sweep.pruner=median|asha|hyperband, sweep.metric.
     """
     from digitlab import commands
 

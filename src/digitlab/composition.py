@@ -33,7 +33,7 @@ from digitlab.config import Config
 from digitlab.errors import ConfigError
 
 # Groups that say how a sweep is made, not what a run is.
-SWEEP_GROUPS = ("sweep", "executor")
+SWEEP_GROUPS = ("sweep", "executor", "engine")
 ALIASES = {"trials": "sweep.trials", "repeats": "sweep.repeats", "workers": "executor.workers"}
 
 Values = dict[str, Any]

@@ -24,6 +24,7 @@ def examine(uri: str) -> int:
         "environment": _environment,
         "dependencies": _dependencies,
         "compute": _compute,
+        "engine": _engine,
         **{f"data {name}": lambda name=name: _data(name) for name in NUM_TRAIN},  # type: ignore[misc]
         "tracking store": lambda: _tracking(uri),
         "runs that died": lambda: _dead_runs(uri),
@@ -77,6 +78,13 @@ def _compute() -> str:
     return f"{found['cpu']}, {found['cores']} cores, {capability}, {gpu}, torch {torch.__version__}"
 
 
+def _engine() -> str:
+    """Whether trials side by side have the bits that each has alone, in the usual shapes."""
+    from digitlab.fused.exactness import exactness
+
+    return exactness()
+
+
 def _data(name: str) -> str:
     from digitlab.data import load
     from digitlab.datafiles import is_present, raw_folder
@@ -84,8 +92,8 @@ def _data(name: str) -> str:
     root = project.data_root(None)
     if not is_present(name, root):
         return f"not in {raw_folder(name, root)}; downloaded when first used"
-    any_values = {"root": None, "validation_size": 0, "split_seed": 0, "mean": 0.0, "std": 1.0}
-    dataset = load(DataConfig(name=name, **any_values), root)  # type: ignore[arg-type]
+    any_values = {"root": None, "validation_size": 0, "split_seed": 0, "order_seed": None}
+    dataset = load(DataConfig(name=name, mean=0.0, std=1.0, **any_values), root)  # type: ignore[arg-type]
     return f"intact, {len(dataset.train)} training and {len(dataset.test)} test images"
 
 

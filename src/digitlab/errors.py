@@ -6,7 +6,8 @@ DigitlabError       1   something went wrong that is not the user's mistake
 ├── DataError       3   a data set is missing, damaged or not what its name says
 ├── TrackingError   4   the tracking store cannot be reached or refuses
 ├── Diverged        1   the training loss is no longer finite
-└── Pruned          1   a search gave the trial up
+├── Pruned          1   a search gave the trial up
+└── CutShort        1   a trial was stopped by what befell those beside it
 
 Interrupted (a BaseException, 128 + signal number): SIGINT, SIGTERM or SIGHUP asked the run to stop
 """
@@ -56,6 +57,13 @@ class Pruned(DigitlabError):  # noqa: N818  (a decision, not a mistake)
     def __init__(self, *, epoch: int, reason: str) -> None:
         self.epoch = epoch
         super().__init__(f"given up after epoch {epoch}: {reason}")
+
+
+class CutShort(DigitlabError):  # noqa: N818  (what happened to it)
+    """Trials side by side were stopped by what befell all of them; each can go on by itself."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(f"cut short with those beside it: {type(cause).__name__}: {cause}")
 
 
 class Interrupted(BaseException):

@@ -5,21 +5,21 @@ Writes a record on this disk and lets a Delivery bring it to the tracking store.
 
 import contextlib
 import dataclasses
-import os
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import torch
 
-from digitlab import arithmetic, project, provenance
 from digitlab import document as documents
+from digitlab import project, provenance
 from digitlab.artifacts import draw_artifacts, epoch_metrics, save_artifacts
 from digitlab.checkpoint import NotSaved
 from digitlab.config import Config
 from digitlab.data import Dataset, load
+from digitlab.devices import prepare_process
 from digitlab.document import Document
-from digitlab.errors import ConfigError, DigitlabError, Diverged, Interrupted, Pruned
+from digitlab.errors import CutShort, DigitlabError, Diverged, Interrupted, Pruned
 from digitlab.evaluation import Evaluation, evaluate
 from digitlab.interrupts import Interrupts
 from digitlab.opening import describe_run, identity, open_record
@@ -93,58 +93,171 @@ def run_experiment(
         ConfigError: the device is not there. DataError: the data are not. Neither leaves a run.
         Diverged, Interrupted, Pruned, or whatever went wrong: the run is recorded as FAILED or KILLED.
     """
-    device = prepare_process(config)
+    run = open_run(
+        config,
+        prepare_process(config),
+        interrupts=interrupts,
+        say=say,
+        watch=watch,
+        member=member,
+        dataset=dataset,
+        continued=continued,
+        tags=tags,
+        command=command,
+    )
+    try:
+        run.restore()
+        run.train()
+        run.conclude()
+    except BaseException as error:
+        run.fail(error)
+        raise
+    finally:
+        run.close()
+    return run.outcome()
+
+
+def open_run(
+    config: Config,
+    device: torch.device,
+    *,
+    interrupts: Interrupts,
+    say: Callable[[str], None],
+    watch: Watch,
+    member: Membership | None = None,
+    dataset: Dataset | None = None,
+    continued: Continued | None = None,
+    tags: Mapping[str, str] | None = None,
+    command: str | None = None,
+    is_exact: bool = True,
+) -> "OpenRun":
+    """The run with its record, before its first step; the arguments are those of `run_experiment`.
+
+    is_exact: False if it will not have the bits that this configuration has alone.
+
+    Whoever opens it calls `close` in the end, and before that `conclude`, or `fail` with the error.
+    """
     dataset = dataset or load(config.data, project.data_root(config.data.root))
     uri = member.tracking_uri if member else resolve_uri(config.tracking.uri)
     if reason := unreachable(uri):
         say(f"{reason}; the run goes on and its record stays on this disk for `digitlab sync`")
     command = member.command if member else command or provenance.command_line()
     document = describe_run(config, dataset, device, command=command)
-    if continued and not continued.is_reproducible:
-        document = dataclasses.replace(document, reproducible=False)
+    is_reproducible = continued is None or continued.is_reproducible
+    document = dataclasses.replace(document, reproducible=is_reproducible and is_exact)
     record = _record(document, config, dataset, uri, member, continued, tags or {})
     _save_document(record, document)
-    delivery = Delivery(record, say)
     training = Resumable(config, dataset, device)
-    try:
-        interrupts.check()
-        checkpoints = Checkpoints(
+    return OpenRun(record, document, training, dataset, interrupts, say, watch)
+
+
+class OpenRun:
+    """A run between its opening and its end.
+
+    delivery: brings its record to the store, when it is told to.
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        document: Document,
+        training: Resumable,
+        dataset: Dataset,
+        interrupts: Interrupts,
+        say: Callable[[str], None],
+        watch: Watch,
+    ) -> None:
+        self.record, self.training, self.watch = record, training, watch
+        self.delivery = Delivery(record, say)
+        self.checkpoints = Checkpoints(
             record.folder, training, identity=identity(document), interrupts=interrupts
         )
-        checkpoints.restore(say, force=continued is not None and not continued.is_reproducible)
-        _train(training, checkpoints, record, delivery, interrupts, watch)
-        evaluation = evaluate(training.model, dataset.test.to(device))
+        self._document, self._dataset, self._interrupts, self._say = document, dataset, interrupts, say
+        self._evaluation: Evaluation | None = None
+
+    def restore(self) -> None:
+        """Go on at the record's checkpoint, if there is one that fits."""
+        self._interrupts.check()
+        self.checkpoints.restore(self._say, force=not self._document.reproducible)
+        self.watch.begin(
+            epochs=self.training.config.epochs,
+            steps_per_epoch=self.training.steps_per_epoch,
+            steps_done=self.training.steps_done,
+        )
+
+    def train(self) -> None:
+        """To the end, alone, reporting every epoch."""
+
+        def before_step(position: Position) -> None:
+            self.checkpoints.before_step(position)
+            self.watch.before_step()
+
+        try:
+            with self._interrupts.deferred():
+                for report in self.training.reports(before_step):
+                    self.after_epoch(report)
+                    self.delivery.push()
+        finally:
+            self.watch.end()
+        self._interrupts.check()
+
+    def after_epoch(self, report: EpochReport) -> None:
+        """Write an epoch down; one that was written down before is only told again."""
+        self.record.log_metrics(epoch_metrics(report), step=report.epoch)
+        self.checkpoints.after_epoch(report)
+        self.watch.after_epoch(report)
+
+    def conclude(self) -> None:
+        """Test the trained model and leave all that belongs to a finished run."""
+        training, record, dataset = self.training, self.record, self._dataset
+        config = training.config
+        evaluation = evaluate(training.model, dataset.test.to(training.device))
         _log_test(record, training, evaluation)
         save_artifacts(record.artifacts, training.model, dataset, training.history, evaluation)
-        if config.record.plots == "always" or (config.record.plots == "auto" and member is None):
+        is_alone = record.run.parent is None
+        if config.record.plots == "always" or (config.record.plots == "auto" and is_alone):
             draw_artifacts(record.artifacts, dataset, training.history, evaluation)
         if config.record.mlflow_model:
             save_mlflow_model(record.artifacts, provenance.versions())
         weights = weights_digest(training.model.state_dict())
-        document = _save_trace(record, document, training, weights=weights, evaluation=evaluation)
+        self._save_trace(weights=weights, evaluation=evaluation)
+        self._evaluation = evaluation
         record.finish("FINISHED", {"digitlab.weights": weights})
-    except BaseException as error:
-        _end_badly(record, error)
+
+    def fail(self, error: BaseException) -> None:
+        """Write down what ended it, truly."""
+        _end_badly(self.record, error)
         with contextlib.suppress(OSError):
-            _save_trace(record, document, training)
-        raise
-    finally:
+            self._save_trace()
+
+    def close(self) -> None:
+        """Deliver its end, and leave the record."""
         try:
-            delivery.finish()
+            self.delivery.finish()
         except OSError as full:  # the disk; what ended the run is the news, not this
-            say(f"not delivered completely: {full}; `digitlab sync` tries again")
-        record.release()
-        watch.recorded(record)
-    return Outcome(
-        record_id=record.run.record_id,
-        run_id=record.delivered.run_id,
-        name=record.run.name,
-        seconds=((record.run.end_time or 0) - record.run.start_time) / 1000,
-        history=training.history,
-        chosen_epoch=training.chosen_epoch,
-        evaluation=evaluation,
-        document=document,
-    )
+            self._say(f"not delivered completely: {full}; `digitlab sync` tries again")
+        self.record.release()
+        self.watch.recorded(self.record)
+
+    def outcome(self) -> Outcome:
+        """Of a run that was concluded."""
+        assert self._evaluation is not None, "it was concluded"
+        run = self.record.run
+        return Outcome(
+            record_id=run.record_id,
+            run_id=self.record.delivered.run_id,
+            name=run.name,
+            seconds=((run.end_time or 0) - run.start_time) / 1000,
+            history=self.training.history,
+            chosen_epoch=self.training.chosen_epoch,
+            evaluation=self._evaluation,
+            document=self._document,
+        )
+
+    def _save_trace(self, **ended: Any) -> None:
+        trace = trace_of(self.training.initial_weights, self.training.history, **ended)
+        self._document = dataclasses.replace(self._document, trace=trace)
+        _save_document(self.record, self._document)
 
 
 def _record(
@@ -174,7 +287,7 @@ def _end_badly(record: Record, error: BaseException) -> None:
     status: Status = "FAILED"
     tags = {"digitlab.error": str(error)}
     match error:
-        case Interrupted():
+        case Interrupted() | CutShort():
             status = "KILLED"
         case Pruned():
             status, run.is_resumable = "KILLED", False
@@ -195,59 +308,9 @@ def _end_badly(record: Record, error: BaseException) -> None:
         record.finish(status, tags)
 
 
-def _save_trace(record: Record, document: Document, training: Resumable, **ended: Any) -> Document:
-    trace = trace_of(training.initial_weights, training.history, **ended)
-    document = dataclasses.replace(document, trace=trace)
-    _save_document(record, document)
-    return document
-
-
 def _save_document(record: Record, document: Document) -> None:
     """Half of one, after a kill or on a full disk, could not be gone on with."""
     write_atomically(record.artifacts / documents.FILE, documents.dump(document))
-
-
-def prepare_process(config: Config) -> torch.device:
-    """Let this process compute as the configuration says: arithmetic, threads, device.
-
-    Raises:
-        ConfigError: it cannot.
-    """
-    arithmetic.prepare(config.arithmetic)
-    torch.set_num_threads(config.threads)
-    return choose_device(config.device, config.arithmetic)
-
-
-def choose_device(wanted: str, arithmetic: str) -> torch.device:
-    """The device for these knobs, set up to give the same bits every time, in full float32.
-
-    Raises:
-        ConfigError: a GPU is wanted, and none is usable.
-    """
-    device = torch.device(resolved_device(wanted, arithmetic))
-    if device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic cuBLAS
-        torch.backends.cudnn.benchmark = False
-        # TF32 would round convolutions a thousand times more coarsely than a CPU does, for nothing: the
-        # CNN takes 3.0 ms a step on an H100 either way.
-        torch.backends.cudnn.allow_tf32 = False
-        # Not torch.use_deterministic_algorithms, which imports torch._inductor: 1.5 s and more.
-        torch.set_deterministic_debug_mode("warn")
-        # Nobody reads what torch.empty leaves: a kernel less for each.
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    return device
-
-
-def resolved_device(wanted: str, arithmetic: str) -> str:
-    """`cpu` or `cuda` for the knobs `device` and `arithmetic`, without setting anything up.
-
-    Raises:
-        ConfigError: a GPU is wanted, and none is usable.
-    """
-    available = wanted != "cpu" and arithmetic == "native" and torch.cuda.is_available()
-    if wanted == "cuda" and not available:
-        raise ConfigError(["device must be auto or cpu on this machine (no GPU is usable), got cuda"])
-    return "cuda" if available else "cpu"
 
 
 def run_name(config: Config) -> str:
@@ -255,37 +318,6 @@ def run_name(config: Config) -> str:
     optimizer = config.optimizer
     made = f"{config.model.name} {optimizer.name} lr={optimizer.learning_rate:g} seed={config.seed}"
     return config.run_name or made
-
-
-def _train(
-    training: Resumable,
-    checkpoints: Checkpoints,
-    record: Record,
-    delivery: Delivery,
-    interrupts: Interrupts,
-    watch: Watch,
-) -> None:
-    """Train to the end, reporting every epoch."""
-
-    def before_step(position: Position) -> None:
-        checkpoints.before_step(position)
-        watch.before_step()
-
-    watch.begin(
-        epochs=training.config.epochs,
-        steps_per_epoch=training.steps_per_epoch,
-        steps_done=training.steps_done,
-    )
-    try:
-        with interrupts.deferred():
-            for report in training.reports(before_step):
-                record.log_metrics(epoch_metrics(report), step=report.epoch)
-                checkpoints.after_epoch(report)
-                watch.after_epoch(report)
-                delivery.push()
-    finally:
-        watch.end()
-    interrupts.check()
 
 
 def _log_test(record: Record, training: Resumable, evaluation: Evaluation) -> None:

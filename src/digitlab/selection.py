@@ -1,22 +1,26 @@
 """When to stop and which epoch is best, by validation scores only: the test split has no say here."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from digitlab.config import EarlyStoppingConfig
 from digitlab.training import EpochReport
 
 
-def until_stale(reports: Iterator[EpochReport], stopping: EarlyStoppingConfig) -> Iterator[EpochReport]:
-    """All reports, or those until `stopping.patience` epochs have brought no improvement."""
-    best, stale = -float("inf"), 0
-    for report in reports:
-        yield report
-        if stopping.patience:
-            merit = _merit(report, stopping.metric)
-            improved = merit > best + stopping.min_delta
-            best, stale = (merit, 0) if improved else (best, stale + 1)
-            if stale >= stopping.patience:
-                return
+class Patience:
+    """Whether a training has gone on for too long without getting better."""
+
+    def __init__(self, stopping: EarlyStoppingConfig) -> None:
+        self._stopping = stopping
+        self._best, self._stale = -float("inf"), 0
+
+    def is_over(self, report: EpochReport) -> bool:
+        """After each report, in their order: whether it was the last."""
+        if not self._stopping.patience:
+            return False
+        merit = _merit(report, self._stopping.metric)
+        has_improved = merit > self._best + self._stopping.min_delta
+        self._best, self._stale = (merit, 0) if has_improved else (self._best, self._stale + 1)
+        return self._stale >= self._stopping.patience
 
 
 def best_report(history: Sequence[EpochReport], metric: str) -> EpochReport:

@@ -52,7 +52,7 @@ def launch(planned: Manifest, options: object) -> list[TrialResult]:
         runner = Runner(
             folder,
             manifest,
-            Listed(manifest.trials),
+            Listed([trial] for trial in manifest.trials),
             policy=Policy(),
             display=display,
             interrupts=interrupts,

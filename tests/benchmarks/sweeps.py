@@ -1,46 +1,42 @@
 """Sweeps against stock Hydra, as ratios measured side by side: `make bench-sweep`.
 
-`python -m tests.benchmarks.sweeps overhead first real memory repeat` chooses parts. Every contestant is
-a process of its own in a project folder of its own; CPU seconds are those of all its descendants. What
-takes long is measured once a round, the contestants in turns, so that a busy moment hits all alike.
+`python -m tests.benchmarks.sweeps overhead first real memory repeat members sweeps` chooses parts.
+Every contestant is a process of its own in a project folder of its own; CPU seconds are those of all
+its descendants. What takes long is measured once a round, the contestants in turns, so that a busy
+moment hits all alike.
 """
 
-import ctypes
 import json
 import os
-import resource
-import shutil
 import signal
-import sqlite3
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from digitlab import provenance
+from tests.benchmarks.engines import members, whole_sweeps
+from tests.benchmarks.processes import (
+    BASIC,
+    CHECKOUT,
+    DIGITLAB,
+    Cost,
+    adopt_orphans,
+    check_finished,
+    home,
+    measure,
+    reap_orphans,
+)
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 ROUNDS = 3
 MANY, FEW = 200, 10  # trials without training; their difference leaves the start-up out
 
-DIGITLAB = [sys.executable, "-m", "digitlab.cli"]
 NOOP = [sys.executable, "-c", "from tests.benchmarks.noop_sweep import main; main()"]
 STOCK = [sys.executable, "-m", "tests.benchmarks.stock_sweep", "--multirun"]
-BASIC = ["hydra/sweeper=basic", "hydra/launcher=basic"]
 QUIET = ["hydra/job_logging=disabled", "hydra/hydra_logging=disabled", "hydra.output_subdir=null"]
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    wall: float  # seconds
-    cpu: float  # seconds, user and system, of the process and all its descendants
-    out: str
 
 
 def main() -> None:
@@ -50,6 +46,8 @@ def main() -> None:
         "real": real,
         "memory": memory,
         "repeat": repeat,
+        "members": members,
+        "sweeps": whole_sweeps,
     }
     chosen = sys.argv[1:] or list(parts)
     if unknown := [name for name in chosen if name not in parts]:
@@ -221,67 +219,12 @@ def has_epoch(mlruns: Path) -> bool:
     return False
 
 
-def check_finished(environment: dict[str, str], trials: int) -> None:
-    """Asks the store itself whether as many runs are there, FINISHED."""
-    with sqlite3.connect(Path(environment["DIGITLAB_HOME"]) / "mlruns" / "mlflow.db") as store:
-        sweeps = "SELECT run_uuid FROM tags WHERE key = 'digitlab.kind' AND value = 'sweep'"
-        query = f"SELECT count(*) FROM runs WHERE status = 'FINISHED' AND run_uuid NOT IN ({sweeps})"
-        (count,) = store.execute(query).fetchone()
-    assert count == trials, f"{count} of {trials} runs are finished"
-
-
 def points(trials: int) -> list[str]:
     return [f"seed=range({trials // 2})", "batch_size=32,64"]
 
 
 def of_stock(environment: dict[str, str]) -> list[str]:
     return [*BASIC, *QUIET, f"hydra.sweep.dir={environment['DIGITLAB_HOME']}/multirun"]
-
-
-@contextmanager
-def home() -> Iterator[dict[str, str]]:
-    """The environment of a process that finds a copy of conf/, and no runs."""
-    with tempfile.TemporaryDirectory(prefix="digitlab-bench-") as scratch:
-        shutil.copytree(CHECKOUT / "conf", Path(scratch) / "conf")
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DIGITLAB_"))}
-        yield {**inherited, "DIGITLAB_HOME": scratch}
-
-
-def measure(command: list[str], environment: dict[str, str]) -> Cost:
-    """Files take its output: a pipe would stay open, and be waited for, until all workers are gone."""
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        before, started = cpu_of_children(), time.perf_counter()
-        done = subprocess.run(command, stdout=out, stderr=err, env=environment, cwd=CHECKOUT)
-        wall = time.perf_counter() - started
-        reap_orphans()
-        for file in (out, err):
-            file.seek(0)
-        if done.returncode:
-            sys.exit(f"{' '.join(command)} ended with code {done.returncode}:\n{err.read()}")
-        return Cost(wall, cpu_of_children() - before, out.read())
-
-
-def cpu_of_children() -> float:
-    """CPU seconds of all descendants that have ended and been waited for."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
-def adopt_orphans() -> None:
-    """Become the parent of descendants that outlive theirs: multiprocessing never waits for its fork
-    server, whose CPU time, with that of all workers, would be nobody's."""
-    pr_set_child_subreaper = 36
-    if ctypes.CDLL(None, use_errno=True).prctl(pr_set_child_subreaper, 1, 0, 0, 0):
-        sys.exit("CPU time of grandchildren cannot be measured: this needs Linux")
-
-
-def reap_orphans() -> None:
-    """They end by themselves as soon as they notice that their parent is gone."""
-    while True:
-        try:
-            os.wait()
-        except ChildProcessError:
-            return
 
 
 def in_turns(contestants: dict[str, Callable[[], Any]], rounds: int = ROUNDS) -> dict[str, list[Any]]:

@@ -25,8 +25,9 @@ from digitlab.checkpoint import save_checkpoint
 from digitlab.composition import compose
 from digitlab.config import Config
 from digitlab.data import Dataset, load
+from digitlab.devices import prepare_process
 from digitlab.evaluation import evaluate
-from digitlab.experiment import prepare_process, run_experiment
+from digitlab.experiment import run_experiment
 from digitlab.interrupts import Interrupts
 from digitlab.opening import describe_run, identity
 from digitlab.progress import TrainingProgress

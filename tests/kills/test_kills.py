@@ -21,17 +21,29 @@ from tests.kills.victim import CONTROLLER_PLACES, WORKER_PLACES
 from tests.test_sweep import bits, processes_of, tree, wait_for, workers_of
 
 SWEEP = ["sweep", "model=cnn", "epochs=8", "checkpoint.every_seconds=0", "seed=0,1,2,3", "workers=2"]
+FUSED = [*SWEEP, "data.order_seed=0"]  # two workers with two trials side by side each
 NUM_RANDOM_KILLS = 20
 
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The weights of every trial when nobody is killed, one after another in one process."""
-    folder = tmp_path_factory.mktemp("undisturbed")
+    yield from undisturbed(tmp_path_factory, SWEEP)
+
+
+@pytest.fixture(scope="module")
+def expected_fused(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The same of FUSED, one by one all the same."""
+    yield from undisturbed(tmp_path_factory, [*FUSED, "engine=sequential"])
+
+
+def undisturbed(factory: pytest.TempPathFactory, line: list[str]) -> Iterator[dict[str, str]]:
+    folder = factory.mktemp("undisturbed")
     (folder / "conf").symlink_to(CHECKOUT / "conf")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DIGITLAB_HOME", str(folder))
-        process = start([*SWEEP[:-1], "executor=inprocess", "study=sweep"])
+        line = [text for text in line if text != "workers=2"]
+        process = start([*line, "executor=inprocess", "study=sweep"])
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
         yield bits("sweep")
@@ -101,6 +113,30 @@ def test_killed_at(
     check_whole(home, expected)
     assert finished.items() <= ids_of_finished().items(), "nothing that had finished ran again"
     wait_for(lambda: processes_of(home) == [], "no process is left", seconds=10)
+
+
+FUSED_PLACES = [("step", "both"), ("step", "worker"), ("checkpoint", "both"), ("artifact", "worker")]
+FUSED_PLACES += [("delivering_artifacts", "controller"), ("closing", "both"), ("told", "controller")]
+
+
+@pytest.mark.parametrize(
+    ("place", "who"),
+    [pytest.param(*pair, marks=[] if pair == FUSED_PLACES[0] else slow) for pair in FUSED_PLACES],
+)
+def test_killed_side_by_side_at(
+    place: str, who: str, home: Path, tmp_path: Path, expected_fused: dict[str, str]
+) -> None:
+    mark = tmp_path / "mark"
+    line = [*FUSED, "study=sweep"]
+    process = start(line, KILL_PLACE=place, KILL_WHO=who, KILL_MARK=str(mark))
+    code = process.wait(timeout=120)
+    assert mark.exists(), "it was killed"
+    assert code == (0 if who == "worker" else -signal.SIGKILL), "what is left goes on one by one"
+    wait_for(lambda: processes_of(home) == [], "no process is left", seconds=10)
+    again = start(line)
+    _, errors = again.communicate(timeout=120)
+    assert again.returncode == 0, errors
+    check_whole(home, expected_fused)
 
 
 def ids_of_finished() -> dict[str, int | None]:

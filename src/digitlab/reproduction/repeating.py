@@ -39,7 +39,8 @@ def _repeat(asked: dict[str, Any]) -> int:
     config = recorded.checked_config(changes)
 
     from digitlab.data import load
-    from digitlab.experiment import prepare_process, run_experiment
+    from digitlab.devices import prepare_process
+    from digitlab.experiment import run_experiment
     from digitlab.interrupts import Interrupts
     from digitlab.opening import describe_run
     from digitlab.progress import TrainingProgress

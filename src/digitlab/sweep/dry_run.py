@@ -11,6 +11,7 @@ import click
 from digitlab import project
 from digitlab.record import Record
 from digitlab.sweep.display import in_words
+from digitlab.sweep.engines import plan_chunks
 from digitlab.sweep.finished import Reasons, estimate_seconds, finished_runs, reusable
 from digitlab.sweep.manifest import Manifest, SweepFolder, Trial, newest_of
 from digitlab.sweep.runner import earlier_results, num_workers
@@ -42,6 +43,9 @@ def dry_run(planned: Manifest, *, rerun: bool) -> None:
     if len(manifest.trials) > SHOWN_TRIALS:
         click.echo(f"... and {len(manifest.trials) - SHOWN_TRIALS} more")
     click.echo(f"{len(manifest.trials)} trials: {len(reused)} finished, {len(pending)} to run")
+    if pending:
+        plan = plan_chunks(pending, planned.settings.engine, num_workers(manifest))
+        click.echo(f"engine: {plan.describe()}")
     click.echo(f"time: {_time(manifest, pending, runs)}")
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import statistics
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -121,7 +122,7 @@ def estimate_seconds(configs: Iterable[Mapping[str, Any]], runs: Sequence[Stored
     for run in runs:
         epochs = int(run.params.get("epochs", "0"))
         if run.end_time and epochs:
-            seconds = (run.end_time - run.start_time) / 1000 / epochs
+            seconds = (run.end_time - run.start_time) / 1000 / epochs / _num_side_by_side(run)
             samples.setdefault(_kind(run.params), []).append(seconds)
     total = 0.0
     for values in configs:
@@ -131,6 +132,12 @@ def estimate_seconds(configs: Iterable[Mapping[str, Any]], runs: Sequence[Stored
             return None
         total += statistics.median(known) * int(params["epochs"])
     return total
+
+
+def _num_side_by_side(run: StoredRun) -> int:
+    """Of the runs that took that time together."""
+    found = re.fullmatch(r"fused, (\d+) side by side", run.tags.get("digitlab.engine", ""))
+    return int(found[1]) if found else 1
 
 
 def _kind(params: Mapping[str, str]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from digitlab.record import Status, waiting_records
 from digitlab.sweep import own_run
 from digitlab.sweep.display import SweepDisplay, counts, in_words
 from digitlab.sweep.dry_run import dry_run
+from digitlab.sweep.engines import plan_chunks
 from digitlab.sweep.executors import warm_up
 from digitlab.sweep.finished import (
     SWEEP_TAG,
@@ -74,9 +75,9 @@ def _claim(planned: Manifest, options: Options) -> tuple[SweepFolder, Manifest]:
     known = None if options.rerun else newest_of(sweeps, planned.key)
     if known:
         known.own()
-        executor = planned.settings.executor
+        executor, engine = planned.settings.executor, planned.settings.engine
         frozen = known.manifest()
-        settings = dataclasses.replace(frozen.settings, executor=executor)
+        settings = dataclasses.replace(frozen.settings, executor=executor, engine=engine)
         return known, dataclasses.replace(frozen, settings=settings)
     manifest = dataclasses.replace(planned, id=new_id(sweeps, planned.key))
     folder = SweepFolder(sweeps / manifest.id)
@@ -180,7 +181,8 @@ def _what_is_left(
             results.append(before)  # it diverged, and would again
         else:
             pending.append(trial)
-    return results, len(pending), Listed(pending)
+    plan = plan_chunks(pending, manifest.settings.engine, num_workers(manifest))
+    return results, len(pending), Listed(plan.chunks)
 
 
 def _is_final(result: TrialResult) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from digitlab.checking import to_config
+from digitlab.checking import recorded_config
 from digitlab.config import Config
 from digitlab.errors import DigitlabError, UsageError
 from digitlab.record import now, write_atomically
@@ -25,6 +25,7 @@ from digitlab.sweep.settings import Settings, to_settings, to_values
 
 FORMAT = 1
 ID_LENGTH = 8
+BEFORE_ENGINES = {"engine": {"name": "sequential", "exact": True}}  # for manifests that have none
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,7 @@ class Trial:
     fingerprint: str
 
     def config(self) -> Config:
-        return to_config(self.values)
+        return recorded_config(self.values)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +125,7 @@ class SweepFolder:
             values = json.loads((self.folder / "manifest.json").read_text())
             if values.pop("format") != FORMAT:
                 raise ValueError("another format")
-            settings = to_settings(values.pop("settings"))
+            settings = to_settings(BEFORE_ENGINES | values.pop("settings"))
             trials = [Trial(**trial) for trial in values.pop("trials")]
             bases = [Base(**base) for base in values.pop("bases")]
             return Manifest(settings=settings, trials=trials, bases=bases, **values)

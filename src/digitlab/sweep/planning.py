@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from digitlab import project, provenance
-from digitlab.checking import as_param, flatten, set_leaf, to_config, to_dict
+from digitlab.checking import as_param, flatten, recorded_config, set_leaf, to_dict
 from digitlab.composition import Composer, composer
 from digitlab.config import Config
 from digitlab.datafiles import known_digests, read_verified
@@ -70,10 +70,10 @@ def refreshed(manifest: Manifest) -> Manifest:
     """The same under today's source and data: equal, key and all, if neither has changed."""
     configs = [trial.config() for trial in manifest.trials]
     trials = [
-        dataclasses.replace(trial, fingerprint=_fingerprint(config))
+        dataclasses.replace(trial, fingerprint=_fingerprint(config, manifest.settings))
         for trial, config in zip(manifest.trials, configs, strict=True)
     ]
-    device = _shared_device(configs or [to_config(base.values) for base in manifest.bases])
+    device = _shared_device(configs or [recorded_config(base.values) for base in manifest.bases])
     return _with_key(dataclasses.replace(manifest, trials=trials, device=device))
 
 
@@ -85,12 +85,12 @@ def trial_of_search(manifest: Manifest, number: int, point: int, chosen: Point, 
     for knob, text in chosen.items():
         if knob not in groups:
             set_leaf(values, knob, _value(manifest.axes[knob], text))
-    config = to_config(values)
+    config = recorded_config(values)
     swept = dict(chosen)
     if manifest.settings.sweep.repeats > 1:
         config = dataclasses.replace(config, seed=config.seed + seed)
         swept["seed"] = str(config.seed)
-    return _trial(number, point, swept, config)
+    return _trial(number, point, swept, config, manifest.settings)
 
 
 def verify_data(manifest: Manifest) -> None:
@@ -100,7 +100,7 @@ def verify_data(manifest: Manifest) -> None:
         DataError: one is missing or damaged.
     """
     configs = [trial.config() for trial in manifest.trials] or [
-        to_config(b.values) for b in manifest.bases
+        recorded_config(b.values) for b in manifest.bases
     ]
     for name, root in {(c.data.name, project.data_root(c.data.root)) for c in configs}:
         read_verified(name, root)
@@ -120,7 +120,7 @@ def _plan_trials(pairs: Sequence[tuple[Point, Config]], settings: Settings) -> M
         for repetition in range(repeats):
             seeded = dataclasses.replace(config, seed=config.seed + repetition)
             swept = {**point, "seed": str(seeded.seed)} if repeats > 1 else point
-            trials.append(_trial(len(trials), number, swept, seeded))
+            trials.append(_trial(len(trials), number, swept, seeded, settings))
     return _manifest(settings, [config for _, config in pairs], trials=trials)
 
 
@@ -256,8 +256,8 @@ def _with_key(manifest: Manifest) -> Manifest:
     settings = to_values(manifest.settings)["sweep"]
     decisive = {k: settings[k] for k in ("search", "trials", "repeats", "metric", "pruner", "seed")}
     if manifest.is_search:
-        configs = [to_config(base.values) for base in manifest.bases]
-        prints = [_fingerprint(config) for config in configs]
+        configs = [recorded_config(base.values) for base in manifest.bases]
+        prints = [_fingerprint(config, manifest.settings) for config in configs]
     else:
         prints = sorted(trial.fingerprint for trial in manifest.trials)
         decisive.pop("metric")  # what a grid is ranked by does not change what it runs
@@ -265,21 +265,23 @@ def _with_key(manifest: Manifest) -> Manifest:
     return dataclasses.replace(manifest, key=key)
 
 
-def _trial(number: int, point: int, swept: Point, config: Config) -> Trial:
+def _trial(number: int, point: int, swept: Point, config: Config, settings: Settings) -> Trial:
     return Trial(
         number=number,
         point=point,
         name=shown_name(swept) or config.run_name or "the only trial",
         swept=swept,
         values=to_dict(config),
-        fingerprint=_fingerprint(config),
+        fingerprint=_fingerprint(config, settings),
     )
 
 
-def _fingerprint(config: Config) -> str:
+def _fingerprint(config: Config, settings: Settings) -> str:
     """With the data unknown (not downloaded yet) it equals that of no run."""
     digests = known_digests(config.data.name, project.data_root(config.data.root))
-    return fingerprint(config, device=_device(config), data=digests or {})
+    found = fingerprint(config, device=_device(config), data=digests or {})
+    # A result that is equal to a tolerance only must not be taken for the exact one.
+    return found if settings.engine.exact else f"inexact-{found[:56]}"
 
 
 def _shared_device(configs: Sequence[Config]) -> str:
@@ -292,7 +294,7 @@ def _device(config: Config) -> str:
     has_driver = any(Path(name).exists() for name in GPU_DRIVERS)
     if config.device == "cpu" or (config.device == "auto" and not has_driver):
         return "cpu"
-    from digitlab.experiment import resolved_device
+    from digitlab.devices import resolved_device
 
     return resolved_device(config.device, config.arithmetic)
 

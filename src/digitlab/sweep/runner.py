@@ -5,6 +5,7 @@ the sweep's own run. Everything it needs to go on after a kill is on disk before
 """
 
 import dataclasses
+import queue
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -15,6 +16,7 @@ from digitlab.interrupts import Interrupts
 from digitlab.reaping import close_dead_records
 from digitlab.record import Membership, Record
 from digitlab.sweep import own_run
+from digitlab.sweep.chunks import ChunkTask, run_chunk
 from digitlab.sweep.display import SweepDisplay
 from digitlab.sweep.executors import (
     InProcess,
@@ -27,20 +29,24 @@ from digitlab.sweep.executors import (
 )
 from digitlab.sweep.finished import result_of
 from digitlab.sweep.manifest import Manifest, SweepFolder, Trial
-from digitlab.sweep.results import TrialResult
+from digitlab.sweep.results import State, TrialResult
 from digitlab.sweep.settings import InProcessSettings
 from digitlab.sweep.work import Task, run_trial
 from digitlab.tracking.delivery import Delivery
 from digitlab.tracking.runs import undelivered
+from digitlab.tracking.store import FINGERPRINT_TAG
 
 POLL_SECONDS = 0.2
+
+Running = dict[Future[Any], list[Trial]]
 
 
 class Source(Protocol):
     """Where trials come from. Called under a lock, from several threads."""
 
-    def take(self) -> Trial | None:
-        """A trial to start now; None: none at present, perhaps after the next one has ended."""
+    def take(self) -> list[Trial]:
+        """A trial to start now, or several to be trained side by side; none: none at present, perhaps
+        after the next one has ended."""
 
     def heard(self, number: int, epoch: int, metrics: dict[str, float]) -> str | None:
         """A running trial's epoch; a reason to give the trial up, or None."""
@@ -50,13 +56,13 @@ class Source(Protocol):
 
 
 class Listed:
-    """The trials of a grid, in their order."""
+    """The trials of a grid, chunk by chunk."""
 
-    def __init__(self, trials: Iterable[Trial]) -> None:
-        self._trials = iter(trials)
+    def __init__(self, chunks: Iterable[list[Trial]]) -> None:
+        self._chunks = iter(chunks)
 
-    def take(self) -> Trial | None:
-        return next(self._trials, None)
+    def take(self) -> list[Trial]:
+        return next(self._chunks, [])
 
     def heard(self, number: int, epoch: int, metrics: dict[str, float]) -> str | None:
         return None
@@ -93,7 +99,10 @@ class Runner:
         self._policy, self._display, self._interrupts, self._say = policy, display, interrupts, say
         self._task = task
         self._lock = threading.Lock()
+        self._is_stopping = False
         self._attempts, self._tries = attempts(folder), dict[int, int]()
+        self._heard: queue.SimpleQueue[TrialResult] = queue.SimpleQueue()  # of trials in a chunk
+        self._in_chunks: dict[int, Trial] = {}  # that have not ended yet
 
     def run(self) -> None:
         """Until there is nothing left to start and nothing running.
@@ -102,7 +111,7 @@ class Runner:
             Interrupted: asked to stop; the running trials have been stopped at their next step.
         """
         executor = self._executor()
-        running: dict[Future[TrialResult], Trial] = {}
+        running: Running = {}
         self._display.start()
         try:
             while self._interrupts.signal_number is None:
@@ -110,6 +119,7 @@ class Runner:
                 if not running:
                     break
                 done, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+                self._settle_heard(executor, running)
                 for future in done:
                     self._settle(future, running.pop(future), executor, running)
                 if self._policy.fail_fast and any(r.state == "FAILED" for r in self.results):
@@ -129,22 +139,30 @@ class Runner:
             return Processes(workers, self._hear, gpu_environment(gpus, settings.per_gpu))
         return Processes(workers, self._hear)
 
-    def _start_more(
-        self, executor: InProcess | Processes, running: dict[Future[TrialResult], Trial]
-    ) -> None:
+    def _start_more(self, executor: InProcess | Processes, running: Running) -> None:
         """As many as there are workers, and of a grid as many again, so that none waits for us."""
         ahead = 1 if self._manifest.is_search or isinstance(executor, InProcess) else 2
         while len(running) < ahead * executor.num_workers:
             with self._lock:
-                trial = self._source.take()
-            if trial is None:
+                trials = self._source.take()
+            if not trials:
                 return
-            running[self._submit(executor, trial)] = trial
+            running[self._submit(executor, trials)] = trials
             if isinstance(executor, InProcess):
                 return
 
-    def _submit(self, executor: InProcess | Processes, trial: Trial) -> Future[TrialResult]:
+    def _submit(self, executor: InProcess | Processes, trials: list[Trial]) -> Future[Any]:
+        tasks = [self._task_for(trial) for trial in trials]
+        if len(tasks) == 1:
+            return executor.submit(self._task or run_trial, tasks[0])
+        self._in_chunks |= {trial.number: trial for trial in trials}
+        is_exact = self._manifest.settings.engine.exact
+        return executor.submit(run_chunk, ChunkTask(tasks=tasks, is_exact=is_exact))
+
+    def _task_for(self, trial: Trial) -> Task:
         tags = {f"swept.{knob}": text for knob, text in trial.swept.items()}
+        if not self._manifest.settings.engine.exact:
+            tags[FINGERPRINT_TAG] = trial.fingerprint
         member = Membership(
             record_id=self._record_id(trial.number),
             sweep=own_run.record_id(self._manifest),
@@ -155,24 +173,71 @@ class Runner:
         )
         self._folder.log("started", number=trial.number, record=member.record_id)
         decides = self._manifest.settings.sweep.pruner != "none"
-        task = Task(trial=trial, member=member, tells_every_epoch=decides)
-        return executor.submit(self._task or run_trial, task)
+        return Task(trial=trial, member=member, tells_every_epoch=decides)
 
     def _hear(self, said: Any) -> str | None:
         """A worker's words; called in the executor's thread."""
+        if isinstance(said, TrialResult):
+            self._heard.put(said)
+            if said.state == "FAILED" and self._policy.fail_fast and not self._policy.retries:
+                self._is_stopping = True
+                return "stopped at the first failure"
+            return None
         self._display.progress(said)
         with self._lock:
             return self._source.heard(said.number, said.epoch, said.metrics)
 
     def _settle(
         self,
-        future: Future[TrialResult],
+        future: Future[Any],
+        trials: list[Trial],
+        executor: InProcess | Processes,
+        running: Running,
+    ) -> None:
+        """Write down what came of a trial, or of those of a chunk that have not been heard of."""
+        if len(trials) == 1:
+            self._settle_one(*self._outcome(future, trials[0]), trials[0], executor, running)
+            return
+        self._settle_heard(executor, running)
+        left = [trial for trial in trials if self._in_chunks.pop(trial.number, None)]
+        found, told = dict[int, TrialResult](), ""
+        try:
+            found = {result.number: result for result in future.result()}
+        except (WorkerDied, TaskFailed) as error:
+            told = str(error).strip().splitlines()[-1]
+        alone = []
+        for trial in left:
+            result = found.get(trial.number) or self._after_death(trial, told)
+            if result.state == "INTERRUPTED" and not self._must_end:
+                told = result.error or ""
+                alone.append(trial)
+            else:
+                self._settle_one(result, False, trial, executor, running)
+        if alone:
+            self._say(f"{len(alone)} trials side by side were stopped ({told}): they go on one by one")
+            for trial in alone:
+                running[self._submit(executor, [trial])] = [trial]
+
+    @property
+    def _must_end(self) -> bool:
+        return self._is_stopping or self._interrupts.signal_number is not None
+
+    def _settle_heard(self, executor: InProcess | Processes, running: Running) -> None:
+        """Trials that have ended while others of their chunk go on."""
+        while not self._heard.empty():
+            result = self._heard.get()
+            if trial := self._in_chunks.pop(result.number, None):
+                self._settle_one(result, False, trial, executor, running)
+
+    def _settle_one(
+        self,
+        result: TrialResult,
+        has_died: bool,
         trial: Trial,
         executor: InProcess | Processes,
-        running: dict[Future[TrialResult], Trial],
+        running: Running,
     ) -> None:
         """Write down what came of a trial; start it again if that is wanted and may help."""
-        result, has_died = self._outcome(future, trial)
         if result.traceback:
             result = dataclasses.replace(result, traceback=self._keep_traceback(result))
         self._folder.log("ended", died=has_died, **result.to_json())
@@ -182,7 +247,7 @@ class Runner:
         may_help = has_died or result.traceback is not None  # a divergence would come again
         if result.state == "FAILED" and may_help and tries <= self._policy.retries:
             self._say(f"{trial.name}: {result.error}; trying again ({tries} of {self._policy.retries})")
-            running[self._submit(executor, trial)] = trial
+            running[self._submit(executor, [trial])] = [trial]
             return
         self.results.append(result)
         self._display.ended(result)
@@ -190,43 +255,46 @@ class Runner:
             with self._lock:
                 self._source.told(result)
 
-    def _outcome(self, future: Future[TrialResult], trial: Trial) -> tuple[TrialResult, bool]:
-        failed = TrialResult(
-            number=trial.number, point=trial.point, name=trial.name, state="FAILED", swept=trial.swept
-        )
+    def _outcome(self, future: Future[Any], trial: Trial) -> tuple[TrialResult, bool]:
+        """Of a trial by itself, and whether its worker has died."""
         try:
             return future.result(), False
         except WorkerDied as error:
-            return self._after_death(trial, dataclasses.replace(failed, error=str(error)))
+            result = self._after_death(trial, str(error))
+            has_died = result.state != "FINISHED"
+            return dataclasses.replace(result, state="FAILED") if has_died else result, has_died
         except TaskFailed as error:
             last = str(error).strip().splitlines()[-1]
-            return dataclasses.replace(failed, error=last, traceback=str(error)), False
+            failed = _result(trial, state="FAILED", error=last)
+            return dataclasses.replace(failed, traceback=str(error)), False
 
-    def _after_death(self, trial: Trial, failed: TrialResult) -> tuple[TrialResult, bool]:
-        """End the record that a dead worker has left, in the store too. It may have been finished."""
+    def _after_death(self, trial: Trial, cause: str) -> TrialResult:
+        """End the record that a dead worker has left, in the store too: it may have been finished."""
+        cut_short = _result(trial, state="INTERRUPTED", error=cause)
         folder = project.records() / self._record_id(trial.number)
         if not (folder / "run.json").exists():
-            return failed, True
+            return cut_short
         record = Record.load(folder)
-        finished = undelivered(record)
+        left = undelivered(record)
         close_dead_records([record], lambda message: None)
         if record.try_to_own():
             Delivery(record, self._say).finish()
             record.release()
         run_id = record.delivered.run_id
-        if finished.status == "FINISHED":
-            return dataclasses.replace(result_of(trial, finished), run_id=run_id, reused=False), False
-        return dataclasses.replace(failed, run_id=run_id), True
+        if left.status == "FINISHED":
+            return dataclasses.replace(result_of(trial, left), run_id=run_id, reused=False)
+        return dataclasses.replace(cut_short, run_id=run_id)
 
-    def _stop(self, executor: InProcess | Processes, running: dict[Future[TrialResult], Trial]) -> None:
+    def _stop(self, executor: InProcess | Processes, running: Running) -> None:
         """Let running trials stop at their next step, and write down what came of them."""
+        self._is_stopping = True
         executor.interrupt()
         for future in list(running):
             if future.cancel():
                 running.pop(future)
-        for future, trial in running.items():
+        for future, trials in running.items():
             wait([future])
-            self._settle(future, trial, executor, {})
+            self._settle(future, trials, executor, {})
 
     def _record_id(self, number: int) -> str:
         attempt = self._attempts.get(number, 0)
@@ -237,6 +305,18 @@ class Runner:
         file.parent.mkdir(exist_ok=True)
         file.write_text(result.traceback or "")
         return str(file)
+
+
+def _result(trial: Trial, *, state: State, error: str) -> TrialResult:
+    """Of a trial that nothing else is known of."""
+    return TrialResult(
+        number=trial.number,
+        point=trial.point,
+        name=trial.name,
+        state=state,
+        swept=trial.swept,
+        error=error,
+    )
 
 
 def num_workers(manifest: Manifest) -> int:

@@ -51,16 +51,16 @@ class Search:
     def num_left(self) -> int:
         return self._manifest.num_trials - len(self._ended)
 
-    def take(self) -> Trial | None:
+    def take(self) -> list[Trial]:
         while True:
             if not self._waiting:
                 if len(self._asked) >= (self._settings.trials or 0):
-                    return None
+                    return []
                 self._waiting.extend(self._ask())
             trial = self._waiting.popleft()
             run = self._known.get(trial.fingerprint)
             if run is None:
-                return trial
+                return [trial]
             result = with_history(trial, run, self._manifest)
             self._folder.log("ended", died=False, **result.to_json())
             self.told(result)

@@ -10,7 +10,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from digitlab.checking import nearest
-from digitlab.config import CLOSED, Integer, Metric, Number, Seed, Text
+from digitlab.config import CLOSED, Integer, Metric, Number, Seed, Switch, Text
 from digitlab.errors import ConfigError
 
 SEARCHES = ("grid", "random", "tpe", "gp", "cmaes")
@@ -77,8 +77,17 @@ ExecutorSettings = ProcessesSettings | InProcessSettings
 
 
 @dataclass(config=CLOSED, kw_only=True, slots=True, frozen=True)
+class EngineSettings:
+    """How trials are trained. exact: each to the bits that it has alone."""
+
+    name: Literal["auto", "fused", "sequential"]
+    exact: Switch
+
+
+@dataclass(config=CLOSED, kw_only=True, slots=True, frozen=True)
 class Settings:
     sweep: SweepSettings
+    engine: EngineSettings
     executor: Annotated[ExecutorSettings, Field(discriminator="name")]
 
 
@@ -96,6 +105,7 @@ ALLOWED = {
     "sweep.exclude": "a list of combinations such as {model: cnn, batch_size: 1000}",
     "sweep.concat": "a list of sweeps, each with grid, zip and exclude of its own",
     "sweep.space": "knobs with what a search may choose: a list, or {low: , high: , log: }",
+    "engine.exact": "true or false: whether trials side by side must have the bits of each alone",
     "executor.workers": "an integer in [1, 1024], or null: one for each core",
     "executor.per_gpu": "an integer in [1, 64]: workers that share a GPU",
 }
@@ -107,7 +117,13 @@ def to_settings(values: Mapping[str, Any]) -> Settings:
         settings = _SETTINGS.validate_python(values)
     except ValidationError as error:
         raise ConfigError(list(dict.fromkeys(map(_describe, error.errors())))) from None
-    if problems := _contradictions(settings.sweep):
+    problems = _contradictions(settings.sweep)
+    if settings.engine.name == "fused" and settings.sweep.search != "grid":
+        problems.append(
+            f"engine=fused needs sweep.search=grid, got {settings.sweep.search}: a search chooses its "
+            "trials one after another"
+        )
+    if problems:
         raise ConfigError(problems)
     return settings
 

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from digitlab import project
-from digitlab.checking import to_config
 from digitlab.config import DataConfig
 from digitlab.errors import Diverged, Interrupted, Pruned
 from digitlab.interrupts import Interrupts
@@ -49,13 +48,13 @@ class Progress:
 def run_trial(task: Task, *, tell: Callable[[Any], Any], interrupts: Interrupts) -> TrialResult:
     """Train, test and record one trial; never raises what a trial may end with."""
     trial, started = task.trial, time.monotonic()
-    watch = _Watch(task, tell)
+    watch = TrialWatch(task, tell)
     result = TrialResult(
         number=trial.number, point=trial.point, name=trial.name, state="FINISHED", swept=trial.swept
     )
     try:
         outcome = _run(task, watch, interrupts)
-        found: dict[str, Any] = {"metrics": _metrics(outcome)}
+        found: dict[str, Any] = {"metrics": metrics_of(outcome)}
     except Interrupted as error:
         found = {"state": "INTERRUPTED", "error": str(error)}
     except Pruned as error:
@@ -65,17 +64,18 @@ def run_trial(task: Task, *, tell: Callable[[Any], Any], interrupts: Interrupts)
     except Exception as error:
         told = f"{type(error).__name__}: {error}"
         found = {"state": "FAILED", "error": told, "traceback": traceback.format_exc()}
-    _release_gpu_memory()
+    release_gpu_memory()
     seconds = time.monotonic() - started
     return dataclasses.replace(
         result, run_id=watch.run_id, history=watch.history, seconds=seconds, **found
     )
 
 
-def _run(task: Task, watch: "_Watch", interrupts: Interrupts) -> "Outcome":
-    from digitlab.experiment import prepare_process, run_experiment
+def _run(task: Task, watch: "TrialWatch", interrupts: Interrupts) -> "Outcome":
+    from digitlab.devices import prepare_process
+    from digitlab.experiment import run_experiment
 
-    config = to_config(task.trial.values)
+    config = task.trial.config()
     prepare_process(config)  # before torch splits the data, which fixes the arithmetic
     return run_experiment(
         config,
@@ -83,11 +83,11 @@ def _run(task: Task, watch: "_Watch", interrupts: Interrupts) -> "Outcome":
         say=lambda message: None,
         watch=watch,
         member=task.member,
-        dataset=_load(config.data),
+        dataset=load_data(config.data),
     )
 
 
-def _release_gpu_memory() -> None:
+def release_gpu_memory() -> None:
     """torch keeps what a trial has used of a GPU, where another worker may be in need of it."""
     import torch
 
@@ -95,13 +95,13 @@ def _release_gpu_memory() -> None:
 
 
 @functools.lru_cache(maxsize=1)
-def _load(config: DataConfig) -> "Dataset":
+def load_data(config: DataConfig) -> "Dataset":
     from digitlab.data import load
 
     return load(config, project.data_root(config.root))
 
 
-def _metrics(outcome: "Outcome") -> dict[str, float]:
+def metrics_of(outcome: "Outcome") -> dict[str, float]:
     scores, chosen = outcome.evaluation.scores, outcome.history[outcome.chosen_epoch - 1].validation
     metrics = {"test/loss": scores.loss, "test/accuracy": scores.accuracy}
     if chosen:
@@ -110,7 +110,7 @@ def _metrics(outcome: "Outcome") -> dict[str, float]:
     return metrics
 
 
-class _Watch:
+class TrialWatch:
     """Keeps the history and tells the controller: of every epoch, or now and then."""
 
     def __init__(self, task: Task, tell: Callable[[Any], Any]) -> None:

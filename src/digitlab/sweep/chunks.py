@@ -1,0 +1,301 @@
+"""What a worker does with several trials at once: train them side by side, record each as if alone.
+
+Whatever goes wrong with one costs it alone. What goes wrong with all of them, such as memory that does
+not suffice, leaves them cut short: they go on one by one, at their checkpoints.
+"""
+
+import dataclasses
+import math
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from digitlab.errors import CutShort, DigitlabError, Diverged, Interrupted, Pruned
+from digitlab.interrupts import Interrupts
+from digitlab.sweep.results import TrialResult
+from digitlab.sweep.work import Task, TrialWatch, load_data, metrics_of, release_gpu_memory
+
+if TYPE_CHECKING:
+    import torch
+
+    from digitlab.data import Dataset, Split
+    from digitlab.experiment import OpenRun
+    from digitlab.fused.training import Member, Moment
+    from digitlab.training import EpochReport
+
+SHARE_OF_SAVING = 0.05  # of the time, at most, goes into checkpoints that are due by time
+SHARE_OF_DELIVERING = 0.1  # and into telling the store before the end
+DELIVER_EVERY_SECONDS = 2.0
+TOLERANCE = "as alone to 1e-6 in the first 30 step losses and half a point of test accuracy"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkTask:
+    """Trials to be trained side by side. is_exact: each to the bits that it has alone."""
+
+    tasks: list[Task]
+    is_exact: bool
+
+
+def run_chunk(
+    task: ChunkTask, *, tell: Callable[[Any], Any], interrupts: Interrupts
+) -> list[TrialResult]:
+    """Train, test and record all of them; `tell` hears of each trial's result when it ends.
+
+    Those that were cut short are INTERRUPTED: by a signal, or by what befell all of them.
+    """
+    from digitlab.devices import prepare_process
+
+    config = task.tasks[0].trial.config()
+    device = prepare_process(config)
+    dataset = load_data(config.data)
+    chunk = _Chunk(task, tell, interrupts)
+    try:
+        chunk.open(device, dataset)
+        validation = dataset.validation.to(device) if dataset.validation else None
+        chunk.train(dataset.train.to(device), validation)
+    except (Interrupted, Exception) as error:
+        chunk.cut_short(error)
+    release_gpu_memory()
+    return [entry.result for entry in chunk.entries if entry.result]
+
+
+class _Entry:
+    """One trial of a chunk; `result` once it has ended."""
+
+    def __init__(self, task: Task, num_trials: int, tell: Callable[[Any], Any]) -> None:
+        self._num_trials = num_trials
+        self.task, self.watch = task, TrialWatch(task, tell)
+        self.run: OpenRun | None = None
+        self.result: TrialResult | None = None
+        self._started, self._tell = time.monotonic(), tell
+
+    @property
+    def opened(self) -> "OpenRun":
+        assert self.run is not None, "it was opened"
+        return self.run
+
+    def follow(self, report: "EpochReport") -> bool:
+        """Take note of an epoch; whether the trial has ended with it."""
+        try:
+            is_over = self.opened.training.absorb(report)
+            self.opened.after_epoch(report)
+            if is_over:
+                self.conclude()
+        except Exception as error:
+            self.end(error)
+        return self.result is not None
+
+    def conclude(self) -> None:
+        try:
+            self.opened.training.settle()
+            self.opened.conclude()
+            self.end(None)
+        except Exception as error:
+            self.end(error)
+
+    def end(self, error: BaseException | None) -> None:
+        """With this error, or well; a signal or a failure of all leaves it to be continued."""
+        if self.run is not None:
+            if error:
+                self.run.fail(error)
+            self.run.watch.end()
+            self.run.close()
+        trial = self.task.trial
+        found: dict[str, Any]
+        match error:
+            case None:
+                found = {"state": "FINISHED", "metrics": metrics_of(self.opened.outcome())}
+            case Interrupted() | CutShort():
+                found = {"state": "INTERRUPTED", "error": str(error)}
+            case Pruned():
+                found = {"state": "PRUNED", "error": str(error)}
+            case Diverged():
+                found = {"state": "FAILED", "error": str(error)}
+            case _:
+                text = "".join(traceback.format_exception(error))
+                told = f"{type(error).__name__}: {error}"
+                found = {"state": "FAILED", "error": told, "traceback": text}
+        self.result = TrialResult(
+            number=trial.number,
+            point=trial.point,
+            name=trial.name,
+            swept=trial.swept,
+            **found,
+            run_id=self.watch.run_id,
+            history=self.watch.history,
+            seconds=(time.monotonic() - self._started) / self._num_trials,  # its share
+        )
+        if self.result.state != "INTERRUPTED":
+            self._tell(self.result)
+
+
+class _Chunk:
+    def __init__(self, task: ChunkTask, tell: Callable[[Any], Any], interrupts: Interrupts) -> None:
+        self.entries = [_Entry(each, len(task.tasks), self._tell) for each in task.tasks]
+        self._controller, self._must_stop = tell, ""
+        self._is_exact, self._interrupts = task.is_exact, interrupts
+        self._deliver_at = time.monotonic() + DELIVER_EVERY_SECONDS
+        self._plan_saving(0.0)
+        self._tags = {"digitlab.engine": f"fused, {len(self.entries)} side by side"}
+        if not self._is_exact:
+            self._tags["digitlab.exact"] = f"no: {TOLERANCE}"
+
+    @property
+    def left(self) -> list[_Entry]:
+        return [entry for entry in self.entries if entry.result is None]
+
+    def _tell(self, said: Any) -> Any:
+        """The controller's answer to a result is a reason to stop all of them, or None."""
+        answer = self._controller(said)
+        if answer and isinstance(said, TrialResult):
+            self._must_stop = answer
+        return answer
+
+    def _check(self) -> None:
+        """Raises Interrupted, or what stops all of them."""
+        self._interrupts.check()
+        if self._must_stop:
+            raise DigitlabError(self._must_stop)
+
+    def open(self, device: "torch.device", dataset: "Dataset") -> None:
+        """A record for each, and where it was cut short, what it had reached."""
+        from digitlab.experiment import open_run
+
+        for entry in self.entries:
+            self._check()
+            try:
+                entry.run = open_run(
+                    entry.task.trial.config(),
+                    device,
+                    interrupts=self._interrupts,
+                    say=lambda message: None,
+                    watch=entry.watch,
+                    member=entry.task.member,
+                    dataset=dataset,
+                    tags=self._tags,
+                    is_exact=self._is_exact,
+                )
+                entry.run.restore()
+                entry.run.checkpoints.rest(math.inf)  # all of them are saved at the same time, by us
+                for report in entry.run.training.earlier:
+                    if entry.follow(report):
+                        break
+            except Exception as error:
+                entry.end(error)
+
+    def train(self, train: "Split", validation: "Split | None") -> None:
+        """Those that stand at the same step together, one such group after another."""
+        from digitlab.fused.training import NotFusable
+
+        places: dict[tuple[int, int], list[_Entry]] = {}
+        for entry in self.left:
+            start = entry.opened.training.start
+            places.setdefault((start.epoch, start.step), []).append(entry)
+        for entries in places.values():
+            members = {_member(entry): entry for entry in entries}
+            try:
+                self._train_together(members, train, validation)
+            except NotFusable:
+                self._train_apart(members)
+
+    def _train_together(
+        self, members: "Mapping[Member, _Entry]", train: "Split", validation: "Split | None"
+    ) -> None:
+        from digitlab.fused.training import fit_many
+
+        config = next(iter(members.values())).opened.training.config
+
+        def before_step(moment: "Moment") -> None:
+            self._before_step(moment, members)
+
+        for reports in fit_many(
+            list(members),
+            train,
+            validation,
+            batch_size=config.batch_size,
+            epochs=config.epochs,
+            is_exact=self._is_exact,
+            before_step=before_step,
+        ):
+            for member, entry in members.items():
+                if member.diverged and entry.result is None:
+                    entry.end(member.diverged)
+            for member, report in reports:
+                if self._must_stop:
+                    break
+                member.has_left = members[member].follow(report)
+            self._check()  # at a signal all have been saved now, by following their reports
+            self._deliver()
+
+    def _train_apart(self, members: "Mapping[Member, _Entry]") -> None:
+        """One after another, each by the plain loop: the same bits, in more time."""
+        for member, entry in members.items():
+            if entry.result:
+                continue
+            self._check()
+            run = entry.opened
+            run.training.start = member.position
+            run.checkpoints.rest(0.0)
+            run.record.run.tags["digitlab.engine"] = "sequential"
+            try:
+                run.train()
+                run.conclude()
+                entry.end(None)
+            except Exception as error:
+                entry.end(error)
+
+    def _before_step(self, moment: "Moment", members: "Mapping[Member, _Entry]") -> None:
+        """Save all of them if it is time to, or if this is the last moment to do so."""
+        from digitlab.training import Position
+
+        there = {member: entry.opened for member, entry in members.items() if not member.has_left}
+        lead = next(iter(there.values()))
+        here = Position(epoch=moment.epoch, step=moment.step)
+        is_time = lead.training.config.checkpoint.every_seconds and time.monotonic() >= self._save_at
+        is_due = bool(moment.step) and (is_time or lead.checkpoints.is_due(here))
+        if is_due or self._interrupts.signal_number is not None:
+            started = time.monotonic()
+            for member, position in moment.positions():
+                if member in there:
+                    there[member].checkpoints.save(position)
+            self._plan_saving(time.monotonic() - started)
+        self._interrupts.check()
+
+    def _plan_saving(self, spent: float) -> None:
+        """The next time, after it took so many seconds to save all of them."""
+        every = self.entries[0].task.trial.config().checkpoint.every_seconds
+        self._save_at = time.monotonic() + max(every, spent / SHARE_OF_SAVING)
+
+    def _deliver(self) -> None:
+        """Now and then let the store know how far all of them are."""
+        if time.monotonic() >= self._deliver_at:
+            started = time.monotonic()
+            for entry in self.left:
+                entry.opened.delivery.push()
+            spent = time.monotonic() - started
+            pause = max(DELIVER_EVERY_SECONDS, spent / SHARE_OF_DELIVERING)
+            self._deliver_at = time.monotonic() + pause
+
+    def cut_short(self, error: BaseException) -> None:
+        """What is left is to be continued, by whoever asks for it again."""
+        for entry in self.left:
+            if entry.run is None:
+                continue
+            entry.end(error if isinstance(error, Interrupted) else CutShort(error))
+
+
+def _member(entry: _Entry) -> "Member":
+    from digitlab.fused.training import Member
+
+    training = entry.opened.training
+    seed, order_seed = training.config.seed, training.config.data.order_seed
+    return Member(
+        model=training.model,
+        optimizer=training.optimizer,
+        schedule=training.schedule,
+        seed=seed,
+        order_seed=seed if order_seed is None else order_seed,
+        position=training.start,
+    )

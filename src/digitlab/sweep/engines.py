@@ -1,0 +1,123 @@
+"""Which trials of a grid are trained side by side by one worker, and which by themselves.
+
+Decides by configurations alone; knows no torch. That a chunk is exact on this machine, or how it can be
+made so, is found out by the worker that trains it (see fused/).
+"""
+
+import dataclasses
+import itertools
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from digitlab.checking import flatten
+from digitlab.sweep.manifest import Trial
+from digitlab.sweep.settings import EngineSettings
+
+# Knobs in which the trials of a chunk may differ. Their order is one more, where that pays.
+FREE = (
+    *("optimizer.", "scheduler.", "early_stopping.", "checkpoint.weights", "checkpoint.metric"),
+    *("seed", "run_name", "record.", "data.order_seed", "model.conv_dropout", "model.hidden_dropout"),
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Form:
+    """How a kind of model is trained side by side.
+
+    largest: chunk, in trials. pays_for_orders: whether trials that see the images in different orders
+    gain by it, too. pays_below: the batch size from which nothing is gained.
+    """
+
+    largest: int
+    pays_for_orders: bool
+    pays_below: int
+
+
+FORMS = {
+    "logistic_regression": Form(largest=256, pays_for_orders=True, pays_below=1_000_001),
+    "cnn": Form(largest=4, pays_for_orders=False, pays_below=257),
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """Chunks in the order in which they are to be started; a trial alone is a chunk of one.
+
+    alone: why so many trials are trained by themselves, most frequent first.
+    """
+
+    chunks: list[list[Trial]]
+    alone: dict[str, int]
+
+    def describe(self) -> str:
+        """`2 x 32 trials side by side; 4 one by one (other knobs of the model)`."""
+        sizes = Counter(len(chunk) for chunk in self.chunks if len(chunk) > 1)
+        parts = [f"{count} x {size} trials side by side" for size, count in sizes.items()]
+        parts += [f"{count} one by one ({reason})" for reason, count in self.alone.items()]
+        return "; ".join(parts)
+
+
+def plan_chunks(trials: Sequence[Trial], engine: EngineSettings, workers: int) -> Plan:
+    """Trials to be trained by so many workers."""
+    alone: Counter[str] = Counter()
+    groups: dict[str, list[Trial]] = {}
+    chunks: list[list[Trial]] = []
+    for trial in trials:
+        if reason := _unfit(trial, engine):
+            alone[reason] += 1
+            chunks.append([trial])
+        else:
+            groups.setdefault(_kind(trial, engine), []).append(trial)
+    for group in groups.values():
+        if len(group) == 1:
+            alone["no other trial fits beside it"] += 1
+        chunks += _cut(sorted(group, key=_order), FORMS[_model(group[0])].largest, workers)
+    chunks.sort(key=lambda chunk: min(trial.number for trial in chunk))
+    return Plan(chunks, dict(alone.most_common()))
+
+
+def one_by_one(trials: Iterable[Trial]) -> Plan:
+    return Plan([[trial] for trial in trials], {})
+
+
+def _unfit(trial: Trial, engine: EngineSettings) -> str | None:
+    """Why it is trained by itself, whatever the others are."""
+    form = FORMS.get(_model(trial))
+    if engine.name == "sequential":
+        return "engine=sequential"
+    if form is None:
+        return f"{_model(trial)} has no form for many at once"
+    if trial.values["threads"] != 1:
+        return "threads is not 1"
+    if engine.name == "auto" and trial.values["batch_size"] >= form.pays_below:
+        return f"batches of {form.pays_below} and more of a {_model(trial)} gain nothing"
+    return None
+
+
+def _kind(trial: Trial, engine: EngineSettings) -> str:
+    """Equal for trials that may share a chunk."""
+    fixed = {k: v for k, v in flatten(trial.values).items() if not k.startswith(FREE)}
+    if engine.name == "auto" and not FORMS[_model(trial)].pays_for_orders:
+        fixed["order"] = _order(trial)
+    return json.dumps(fixed, sort_keys=True)
+
+
+def _order(trial: Trial) -> int:
+    """The seed of the order in which it sees the images."""
+    values: dict[str, Any] = trial.values
+    chosen = values["data"].get("order_seed")
+    return int(values["seed"] if chosen is None else chosen)
+
+
+def _model(trial: Trial) -> str:
+    return str(trial.values["model"]["name"])
+
+
+def _cut(group: list[Trial], largest: int, workers: int) -> list[list[Trial]]:
+    """Into chunks of about equal size: for each worker one, if there are two trials for each."""
+    count = max(math.ceil(len(group) / largest), min(workers, len(group) // 2), 1)
+    bounds = [len(group) * i // count for i in range(count + 1)]
+    return [group[a:b] for a, b in itertools.pairwise(bounds)]

@@ -1,0 +1,300 @@
+"""Sweeps with trials side by side: the same runs as one by one, whatever happens to them."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from digitlab import project
+from digitlab.composition import compose
+from digitlab.fused import training as fused_training
+from digitlab.record import all_records
+from digitlab.sweep.engines import FORMS, Plan, plan_chunks
+from digitlab.sweep.planning import plan
+from digitlab.sweep.settings import EngineSettings
+from digitlab.tracking.location import resolve_uri
+from digitlab.tracking.runs import StoredRun
+from digitlab.tracking.store import RunStore
+from tests.conftest import CHECKOUT, Cli
+from tests.test_sweep import bits, is_training, processes_of, tree, wait_for, workers_of
+
+Start = Callable[..., subprocess.Popen[str]]
+LONG = (
+    *("model=cnn", "model.channels_1=4", "model.channels_2=6", "model.hidden_units=20", "epochs=24"),
+    *("batch_size=200", "seed=0,1,2,3", "data.order_seed=0", "workers=1"),
+)
+
+
+def planned(*line: str, engine: str = "auto", workers: int = 2) -> Plan:
+    trials = plan(list(line)).trials
+    return plan_chunks(trials, EngineSettings(name=engine, exact=True), workers)  # type: ignore[arg-type]
+
+
+def sizes(found: Plan) -> list[int]:
+    return [len(chunk) for chunk in found.chunks]
+
+
+def engines(study: str) -> set[str]:
+    return {run.tags.get("digitlab.engine", "sequential") for run in tree(study)[1]}
+
+
+def documents(study: str) -> dict[str, dict[str, Any]]:
+    """What each run has recorded."""
+    store, found = RunStore(resolve_uri(None)), {}
+    for run in tree(study)[1]:
+        with tempfile.TemporaryDirectory() as scratch:
+            file = store.download(run, "record.json", Path(scratch))
+            found[run.name] = json.loads(file.read_text())
+    return found
+
+
+def traces(study: str) -> dict[str, Any]:
+    """Of each training, to the bit."""
+    return {name: document["trace"] for name, document in documents(study).items()}
+
+
+def test_the_work_is_cut_into_chunks_for_the_workers() -> None:
+    many = ["optimizer.learning_rate=0.1,0.01,0.001", "seed=range(4)"]
+    assert sizes(planned(*many)) == [6, 6], "logistic regression gains in whatever order"
+    assert sorted(sizes(planned(*many, workers=5))) == [2, 2, 2, 3, 3]
+    assert sizes(planned(*many, workers=1)) == [12]
+    assert sizes(planned(*many, engine="sequential")) == [1] * 12
+    assert sizes(planned("seed=range(600)", workers=1)) == [200] * 3, "of at most 256"
+    numbers = [trial.number for chunk in planned(*many).chunks for trial in chunk]
+    assert sorted(numbers) == list(range(12)), "each trial once"
+
+
+def test_a_cnn_gains_by_company_in_the_same_order_only() -> None:
+    cnn = ["model=cnn", "seed=range(8)"]
+    assert sizes(planned(*cnn)) == [1] * 8
+    assert planned(*cnn).alone == {"no other trial fits beside it": 8}
+    assert sizes(planned(*cnn, "data.order_seed=0")) == [4, 4]
+    assert sizes(planned(*cnn, engine="fused")) == [4, 4], "if it is asked for"
+    assert sizes(planned(*cnn, "data.order_seed=0", "batch_size=500")) == [1] * 8
+    rates = ["optimizer.learning_rate=0.1,0.01", "model.conv_dropout=0.1,0.2"]
+    assert sizes(planned("model=cnn", *rates)) == [2, 2], "one seed is one order"
+
+
+def test_what_shapes_a_training_is_the_same_in_a_chunk() -> None:
+    def kinds(*line: str) -> int:
+        return len(planned(*line, workers=1).chunks)
+
+    assert kinds("optimizer=sgd,adam,rmsprop", "scheduler=constant,cosine", "seed=0,1") == 1
+    assert kinds("early_stopping.patience=0,3", "checkpoint.weights=last,best") == 1
+    assert kinds("batch_size=32,64", "seed=0,1") == 2
+    assert kinds("epochs=2,3", "seed=0,1") == 2
+    assert kinds("data.split_seed=0,1", "seed=0,1") == 2
+    assert kinds("model=cnn", "model.channels_1=4,8", "model.hidden_dropout=0,0.5") == 2
+    assert sizes(planned("threads=2", "seed=0,1")) == [1, 1]
+
+
+def test_every_model_has_a_form_or_is_trained_alone() -> None:
+    assert set(FORMS) == {"logistic_regression", "cnn"}
+    found = planned("seed=0,1", "threads=2")
+    assert found.describe() == "2 one by one (threads is not 1)"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["optimizer=sgd,adam", "optimizer.learning_rate=0.01,0.001", "seed=0,1"],
+        ["optimizer=adamw", "seed=range(5)", "data.order_seed=3", "workers=2"],
+        ["model=cnn", "optimizer=sgd,rmsprop", "seed=0,1", "data.order_seed=0", "batch_size=50"],
+        ["seed=0,1,2", "early_stopping.patience=1", "epochs=8", "checkpoint.weights=best"],
+    ],
+)
+def test_a_sweep_side_by_side_records_what_it_does_one_by_one(digitlab: Cli, line: list[str]) -> None:
+    line = ["sweep", "epochs=3", "executor=inprocess", *line]
+    if "workers=2" in line:
+        line.remove("executor=inprocess")
+    for engine in ("sequential", "fused"):
+        result = digitlab(*line, f"engine={engine}", f"study={engine}")
+        assert result.code == 0, result.err
+    assert engines("sequential") == {"sequential"}
+    assert all(name.startswith("fused") for name in engines("fused"))
+    assert traces("fused") == traces("sequential")
+    assert bits("fused") == bits("sequential")
+    for one, other in zip(tree("fused")[1], tree("sequential")[1], strict=True):
+        same = {k: v for k, v in one.metrics.items() if not k.startswith("time/")}
+        assert same == {k: v for k, v in other.metrics.items() if not k.startswith("time/")}
+        assert one.params == {**other.params, "study": "fused"}
+        assert one.tags["digitlab.fingerprint"] == other.tags["digitlab.fingerprint"]
+    assert list(all_records(project.records())) == []
+
+
+def test_a_trial_in_a_chunk_is_reproduced_by_itself(digitlab: Cli) -> None:
+    digitlab("sweep", "epochs=2", "seed=0,1,2", "study=chunk", "executor=inprocess")
+    assert engines("chunk") == {"fused, 3 side by side"}
+    result = digitlab("reproduce", tree("chunk")[1][1].run_id)
+    assert result.code == 0, result.err
+    assert "IDENTICAL" in result.out
+
+
+def test_in_a_chunk_a_diverging_trial_fails_alone(digitlab: Cli) -> None:
+    line = ["sweep", "epochs=2", "optimizer=sgd", "model=cnn", "executor=inprocess", "study=diverge"]
+    result = digitlab(*line, "optimizer.learning_rate=0.01,1e30,0.02")
+    assert result.code == 1
+    assert "2 finished, 1 failed" in result.err
+    assert "trial 1 (lr=1e+30) failed: the training loss became" in result.err
+    trials = tree("diverge")[1]
+    assert [run.status for run in trials] == ["FINISHED", "FAILED", "FINISHED"]
+    assert engines("diverge") == {"fused, 3 side by side"}
+    digitlab(*line[:-1], "study=alone", "engine=sequential", "optimizer.learning_rate=0.01,1e30,0.02")
+    alone = tree("alone")[1][1]
+    assert trials[1].tags["digitlab.error"] == alone.tags["digitlab.error"], "at the same step"
+
+
+def test_where_it_would_not_be_exact_the_trials_of_a_chunk_are_trained_one_by_one(
+    digitlab: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = ["sweep", "epochs=2", "seed=0,1", "executor=inprocess"]
+    digitlab(*line, "study=fused")
+    monkeypatch.setattr(fused_training, "best_way", lambda *_: fused_training.NOT_AT_ALL)
+    assert digitlab(*line, "study=apart").code == 0
+    assert engines("apart") == {"sequential"}
+    assert traces("apart") == traces("fused")
+
+
+def test_what_befalls_all_of_a_chunk_leaves_each_to_go_on_alone(
+    digitlab: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = fused_training._SideBySide.step, [0]
+
+    def step(*arguments: object) -> object:
+        calls[0] += 1
+        if calls[0] == 50:  # in the third epoch
+            raise MemoryError("no more of it")
+        return real(*arguments)  # type: ignore[arg-type]
+
+    line = ["sweep", "epochs=4", "seed=0,1,2", "executor=inprocess", "checkpoint.every_seconds=0"]
+    digitlab(*line, "study=undisturbed")
+    monkeypatch.setattr(fused_training._SideBySide, "step", step)
+    result = digitlab(*line, "study=memory")
+    assert result.code == 0, result.err
+    assert "3 trials side by side were stopped" in result.err
+    assert "MemoryError: no more of it): they go on one by one" in result.err
+    assert [run.status for run in tree("memory")[1]] == ["FINISHED"] * 3
+    assert bits("memory") == bits("undisturbed")
+    assert list(all_records(project.records())) == []
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The weights of every trial of LONG, one after another in one process."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "conf").symlink_to(CHECKOUT / "conf")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIGITLAB_HOME", str(folder))
+        line = ["sweep", *LONG[:-1], "engine=sequential", "executor=inprocess", "study=undisturbed"]
+        subprocess.run([sys.executable, "-m", "digitlab.cli", *line], check=True, capture_output=True)
+        yield bits("undisturbed")
+
+
+def start_and_wait(start: Start, home: Path, *line: str) -> subprocess.Popen[str]:
+    process = start("sweep", *LONG, "checkpoint.every_seconds=0", *line)
+    wait_for(lambda: is_training(home, 4), "all four have logged an epoch")
+    return process
+
+
+def test_a_chunk_whose_worker_is_killed_goes_on_one_by_one(
+    digitlab_process: Start, home: Path, undisturbed: dict[str, str]
+) -> None:
+    process = start_and_wait(digitlab_process, home, "study=worker")
+    workers_of(process)[0].kill()
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert "4 trials side by side were stopped" in errors
+    assert "they go on one by one" in errors
+    assert bits("worker") == undisturbed
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("again", [["engine=sequential"], ["workers=2"]])
+def test_a_stopped_chunk_is_finished_in_other_company(
+    number: signal.Signals,
+    again: Sequence[str],
+    digitlab: Cli,
+    digitlab_process: Start,
+    home: Path,
+    undisturbed: dict[str, str],
+) -> None:
+    process = start_and_wait(digitlab_process, home, "study=stopped")
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    wait_for(lambda: processes_of(home) == [], "no process is left")
+    assert {run.status for run in tree("stopped")[1]} <= {"RUNNING", "KILLED"}
+    result = digitlab("sweep", *LONG[:-1], "study=stopped", *again)
+    assert result.code == 0, result.err
+    (own,), trials = tree("stopped")
+    assert [run.status for run in trials] == ["FINISHED"] * 4
+    assert len({run.run_id for run in trials}) == 4, "each went on in the same run"
+    assert bits("stopped") == undisturbed
+    steps = [step for step, _ in history(trials[0], "train/loss")]
+    assert steps == list(range(1, 25)), "no epoch is missing, none is there twice"
+    assert own.status == "FINISHED"
+
+
+def history(run: StoredRun, metric: str) -> list[tuple[int, float]]:
+    return RunStore(resolve_uri(None)).history(run, metric)
+
+
+def test_a_dry_run_shows_the_plan(digitlab: Cli) -> None:
+    result = digitlab(
+        "sweep", "model=cnn,logistic_regression", "seed=range(4)", "workers=2", "--dry-run"
+    )
+    assert (
+        "engine: 2 x 2 trials side by side; 4 one by one (no other trial fits beside it)" in result.out
+    )
+    result = digitlab("sweep", "seed=0,1", "engine=sequential", "--dry-run")
+    assert "engine: 2 one by one (engine=sequential)" in result.out
+
+
+def test_mistakes_about_engines_are_told(digitlab: Cli, home: Path) -> None:
+    search = digitlab("sweep", "sweep=search", "trials=3", "engine=fused")
+    assert search.code == 2
+    assert "engine=fused needs sweep.search=grid, got tpe" in search.err
+    unknown = digitlab("sweep", "seed=0,1", "engine=fusd")
+    assert unknown.code == 2
+    assert "engine must be one of auto, fused, sequential, got fusd; did you mean" in unknown.err
+    inexact = digitlab("sweep", "seed=0,1", "engine.exact=perhaps")
+    assert inexact.code == 2
+    assert "engine.exact must be true or false" in inexact.err
+    single = digitlab("train", "engine=fused")
+    assert single.code == 2
+    assert "engine=fused has no effect on a single run" in single.err
+    assert not (home / "mlruns").exists()
+
+
+def test_what_is_exact_to_a_tolerance_only_says_so_and_is_not_taken_for_more(digitlab: Cli) -> None:
+    line = ["sweep", "epochs=2", "seed=0,1", "executor=inprocess", "study=tolerance"]
+    assert digitlab(*line, "engine.exact=false").code == 0
+    for run in tree("tolerance")[1]:
+        assert run.tags["digitlab.exact"].startswith("no: as alone to 1e-6")
+    assert {made["reproducible"] for made in documents("tolerance").values()} == {False}
+    again = digitlab(*line, "engine.exact=false")
+    assert "all ended before" in again.out
+    assert digitlab(*line).code == 0
+    assert len(tree("tolerance")[1]) == 4, "the exact ones were trained"
+    exact = [run for run in tree("tolerance")[1] if "digitlab.exact" not in run.tags]
+    assert len(exact) == 2
+
+
+def test_doctor_says_whether_this_machine_is_exact(digitlab: Cli) -> None:
+    (line,) = re.findall(r"engine +(.*)", digitlab("doctor").out)
+    assert re.match(r"64 x logistic regression side by side: (to the bit|not exact)", line)
+    assert re.search(r"4 x cnn side by side: (to the bit|not exact)", line)
+
+
+def test_the_order_has_a_seed_of_its_own(digitlab: Cli) -> None:
+    assert compose(["seed=3"]).data.order_seed is None
+    digitlab("sweep", "epochs=1", "seed=5", "data.order_seed=null,5,6", "study=order")
+    found = traces("order")
+    orders = {name: trace["orders"] for name, trace in found.items()}
+    assert orders["order_seed=null"] == orders["order_seed=5"] != orders["order_seed=6"]
