@@ -29,7 +29,7 @@ from digitlab.record import Record, all_records, write_atomically
 from digitlab.resumable import Checkpoints, Resumable
 from digitlab.serving import weights_digest
 from digitlab.trace import Trace, trace_of
-from digitlab.training import Position
+from digitlab.training import Position, paused
 from tests.conftest import CHECKOUT, Cli, Result, heed_interrupts, slow
 from tests.kills.victim import RUN_PLACES
 from tests.test_cli import await_epochs
@@ -71,7 +71,7 @@ def cut_short(resumed: Resumable, at: int, folder: Path) -> bool:
 
     def before_step(position: Position) -> None:
         if resumed.steps_at(position) == at:
-            save_checkpoint(folder, resumed.state(position, {}))
+            save_checkpoint(folder, resumed.state(paused(position, CPU), {}))
             raise CutShort
 
     try:

@@ -32,6 +32,8 @@ from digitlab.tracking.location import resolve_uri, unreachable
 from digitlab.tracking.model_format import save_mlflow_model
 from digitlab.training import EpochReport, Position
 
+ENGINE_TAG = "digitlab.engine"  # how a trial of a sweep was trained
+
 
 class Watch(Protocol):
     """Somebody who looks on while a run trains. What a method raises ends the training there."""
@@ -276,6 +278,9 @@ def _record(
             continued.record.run.tags |= {"digitlab.reproducible": "false", "digitlab.fingerprint": ""}
         return continued.record
     if member and (record := Record.reopen(project.records() / member.record_id)):
+        before, now = record.run.tags.get(ENGINE_TAG, ""), tags.get(ENGINE_TAG, "")
+        if before != now:
+            record.run.tags[ENGINE_TAG] = f"{before}; then {now}"
         return record
     return open_record(document, config, dataset, uri, name=run_name(config), member=member, tags=tags)
 

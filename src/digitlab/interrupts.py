@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -53,11 +52,19 @@ class Interrupts:
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self._received is not None:
-            if sys.stderr.isatty():
+            if _is_in_foreground():
                 os.write(2, b"\x1b[?25h\nstopped at once; the same command again goes on\n")
             os._exit(128 + number)  # the record says RUNNING; the next command marks it KILLED
         self._received = number
-        if sys.stderr.isatty():
+        if _is_in_foreground():
             os.write(2, b"\nstopping; once more to stop at once\n")
         if not self._is_deferred:
             raise Interrupted(number)
+
+
+def _is_in_foreground() -> bool:
+    """Whether standard error is the terminal that this process may speak to: a worker may not."""
+    try:
+        return os.tcgetpgrp(2) == os.getpgrp()
+    except OSError:
+        return False

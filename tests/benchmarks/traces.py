@@ -34,7 +34,7 @@ from digitlab.progress import TrainingProgress
 from digitlab.resumable import Resumable
 from digitlab.serving import weights_digest
 from digitlab.trace import trace_of
-from digitlab.training import Position
+from digitlab.training import Position, paused
 
 ROUNDS = 3
 EPOCHS = 5
@@ -155,4 +155,7 @@ def checkpoint_seconds(
     folder: Path,
 ) -> list[float]:
     known = identity(describe_run(config, dataset, device, command="bench"))
-    return [seconds(lambda: save_checkpoint(folder, training.state(position, known))) for _ in range(5)]
+    return [
+        seconds(lambda: save_checkpoint(folder, training.state(paused(position, device), known)))
+        for _ in range(5)
+    ]

@@ -20,21 +20,25 @@ CNN = CNNConfig(
 )
 USUAL: list[tuple[str, ModelConfig, int]] = [
     ("logistic regression", LogisticRegressionConfig(name="logistic_regression"), 64),
-    ("cnn", CNN, 4),
+    ("CNN", CNN, 4),
 ]
 
 
 def exactness() -> str:
     """Of both models in the usual shapes, on one CPU thread; other shapes are tried when they come."""
     torch.set_num_threads(1)
-    told = []
+    exact, others = list[str](), list[str]()
     for name, config, count in USUAL:
         members = [_member(config, seed) for seed in range(count)]
         is_exact = best_way(members, BATCH_SIZE, BATCH_SIZE) != NOT_AT_ALL
-        result = "to the bit as alone" if is_exact else "not exact here, so trained one by one"
-        told.append(f"{count} x {name} side by side: {result}")
+        (exact if is_exact else others).append(f"{count} {name}s")
+    told = []
+    if exact:
+        told.append(f"{' or '.join(exact)} side by side have the bits of each alone")
+    if others:
+        told.append(f"{' and '.join(others)} would not have them here, and are trained one by one")
     if apart := _layers_apart():
-        told.append(f"of the cnn one by one: {apart}")
+        told.append(f"for that, one CNN after another in {apart}, which takes longer")
     return "; ".join(told)
 
 

@@ -22,6 +22,8 @@ FREE = (
     *("seed", "run_name", "record.", "data.order_seed", "model.conv_dropout", "model.hidden_dropout"),
 )
 
+OTHER_ORDERS = "each in an order of its own; data.order_seed=0 gives all the same"
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Form:
@@ -70,10 +72,13 @@ def plan_chunks(trials: Sequence[Trial], engine: EngineSettings, workers: int) -
             alone[reason] += 1
             chunks.append([trial])
         else:
-            groups.setdefault(_kind(trial, engine), []).append(trial)
+            any_order = engine.name == "fused" or FORMS[_model(trial)].pays_for_orders
+            groups.setdefault(_kind(trial, any_order=any_order), []).append(trial)
+    in_any_order = Counter(_kind(group[0], any_order=True) for group in groups.values())
     for group in groups.values():
         if len(group) == 1:
-            alone["no other trial fits beside it"] += 1
+            others = in_any_order[_kind(group[0], any_order=True)] > 1
+            alone[OTHER_ORDERS if others else "no other trial fits beside it"] += 1
         chunks += _cut(sorted(group, key=_order), FORMS[_model(group[0])].largest, workers)
     chunks.sort(key=lambda chunk: min(trial.number for trial in chunk))
     return Plan(chunks, dict(alone.most_common()))
@@ -97,10 +102,10 @@ def _unfit(trial: Trial, engine: EngineSettings) -> str | None:
     return None
 
 
-def _kind(trial: Trial, engine: EngineSettings) -> str:
+def _kind(trial: Trial, *, any_order: bool) -> str:
     """Equal for trials that may share a chunk."""
     fixed = {k: v for k, v in flatten(trial.values).items() if not k.startswith(FREE)}
-    if engine.name == "auto" and not FORMS[_model(trial)].pays_for_orders:
+    if not any_order:
         fixed["order"] = _order(trial)
     return json.dumps(fixed, sort_keys=True)
 

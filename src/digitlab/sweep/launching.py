@@ -92,7 +92,7 @@ def _work(
     folder: SweepFolder, manifest: Manifest, options: Options, interrupts: Interrupts
 ) -> list[TrialResult]:
     started = time.monotonic()
-    results, pending, source = _what_is_left(folder, manifest, options)
+    results, pending, source, engine = _what_is_left(folder, manifest, options)
     plural = "s" * (manifest.num_trials != 1)
     where = f"sweep {manifest.id} {manifest.name!r}: {manifest.num_trials} trial{plural}"
     if not pending and _has_ended(folder):
@@ -105,8 +105,7 @@ def _work(
     display = SweepDisplay(
         manifest.num_trials, len(results), own_run.merit(manifest.settings.sweep.metric)
     )
-    left = f", {len(results)} of them ended before" if results else ""
-    say(f"{where}{left}")
+    _announce(where, len(results), engine)
     own = own_run.OwnRun(manifest, say)
     status: Status = "KILLED"
     tags = {}
@@ -152,17 +151,24 @@ def _work(
     return results
 
 
+def _announce(sweep: str, num_ended: int, engine: str) -> None:
+    say(f"{sweep}, {num_ended} of them ended before" if num_ended else sweep)
+    if engine:
+        say(f"engine: {engine}")
+
+
 def _what_is_left(
     folder: SweepFolder, manifest: Manifest, options: Options
-) -> tuple[list[TrialResult], int, Source]:
-    """Results that stand, the number of trials still to run, and where those come from."""
+) -> tuple[list[TrialResult], int, Source, str]:
+    """Results that stand, the number of trials still to run, where those come from, and how they are
+    trained, if anybody wants to know."""
     _deliver_finished(manifest)
     earlier = earlier_results(folder)
     if manifest.is_search:
         from digitlab.sweep.search import Search
 
         search = Search(folder, manifest, num_workers=num_workers(manifest))
-        return search.results, search.num_left, search
+        return search.results, search.num_left, search, ""
     runs = [] if options.rerun else finished_runs(manifest.study, manifest.tracking_uri)
     reused = reusable(manifest, runs)
     results: list[TrialResult] = []
@@ -182,7 +188,8 @@ def _what_is_left(
         else:
             pending.append(trial)
     plan = plan_chunks(pending, manifest.settings.engine, num_workers(manifest))
-    return results, len(pending), Listed(plan.chunks)
+    is_told = manifest.settings.engine.name == "fused" or len(plan.chunks) < len(pending)
+    return results, len(pending), Listed(plan.chunks), plan.describe() if is_told else ""
 
 
 def _is_final(result: TrialResult) -> bool:

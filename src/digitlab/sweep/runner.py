@@ -288,7 +288,8 @@ class Runner:
     def _stop(self, executor: InProcess | Processes, running: Running) -> None:
         """Let running trials stop at their next step, and write down what came of them."""
         self._is_stopping = True
-        executor.interrupt()
+        if running:
+            executor.interrupt()
         for future in list(running):
             if future.cancel():
                 running.pop(future)

@@ -73,7 +73,7 @@ def run_trial(task: Task, *, tell: Callable[[Any], Any], interrupts: Interrupts)
 
 def _run(task: Task, watch: "TrialWatch", interrupts: Interrupts) -> "Outcome":
     from digitlab.devices import prepare_process
-    from digitlab.experiment import run_experiment
+    from digitlab.experiment import ENGINE_TAG, run_experiment
 
     config = task.trial.config()
     prepare_process(config)  # before torch splits the data, which fixes the arithmetic
@@ -84,6 +84,7 @@ def _run(task: Task, watch: "TrialWatch", interrupts: Interrupts) -> "Outcome":
         watch=watch,
         member=task.member,
         dataset=load_data(config.data),
+        tags={ENGINE_TAG: "sequential"},
     )
 
 
