@@ -22,7 +22,7 @@ from digitlab.document import Document
 from digitlab.errors import CutShort, DigitlabError, Diverged, Interrupted, Pruned
 from digitlab.evaluation import Evaluation, evaluate
 from digitlab.interrupts import Interrupts
-from digitlab.opening import describe_run, identity, open_record
+from digitlab.opening import describe_run, identity, open_record, write_first_artifacts
 from digitlab.record import Membership, Record, Status, write_atomically
 from digitlab.resumable import Checkpoints, Resumable
 from digitlab.serving import weights_digest
@@ -280,7 +280,8 @@ def _record(
     if member and (record := Record.reopen(project.records() / member.record_id)):
         before, now = record.run.tags.get(ENGINE_TAG, ""), tags.get(ENGINE_TAG, "")
         if before != now:
-            record.run.tags[ENGINE_TAG] = f"{before}; then {now}"
+            record.run.tags[ENGINE_TAG] = f"{before}; then {now}" if before else now
+        write_first_artifacts(record, document)
         return record
     return open_record(document, config, dataset, uri, name=run_name(config), member=member, tags=tags)
 

@@ -109,10 +109,15 @@ def open_record(
         dataset=_describe_data(dataset),
         process=provenance.this_process(),
     )
+    write_first_artifacts(record, document)
+    return record
+
+
+def write_first_artifacts(record: Record, document: Document) -> None:
+    """Configuration and uncommitted changes; again if a kill came between the record and these."""
     (record.artifacts / CONFIG_FILE).write_text(yaml.safe_dump(document.config, sort_keys=False))
     if patch := provenance.patch():
         (record.artifacts / documents.PATCH_FILE).write_text(patch)
-    return record
 
 
 def _describe_data(dataset: Dataset) -> dict[str, str]:
