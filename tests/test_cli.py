@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from digitlab import project
+from digitlab import project, user_interface
 from digitlab.record import all_records
+from digitlab.tracking.location import resolve_uri
+from digitlab.tracking.store import RunStore
 from tests.conftest import CHECKOUT, Cli
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -402,3 +404,32 @@ def test_the_ui_is_two_processes_answers_with_a_training_link_and_leaves_nothing
     while any(child.is_running() for child in children):
         assert time.monotonic() < deadline, "the server outlived its command"
         time.sleep(0.1)
+
+
+def test_the_ui_opens_a_run_or_a_sweep(digitlab: Cli, digitlab_process: Start) -> None:
+    digitlab("sweep", "epochs=1", "seed=0,1", "executor=inprocess", "study=linked")
+    runs = RunStore(resolve_uri(None)).runs("linked")
+    own = next(run for run in runs if run.tags.get("digitlab.kind") == "sweep")
+    sweep = own.tags["digitlab.sweep"]
+    page = f"/#/experiments/{own.experiment_id}/runs"
+    trial = next(run.run_id for run in runs if "trial" in run.tags)
+    expected = {
+        sweep[:5]: f"{page}?workflowType=machine_learning&viewStateShareKey={sweep}",
+        own.run_id[:12]: f"{page}?workflowType=machine_learning&viewStateShareKey={sweep}",
+        "seed": f"{page}?workflowType=machine_learning&viewStateShareKey={sweep}",  # its name
+        trial[:12]: f"{page}/{trial}?workflowType=machine_learning",
+    }
+    for wanted, link in expected.items():
+        told = user_interface._links_to(resolve_uri(None), wanted)("http://server")
+        assert told.split()[1] == f"http://server{link}"
+    process = digitlab_process("ui", trial[:12])
+    assert process.stdout is not None
+    assert process.stdout.readline().rstrip().endswith(expected[trial[:12]])
+    process.terminate()
+    process.wait(30)
+    unknown = digitlab("ui", "0123abc")
+    assert unknown.code == 2
+    assert "no run 0123abc" in unknown.err
+    assert "`digitlab sweeps` lists the sweeps" in unknown.err
+    assert digitlab("ui", "a", "b").code == 2
+    assert digitlab("ui", sweep, "--study", "linked").code == 2

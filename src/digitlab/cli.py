@@ -237,7 +237,7 @@ def show(
 
 
 @cli.command()
-@OVERRIDES
+@click.argument("overrides", nargs=-1, metavar="[RUN|SWEEP]", shell_complete=complete_override)
 @click.option("--port", type=click.IntRange(1, 65535), help="Default: 5000, or the next free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--study", metavar="STUDY", help="Open this study; default: the one with the newest run.")
@@ -249,10 +249,21 @@ def ui(
     study: str | None,
     tracking_uri: str | None,
 ) -> None:
-    """Start the MLflow UI and link to the runs; Ctrl-C ends it."""
-    from digitlab import user_interface
+    """Start the MLflow UI and link to the runs; Ctrl-C ends it.
 
-    user_interface.serve(_uri(overrides, tracking_uri), host=host, port=port, study=study)
+    With a run's id the link opens the run, with a sweep's id or name its comparison.
+    """
+    from digitlab import user_interface
+    from digitlab.errors import UsageError
+
+    wanted = [text for text in overrides if "=" not in text]
+    if len(wanted) > 1:
+        raise UsageError(f"one run or sweep can be opened, got {len(wanted)}: {' '.join(wanted)}")
+    if wanted and study:
+        raise UsageError("--study opens a study: leave it out, or the run or sweep")
+    uri = _uri([text for text in overrides if "=" in text], tracking_uri)
+    opened = wanted[0] if wanted else None
+    user_interface.serve(uri, host=host, port=port, study=study, wanted=opened)
 
 
 @cli.command()

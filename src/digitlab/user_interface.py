@@ -8,28 +8,36 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
 
+from digitlab import project
 from digitlab.errors import Interrupted, TrackingError, UsageError
 from digitlab.interrupts import Interrupts
+from digitlab.sweep.manifest import find_sweep
 from digitlab.tracking.delivery import open_store
 from digitlab.tracking.environment import quiet_mlflow
 from digitlab.tracking.location import artifact_location
-from digitlab.tracking.views import link
+from digitlab.tracking.runs import StoredRun
+from digitlab.tracking.views import link, run_link
 
 FIRST_PORT = 5000
 START_SECONDS = 120
 
+Links = Callable[[str], str]  # from the address of a server
 
-def serve(uri: str, *, host: str, port: int | None, study: str | None) -> None:
-    """Serve until Ctrl-C; for a tracking server, which has a UI of its own, only print the link."""
-    experiment_id = _experiment_to_open(uri, study)
+
+def serve(uri: str, *, host: str, port: int | None, study: str | None, wanted: str | None) -> None:
+    """Serve until Ctrl-C; for a tracking server, which has a UI of its own, only print the link.
+
+    wanted: the run or the sweep to open, instead of a study.
+    """
+    links = _links_to(uri, wanted) if wanted else _links_to_runs(uri, study)
     if uri.startswith(("http://", "https://")):
-        click.echo(_where(uri.rstrip("/"), experiment_id))
+        click.echo(links(uri.rstrip("/")))
         return
     if port and not _is_free(host, port):
         raise UsageError(f"port {port} is taken: choose another with --port, or leave it to digitlab")
@@ -39,24 +47,48 @@ def serve(uri: str, *, host: str, port: int | None, study: str | None) -> None:
     # SIGTERM and SIGHUP must end the server too, not only Ctrl-C.
     with Interrupts(), suppress(Interrupted), _server(uri, host, chosen) as process:
         _wait(process, address)
-        click.echo(_where(address, experiment_id))
+        click.echo(links(address))
         click.echo("Ctrl-C ends it", err=True)
         process.wait()
 
 
-def _where(address: str, experiment_id: str | None) -> str:
-    if experiment_id is None:
-        return f"{address}/#/experiments?workflowType=machine_learning"
-    charts = link(address, experiment_id, charts=True)
-    return f"runs:   {link(address, experiment_id)}\ncharts: {charts}"
-
-
-def _experiment_to_open(uri: str, study: str | None) -> str | None:
+def _links_to_runs(uri: str, study: str | None) -> Links:
+    """Of the study, or of that with the newest run."""
     store = open_store(uri)
     newest = store.runs(study, limit=1)
-    if newest:
-        return newest[0].experiment_id
-    return store.experiment_id(study) if study else None
+    found = newest[0].experiment_id if newest else store.experiment_id(study) if study else None
+
+    def links(address: str) -> str:
+        if found is None:
+            return f"{address}/#/experiments?workflowType=machine_learning"
+        charts = link(address, found, charts=True)
+        return f"runs:   {link(address, found)}\ncharts: {charts}"
+
+    return links
+
+
+def _links_to(uri: str, wanted: str) -> Links:
+    """A sweep's comparison, or a run. Raises UsageError if there is neither."""
+    run = _find(uri, wanted)
+    if sweep := run.tags.get("digitlab.sweep"):
+        return lambda address: (
+            f"runs:   {link(address, run.experiment_id, key=sweep)}\n"
+            f"charts: {link(address, run.experiment_id, key=sweep, charts=True)}"
+        )
+    return lambda address: f"run: {run_link(address, run.experiment_id, run.run_id)}"
+
+
+def _find(uri: str, wanted: str) -> StoredRun:
+    """The run with that id, or the own run of the sweep with that id or name; ids may be shortened."""
+    store = open_store(uri)
+    with suppress(UsageError):
+        sweep = find_sweep(project.sweeps(), wanted)
+        if delivered := store.with_tag("digitlab.sweep", sweep.id):
+            return delivered
+    try:
+        return store.find(wanted)
+    except UsageError as error:
+        raise UsageError(f"{error}; `digitlab sweeps` lists the sweeps") from None
 
 
 @contextmanager

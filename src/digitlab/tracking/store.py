@@ -100,6 +100,18 @@ class RunStore:
             raise UsageError(f"{prefix} is the start of {len(found)} runs: {ids}")
         return _stored(found[0], experiments[found[0].info.experiment_id])
 
+    def with_tag(self, name: str, value: str) -> StoredRun | None:
+        """The newest run that has the tag, in any study."""
+        with _told_plainly(self.uri):
+            experiments = {e.experiment_id: e.name for e in self._client.search_experiments()}
+            found = self._client.search_runs(
+                list(experiments),
+                filter_string=f"tags.`{name}` = '{value}'",
+                order_by=["attributes.start_time DESC"],
+                max_results=1,
+            )
+        return _stored(found[0], experiments[found[0].info.experiment_id]) if found else None
+
     def finished(self, study: str) -> list[StoredRun]:
         """A study's FINISHED runs that have a fingerprint, oldest first; none of an unknown study."""
         found: list[StoredRun] = []
