@@ -15,6 +15,7 @@ import pytest
 from digitlab import project
 from digitlab.composition import compose
 from digitlab.fused import training as fused_training
+from digitlab.fused.members import SideBySide
 from digitlab.record import all_records
 from digitlab.sweep.engines import FORMS, OTHER_ORDERS, Plan, plan_chunks
 from digitlab.sweep.planning import plan
@@ -165,7 +166,7 @@ def test_where_it_would_not_be_exact_the_trials_of_a_chunk_are_trained_one_by_on
 def test_what_befalls_all_of_a_chunk_leaves_each_to_go_on_alone(
     digitlab: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = fused_training._SideBySide.step, [0]
+    real, calls = SideBySide.step, [0]
 
     def step(*arguments: object) -> object:
         calls[0] += 1
@@ -175,7 +176,7 @@ def test_what_befalls_all_of_a_chunk_leaves_each_to_go_on_alone(
 
     line = ["sweep", "epochs=4", "seed=0,1,2", "executor=inprocess", "checkpoint.every_seconds=0"]
     digitlab(*line, "study=undisturbed")
-    monkeypatch.setattr(fused_training._SideBySide, "step", step)
+    monkeypatch.setattr(SideBySide, "step", step)
     result = digitlab(*line, "study=memory")
     assert result.code == 0, result.err
     assert "3 trials side by side were stopped" in result.err

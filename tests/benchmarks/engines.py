@@ -105,7 +105,8 @@ def _contestants(lines: Sequence[list[str]]) -> tuple[Measure, Measure]:
     from digitlab import project
     from digitlab.composition import composer
     from digitlab.data import load
-    from digitlab.fused.training import Member, fit_many
+    from digitlab.fused.members import Member
+    from digitlab.fused.training import fit_many
     from digitlab.models import build_model
     from digitlab.optimizers import build_optimizer
     from digitlab.training import Position, fit

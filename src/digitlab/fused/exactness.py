@@ -4,7 +4,8 @@ import torch
 
 from digitlab.config import CNNConfig, LogisticRegressionConfig, ModelConfig, SGDConfig
 from digitlab.fused.convnet import APART, convolution_forms
-from digitlab.fused.training import NOT_AT_ALL, Member, best_way
+from digitlab.fused.members import Member
+from digitlab.fused.training import NOT_AT_ALL, best_way
 from digitlab.models import build_model
 from digitlab.optimizers import SGD
 from digitlab.training import Position

@@ -6,30 +6,31 @@ checkpoints of other groups, leave after any epoch, or diverge, without the othe
 
 import copy
 import dataclasses
-import functools
 import hashlib
-import itertools
 import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from digitlab.data import NUM_CLASSES, SIDE, Split
-from digitlab.errors import Diverged
 from digitlab.evaluation import Scores, score_logits
 from digitlab.fused.forms import choose
-from digitlab.fused.models import FusedModel, fuse, layout_of
-from digitlab.fused.optimizers import OneByOne, StackedOptimizer, stack_optimizers, structure
-from digitlab.fused.stacking import stack_parameters
-from digitlab.optimizers import Optimizer
-from digitlab.schedules import Schedule
+from digitlab.fused.members import (
+    OWN_OPTIMIZERS,
+    STACKED,
+    Images,
+    Member,
+    NotFusable,
+    SideBySide,
+    arranged,
+)
+from digitlab.fused.optimizers import structure
 from digitlab.training import (
     EpochReport,
     Position,
-    cross_entropy,
     divergence,
     dropout_seed,
     epoch_order,
@@ -40,128 +41,8 @@ from digitlab.training import (
     num_steps,
 )
 
-STACKED, OWN_OPTIMIZERS, NOT_AT_ALL = "all together", "optimizers one by one", "not at all"
-ORDERS_TO_KEEP_FOR = 8
-STEP_BYTES = 750_000  # of parameters that an optimizer moves at once: with its state, a core's cache
+NOT_AT_ALL = "not at all"
 NUM_TRIED = 16  # of the members are compared with themselves alone
-
-
-@dataclasses.dataclass(slots=True, kw_only=True, eq=False)
-class Member:
-    """One of the trainings, as fit() takes it. Its model and its optimizer are trained in place.
-
-    position: where it is; all members of one fit_many() are in the same epoch, at the same step.
-    has_left: set by whoever looks on, between two epochs: it is trained no further. diverged: set when
-    its loss is not finite; it has left then, and its weights are of no use.
-    """
-
-    model: nn.Module
-    optimizer: Optimizer
-    schedule: Schedule
-    seed: int
-    order_seed: int
-    position: Position
-    has_left: bool = False
-    diverged: Diverged | None = None
-
-
-class NotFusable(Exception):  # noqa: N818  (a state of the members, not a mistake)
-    """These members cannot be trained side by side, or not to the bits that each has alone."""
-
-
-class _Images:
-    """The training images, normalised beforehand where members with so many orders ask for each that
-    it pays: 4 bytes a pixel instead of one."""
-
-    def __init__(self, train: Split, num_orders: int) -> None:
-        self._train = train
-        is_kept = num_orders >= ORDERS_TO_KEEP_FOR
-        self._normalised = train.normalised(slice(None)) if is_kept else None
-
-    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (B, 1, 28, 28) and labels (B,)."""
-        labels = self._train.labels.index_select(0, index)
-        if self._normalised is None:
-            return self._train.normalised(index), labels
-        return self._normalised.index_select(0, index), labels
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Block:
-    """Neighbours that make their step together: `groups` of equal size, each with one order.
-
-    rows: of the members. optimizers: each with its rows among these, and their part of `gradients`.
-    """
-
-    rows: slice
-    groups: slice
-    model: FusedModel
-    gradients: list[Tensor]
-    optimizers: list[tuple[slice, StackedOptimizer, list[Tensor]]]
-
-
-class _SideBySide:
-    """Members as one: those with the same order are neighbours, then those of one structure.
-
-    groups: the rows of those with the same order. order_seeds: of each group.
-    """
-
-    def __init__(self, members: Sequence[Member], *, is_exact: bool, way: str = STACKED) -> None:
-        self.members = _arranged(members)
-        models = [member.model for member in self.members]
-        layout = layout_of(models)
-        if layout is None:
-            raise NotFusable("models of these kinds have no form for many at once")
-        parameters = stack_parameters(models, spare=layout.spare)
-        self._whole = fuse(models, parameters, 1, is_exact=is_exact)
-        self.groups = _runs([member.order_seed for member in self.members])
-        self.order_seeds = [self.members[rows.start].order_seed for rows in self.groups]
-        optimizers = [member.optimizer for member in self.members]
-        self._blocks = []
-        for groups in _runs([own.stop - own.start for own in self.groups], longest=layout.max_groups):
-            rows = slice(self.groups[groups.start].start, self.groups[groups.stop - 1].stop)
-            own = [stacked[rows] for stacked in parameters]
-            gradients = [torch.empty_like(part) for part in own]
-            model = fuse(models[rows], own, groups.stop - groups.start, is_exact=is_exact)
-            stacks = _stack_all(optimizers[rows], own, gradients, way)
-            self._blocks.append(_Block(rows, groups, model, gradients, stacks))
-
-    def step(
-        self,
-        train: _Images,
-        chosen: Tensor,
-        rates: Sequence[float],
-        generators: Sequence[torch.Generator],
-    ) -> tuple[Tensor, Tensor]:
-        """One step on the images that are `chosen`, (G, B) of each group.
-
-        Losses (K,) and predictions (K, B) before it. Block by block, so that images are still in the
-        cache when they are needed again.
-        """
-        losses, predictions = [], []
-        size = chosen.shape[1]
-        for block in self._blocks:
-            index = chosen[block.groups]
-            images, labels = train.batch(index.flatten())
-            by_class = block.model.logits(
-                images.view(len(index), size, *images.shape[1:]), generators[block.rows]
-            )
-            predictions.append(_predicted(by_class))
-            members_each = len(by_class) // len(index)
-            labels = labels.view(-1, size).repeat_interleave(members_each, 0)
-            loss, gradient = cross_entropy(by_class, labels)
-            block.model.backpropagate(gradient, block.gradients)
-            losses.append(loss)
-            own_rates = rates[block.rows]
-            for rows, optimizer, gradients in block.optimizers:
-                optimizer.step(gradients, own_rates[rows])
-        if len(losses) == 1:
-            return losses[0], predictions[0]
-        return torch.cat(losses), torch.cat(predictions)
-
-    def predict(self, split: Split) -> list[Tensor]:
-        """Logits (N, 10) of each member, on the CPU."""
-        return self._whole.predict(split)
 
 
 class Moment:
@@ -224,22 +105,22 @@ def fit_many(
     Raises:
         NotFusable: before anything has been changed.
     """
-    together: _SideBySide | None = None
+    together: SideBySide | None = None
     while (there := [m for m in members if not m.has_left]) and there[0].position.epoch <= epochs:
         if together is None or len(there) < len(together.members):
             way = best_way(there, len(train), batch_size) if is_exact else STACKED
             if way == NOT_AT_ALL:
                 raise NotFusable("this machine rounds them otherwise side by side than alone")
-            together = _SideBySide(there, is_exact=is_exact, way=way)
-            images = _Images(train, len(together.groups))
+            together = SideBySide(there, is_exact=is_exact, way=way)
+            images = Images(train, len(together.groups))
         yield _train_epoch(together, train, images, validation, batch_size, before_step)
 
 
 @torch.no_grad()
 def _train_epoch(
-    together: _SideBySide,
+    together: SideBySide,
     train: Split,
-    images: _Images,
+    images: Images,
     validation: Split | None,
     batch_size: int,
     before_step: Callable[[Moment], None],
@@ -271,7 +152,7 @@ def _train_epoch(
 
 
 def _reports(
-    together: _SideBySide,
+    together: SideBySide,
     moment: Moment,
     train: Split,
     validation: Split | None,
@@ -315,7 +196,7 @@ def _epoch_losses(moment: Moment) -> Tensor:
 
 
 def _num_right(
-    together: _SideBySide, moment: Moment, train: Split, orders: Sequence[Tensor]
+    together: SideBySide, moment: Moment, train: Split, orders: Sequence[Tensor]
 ) -> list[int]:
     """Right answers of each member over the epoch, by the weights that each batch was trained on."""
     answers = torch.cat(moment.predictions, 1)
@@ -333,11 +214,11 @@ def best_way(members: Sequence[Member], num_images: int, batch_size: int) -> str
     """How copies of the members, side by side, got through a few steps with the bits of some alone."""
     device = next(members[0].model.parameters()).device
     trial = _noise(2 * batch_size + num_images % batch_size, device)
-    arranged = _arranged(members)
-    tried = range(0, len(arranged), math.ceil(len(arranged) / NUM_TRIED))
+    those = arranged(members)
+    tried = range(0, len(those), math.ceil(len(those) / NUM_TRIED))
 
     def copies(wanted: Sequence[int]) -> list[Member]:
-        return [_copy(arranged[k], rate=1e-3 * (1 + k / len(arranged))) for k in wanted]
+        return [_copy(those[k], rate=1e-3 * (1 + k / len(those))) for k in wanted]
 
     def alone() -> list[Tensor]:
         made = copies(tried)
@@ -357,18 +238,20 @@ def best_way(members: Sequence[Member], num_images: int, batch_size: int) -> str
         return _weights(made)
 
     def side_by_side(way: str) -> list[Tensor]:
-        made = copies(range(len(arranged)))
-        together = _SideBySide(made, is_exact=True, way=way)
-        images = _Images(trial, len(together.groups))
+        made = copies(range(len(those)))
+        together = SideBySide(made, is_exact=True, way=way)
+        images = Images(trial, len(together.groups))
         _train_epoch(together, trial, images, None, batch_size, lambda moment: None)
         return _weights([made[k] for k in tried])
 
     orders = Counter(Counter(member.order_seed for member in members).values())
     kinds = Counter(str(structure(member.optimizer)) for member in members)
     shapes = [tuple(parameter.shape) for parameter in members[0].model.parameters()]
+    drops = any(getattr(layer, "p", 0) for member in members for layer in member.model.modules())
     question = (
-        f"{device.type}: training of {len(members)} x {shapes} on batches of {batch_size} and "
-        f"{num_images % batch_size}, orders {sorted(orders.items())}, {sorted(kinds.items())}"
+        f"{device.type}: training of {len(members)} x {shapes}{' with dropout' * drops} on batches of "
+        f"{batch_size} and {num_images % batch_size}, orders {sorted(orders.items())}, "
+        f"{sorted(kinds.items())}"
     )
     return choose(question, [STACKED, OWN_OPTIMIZERS, NOT_AT_ALL], side_by_side, alone)
 
@@ -407,21 +290,6 @@ def _notice_divergence(moment: Moment, num_new: int) -> None:
             member.has_left = member.diverged is not None
 
 
-def _predicted(by_class: Tensor) -> Tensor:
-    """The first of the largest classes, (K, B) uint8 of (K, 10, B): five times as fast as argmax."""
-    if len(by_class) == 1:
-        return by_class[0].t().contiguous().argmax(1).to(torch.uint8).unsqueeze(0)
-    ranks = _ranks(by_class.shape[1], by_class.device)
-    largest = by_class.eq(by_class.amax(1, keepdim=True)).to(torch.uint8)
-    return largest.mul_(ranks).amax(1).neg_().add_(by_class.shape[1])
-
-
-@functools.cache
-def _ranks(num_classes: int, device: torch.device) -> Tensor:
-    """10 to 1, (10, 1): the first of equals is the largest."""
-    return torch.arange(num_classes, 0, -1, dtype=torch.uint8, device=device).view(-1, 1)
-
-
 def _generator(member: Member, device: torch.device) -> torch.Generator:
     """What its dropout draws from: as torch's own generator of the device would be if it were alone."""
     generator = torch.Generator(device)
@@ -429,42 +297,3 @@ def _generator(member: Member, device: torch.device) -> torch.Generator:
         return generator.manual_seed(dropout_seed(member.seed, member.position.epoch))
     generator.set_state(member.position.dropout)
     return generator
-
-
-def _runs(values: Sequence[object], longest: int = 1 << 30) -> list[slice]:
-    """The places of equal neighbours, in runs of at most so many."""
-    found, start = [], 0
-    for _, run in itertools.groupby(values):
-        stop = start + len([*run])
-        found += [slice(i, min(i + longest, stop)) for i in range(start, stop, longest)]
-        start = stop
-    return found
-
-
-def _stack_all(
-    optimizers: Sequence[Optimizer], parameters: Sequence[Tensor], gradients: Sequence[Tensor], way: str
-) -> list[tuple[slice, StackedOptimizer, list[Tensor]]]:
-    """Neighbours of one structure together."""
-    found = []
-    for rows in _runs([*map(structure, optimizers)], longest=_fitting(parameters)):
-        these, own = optimizers[rows], [stacked[rows] for stacked in parameters]
-        together = OneByOne(these) if way == OWN_OPTIMIZERS else stack_optimizers(these, own)
-        found.append((rows, together, [stacked[rows] for stacked in gradients]))
-    return found
-
-
-def _fitting(parameters: Sequence[Tensor]) -> int:
-    """Members that an optimizer moves at once."""
-    size = sum(stacked[0].numel() * stacked.element_size() for stacked in parameters)
-    return max(STEP_BYTES // size, 1)
-
-
-def _arranged(members: Sequence[Member]) -> list[Member]:
-    """Neighbours share an order; those that share none have optimizers of one structure."""
-    sharing = Counter(member.order_seed for member in members)
-
-    def place(member: Member) -> tuple[int, str]:
-        is_shared = sharing[member.order_seed] > 1
-        return member.order_seed if is_shared else -1, str(structure(member.optimizer))
-
-    return sorted(members, key=place)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from digitlab.data import Dataset, Split
     from digitlab.experiment import OpenRun
-    from digitlab.fused.training import Member, Moment
+    from digitlab.fused.members import Member
+    from digitlab.fused.training import Moment
     from digitlab.training import EpochReport
 
 SHARE_OF_SAVING = 0.05  # of the time, at most, goes into checkpoints that are due by time
@@ -187,7 +188,7 @@ class _Chunk:
 
     def train(self, train: "Split", validation: "Split | None") -> None:
         """Those that stand at the same step together, one such group after another."""
-        from digitlab.fused.training import NotFusable
+        from digitlab.fused.members import NotFusable
 
         places: dict[tuple[int, int], list[_Entry]] = {}
         for entry in self.left:
@@ -287,7 +288,7 @@ class _Chunk:
 
 
 def _member(entry: _Entry) -> "Member":
-    from digitlab.fused.training import Member
+    from digitlab.fused.members import Member
 
     training = entry.opened.training
     seed, order_seed = training.config.seed, training.config.data.order_seed
