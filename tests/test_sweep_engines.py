@@ -17,6 +17,7 @@ from digitlab.composition import compose
 from digitlab.fused import training as fused_training
 from digitlab.fused.members import SideBySide
 from digitlab.record import all_records
+from digitlab.resumable import Checkpoints
 from digitlab.sweep.engines import FORMS, OTHER_ORDERS, Plan, plan_chunks
 from digitlab.sweep.planning import plan
 from digitlab.sweep.settings import EngineSettings
@@ -285,6 +286,16 @@ def test_what_is_exact_to_a_tolerance_only_says_so_and_is_not_taken_for_more(dig
     assert len(tree("tolerance")[1]) == 4, "the exact ones were trained"
     exact = [run for run in tree("tolerance")[1] if "digitlab.exact" not in run.tags]
     assert len(exact) == 2
+
+
+def test_without_exactness_no_checkpoint_of_another_code_is_taken(
+    digitlab: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not being reproducible is no `--force`."""
+    forced: list[bool] = []
+    monkeypatch.setattr(Checkpoints, "restore", lambda self, say, *, force: forced.append(force))
+    digitlab("sweep", "epochs=1", "seed=0,1", "executor=inprocess", "engine.exact=false")
+    assert forced == [False, False]
 
 
 def test_doctor_says_whether_this_machine_is_exact(digitlab: Cli) -> None:

@@ -23,7 +23,7 @@ from digitlab.errors import CutShort, DigitlabError, Diverged, Interrupted, Prun
 from digitlab.evaluation import Evaluation, evaluate
 from digitlab.interrupts import Interrupts
 from digitlab.opening import describe_run, identity, open_record, write_first_artifacts
-from digitlab.record import Membership, Record, Status, write_atomically
+from digitlab.record import ENGINE_TAG, Membership, Record, Status, write_atomically
 from digitlab.resumable import Checkpoints, Resumable
 from digitlab.serving import weights_digest
 from digitlab.trace import trace_of
@@ -31,8 +31,6 @@ from digitlab.tracking.delivery import Delivery
 from digitlab.tracking.location import resolve_uri, unreachable
 from digitlab.tracking.model_format import save_mlflow_model
 from digitlab.training import EpochReport, Position
-
-ENGINE_TAG = "digitlab.engine"  # how a trial of a sweep was trained
 
 
 class Watch(Protocol):
@@ -108,7 +106,7 @@ def run_experiment(
         command=command,
     )
     try:
-        run.restore()
+        run.restore(force=continued is not None and not continued.is_reproducible)
         run.train()
         run.conclude()
     except BaseException as error:
@@ -177,10 +175,10 @@ class OpenRun:
         self._document, self._dataset, self._interrupts, self._say = document, dataset, interrupts, say
         self._evaluation: Evaluation | None = None
 
-    def restore(self) -> None:
-        """Go on at the record's checkpoint, if there is one that fits."""
+    def restore(self, *, force: bool = False) -> None:
+        """Go on at the record's checkpoint, if there is one that fits; with `force` at any."""
         self._interrupts.check()
-        self.checkpoints.restore(self._say, force=not self._document.reproducible)
+        self.checkpoints.restore(self._say, force=force)
         self.watch.begin(
             epochs=self.training.config.epochs,
             steps_per_epoch=self.training.steps_per_epoch,

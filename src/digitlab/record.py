@@ -27,6 +27,8 @@ from digitlab.provenance import Process, this_process
 OWNER_DIES_WITHIN_SECONDS = 10
 RESERVE, RESERVE_BYTES = ".reserve", 1 << 16  # for the last words of a run, when the disk is full
 
+ENGINE_TAG = "digitlab.engine"  # how a trial of a sweep was trained
+
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from digitlab.errors import CutShort, DigitlabError, Diverged, Interrupted, Pruned
 from digitlab.interrupts import Interrupts
+from digitlab.record import ENGINE_TAG
 from digitlab.sweep.results import TrialResult
 from digitlab.sweep.work import Task, TrialWatch, load_data, metrics_of, release_gpu_memory
 
@@ -139,7 +140,7 @@ class _Chunk:
         self._is_exact, self._interrupts = task.is_exact, interrupts
         self._deliver_at = time.monotonic() + DELIVER_EVERY_SECONDS
         self._plan_saving(0.0)
-        self._tags = {"digitlab.engine": f"fused, {len(self.entries)} side by side"}
+        self._tags = {ENGINE_TAG: f"fused, {len(self.entries)} side by side"}
         if not self._is_exact:
             self._tags["digitlab.exact"] = f"no: {TOLERANCE}"
 
@@ -239,7 +240,7 @@ class _Chunk:
             run = entry.opened
             run.training.start = member.position
             run.checkpoints.rest(0.0)
-            run.record.run.tags["digitlab.engine"] = "sequential"
+            run.record.run.tags[ENGINE_TAG] = "sequential"
             try:
                 run.train()
                 run.conclude()

@@ -9,7 +9,7 @@ import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from digitlab.checking import flatten
@@ -55,7 +55,7 @@ class Plan:
     alone: dict[str, int]
 
     def describe(self) -> str:
-        """`2 x 32 trials side by side; 4 one by one (other knobs of the model)`."""
+        """`2 x 32 trials side by side; 4 one by one (threads is not 1)`."""
         sizes = Counter(len(chunk) for chunk in self.chunks if len(chunk) > 1)
         parts = [f"{count} x {size} trials side by side" for size, count in sizes.items()]
         parts += [f"{count} one by one ({reason})" for reason, count in self.alone.items()]
@@ -82,10 +82,6 @@ def plan_chunks(trials: Sequence[Trial], engine: EngineSettings, workers: int) -
         chunks += _cut(sorted(group, key=_order), FORMS[_model(group[0])].largest, workers)
     chunks.sort(key=lambda chunk: min(trial.number for trial in chunk))
     return Plan(chunks, dict(alone.most_common()))
-
-
-def one_by_one(trials: Iterable[Trial]) -> Plan:
-    return Plan([[trial] for trial in trials], {})
 
 
 def _unfit(trial: Trial, engine: EngineSettings) -> str | None:

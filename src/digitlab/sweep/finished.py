@@ -13,7 +13,7 @@ from digitlab import project
 from digitlab.checking import as_param, flatten
 from digitlab.errors import TrackingError
 from digitlab.fingerprint import WITHOUT_EFFECT, source_digest, source_files
-from digitlab.record import waiting_records
+from digitlab.record import ENGINE_TAG, waiting_records
 from digitlab.sweep.manifest import Manifest, Trial
 from digitlab.sweep.results import TrialResult
 from digitlab.tracking.delivery import open_store
@@ -136,7 +136,7 @@ def estimate_seconds(configs: Iterable[Mapping[str, Any]], runs: Sequence[Stored
 
 def _num_side_by_side(run: StoredRun) -> int:
     """Of the runs that took that time together."""
-    found = re.fullmatch(r"fused, (\d+) side by side", run.tags.get("digitlab.engine", ""))
+    found = re.fullmatch(r"fused, (\d+) side by side", run.tags.get(ENGINE_TAG, ""))
     return int(found[1]) if found else 1
 
 

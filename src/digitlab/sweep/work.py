@@ -14,7 +14,7 @@ from digitlab import project
 from digitlab.config import DataConfig
 from digitlab.errors import Diverged, Interrupted, Pruned
 from digitlab.interrupts import Interrupts
-from digitlab.record import Membership, Record
+from digitlab.record import ENGINE_TAG, Membership, Record
 from digitlab.sweep.manifest import Trial
 from digitlab.sweep.results import TrialResult
 
@@ -73,7 +73,7 @@ def run_trial(task: Task, *, tell: Callable[[Any], Any], interrupts: Interrupts)
 
 def _run(task: Task, watch: "TrialWatch", interrupts: Interrupts) -> "Outcome":
     from digitlab.devices import prepare_process
-    from digitlab.experiment import ENGINE_TAG, run_experiment
+    from digitlab.experiment import run_experiment
 
     config = task.trial.config()
     prepare_process(config)  # before torch splits the data, which fixes the arithmetic
