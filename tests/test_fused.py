@@ -16,8 +16,9 @@ from digitlab.data import Dataset, Split, load
 from digitlab.errors import Diverged
 from digitlab.fused import forms, linear
 from digitlab.fused.convnet import TOGETHER, convolution_forms, linear_form
+from digitlab.fused.epochs import Moment
 from digitlab.fused.members import Member, NotFusable
-from digitlab.fused.training import Moment, fit_many
+from digitlab.fused.training import fit_many
 from digitlab.models import build_model
 from digitlab.optimizers import build_optimizer
 from digitlab.schedules import build_schedule

@@ -86,7 +86,7 @@ def between_parent_and_child() -> None:
 
 def step() -> None:
     from digitlab import training
-    from digitlab.fused import training as fused
+    from digitlab.fused import epochs as fused
 
     before(training, "_refuse_divergence", skip=70)
     before(fused, "_notice_divergence", skip=70)

@@ -2,7 +2,8 @@
 
 Libraries choose other kernels for other shapes, and their documentation promises nothing. So nothing is
 assumed: each way is tried on random numbers in the very shapes at hand and compared with the plain one.
-That takes milliseconds, once for each kind of machine: what was found is kept in mlruns/exact.json.
+That takes 0.1 s for 64 logistic regressions, 0.5 s for 4 CNNs, and once for each kind of machine: what
+was found is kept in mlruns/exact.json.
 """
 
 import contextlib

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from digitlab.data import Dataset, Split
     from digitlab.experiment import OpenRun
+    from digitlab.fused.epochs import Moment
     from digitlab.fused.members import Member
-    from digitlab.fused.training import Moment
     from digitlab.training import EpochReport
 
 SHARE_OF_SAVING = 0.05  # of the time, at most, goes into checkpoints that are due by time
