@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "torchvision": {"digitlab.datafiles"},
     "click": {
         *("digitlab.cli", "digitlab.commands", "digitlab.completion", "digitlab.doctor"),
+        *(f"digitlab.command_line.{name}" for name in ("options", "training", "looking")),
         *("digitlab.user_interface", "digitlab.tables", "digitlab.reproduction.reproducing"),
         *("digitlab.sweep.launching", "digitlab.sweep.dry_run", "digitlab.sweep.listing"),
         "digitlab.sweep.summary",
@@ -71,6 +72,8 @@ def test_no_file_imports_one_that_imports_it() -> None:
 
 
 def test_slow_libraries_are_never_imported_at_the_top_of_the_command_line() -> None:
-    for name in ("cli", "completion", "errors", "project", "commands", "composition", "config"):
+    names = ["cli", "completion", "errors", "project", "commands", "composition", "config"]
+    names += [name.removeprefix("digitlab.") for name in FILES if ".command_line." in name]
+    for name in names:
         roots = {m.partition(".")[0] for m in imports(FILES[f"digitlab.{name}"], everywhere=False)}
         assert not roots & {"torch", "mlflow", "pandas", "matplotlib", "sklearn"}, name

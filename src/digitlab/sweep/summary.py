@@ -203,7 +203,7 @@ def _estimate(trials: Sequence[TrialResult], name: str) -> Estimate | None:
     found = [value for trial in trials if (value := _finite(trial, name)) is not None]
     if len(found) < 2:
         return Estimate(mean=found[0], half_width=None, n=1) if found else None
-    from scipy.special import stdtrit  # type: ignore[import-untyped]  # scipy.stats takes 0.7 s
+    from scipy.special import stdtrit  # scipy.stats takes 0.7 s
 
     error = statistics.stdev(found) / math.sqrt(len(found))
     half_width = float(stdtrit(len(found) - 1, 0.975)) * error
