@@ -17,10 +17,10 @@ MAY_IMPORT = {
     "torchvision": {"digitlab.datafiles"},
     "click": {
         *("digitlab.cli", "digitlab.commands", "digitlab.completion", "digitlab.doctor"),
-        *(f"digitlab.command_line.{name}" for name in ("options", "training", "looking")),
+        *(f"digitlab.command_line.{name}" for name in ("options", "training", "comparing", "looking")),
         *("digitlab.user_interface", "digitlab.tables", "digitlab.reproduction.reproducing"),
         *("digitlab.sweep.launching", "digitlab.sweep.dry_run", "digitlab.sweep.listing"),
-        "digitlab.sweep.summary",
+        *("digitlab.sweep.summary", "digitlab.comparison.presenting"),
     },
     "optuna": {"digitlab.sweep.search", "digitlab.sweep.figures"},
     "matplotlib": {"digitlab.plots", "digitlab.sweep.figures"},

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from digitlab.answers import PREDICTIONS_FILE, Answers
 from digitlab.data import Dataset
 from digitlab.evaluation import Evaluation
 from digitlab.serving import WEIGHTS_FILE, save_weights
@@ -25,7 +26,7 @@ def save_artifacts(
     save_weights(model.state_dict(), folder / WEIGHTS_FILE)
     _write_history(history, folder / "metrics.csv")
     _write_per_class(dataset, evaluation, folder / "per_class.csv")
-    _write_predictions(evaluation, folder / "predictions.parquet")
+    _write_predictions(evaluation, folder / PREDICTIONS_FILE)
 
 
 def draw_artifacts(
@@ -37,7 +38,7 @@ def draw_artifacts(
     plots.draw_pictures(
         folder,
         epochs=_rows(history),
-        answers=plots.Answers(evaluation.labels, evaluation.predictions, evaluation.losses),
+        answers=Answers(evaluation.labels, evaluation.predictions, evaluation.losses),
         images=dataset.test.images.cpu().numpy(),
         class_names=dataset.class_names,
     )

@@ -231,6 +231,40 @@ def draw_run(uri: str, prefix: str) -> None:
     say(f"drawn: {', '.join(drawn)}" if drawn else "the run has all its pictures")
 
 
+def compare(
+    uri: str,
+    wanted: Sequence[str],
+    *,
+    sort: str | None,
+    against: str | None,
+    diff: bool,
+    disagreements: Path | None,
+    form: str | None,
+) -> None:
+    """form: `json`, `csv`, `markdown`, or None for the terminal."""
+    _deliver(_close_dead_runs())
+    _require(uri)
+    from digitlab.comparison import comparing, presenting
+    from digitlab.comparison.differences import differences
+    from digitlab.tracking.delivery import open_store
+
+    store = open_store(uri)
+    found = comparing.compare(store, wanted, sort=sort, against=against)
+    differing = differences(store, [group.runs[0] for group in found.groups]) if diff else []
+    match form:
+        case "json":
+            click.echo(presenting.as_json(found, differing if diff else None))
+        case "csv":
+            click.echo(presenting.as_csv(found), nl=False)
+        case "markdown":
+            click.echo(presenting.as_markdown(found, differing), nl=False)
+        case _:
+            presenting.print_comparison(found, differing)
+    if disagreements:
+        count = comparing.draw_disagreements(store, found, disagreements)
+        say(f"wrote {disagreements}: {count} test images read differently")
+
+
 def sync(elsewhere: str | None) -> int:
     """Deliver every finished record, to its own store or `elsewhere`; returns 0 if nothing is left."""
     from digitlab.tracking.delivery import Delivery

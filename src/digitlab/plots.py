@@ -4,7 +4,6 @@ Margins are given, in inches: matplotlib's constrained layout draws everything t
 a sweep of small networks would spend most of its time on it. Knows no torch.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,25 +13,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
+from digitlab.answers import Answers
 from digitlab.datafiles import SIDE, Bytes
 
 # Okabe and Ito's colours, told apart with any colour vision.
 TRAIN_COLOUR, VALIDATION_COLOUR = "#0072B2", "#D55E00"
-NUM_MISTAKES = 40
+NUM_SHOWN = 40
 COLUMNS = 10
 PICTURES = ("learning_curves.png", "confusion_matrix.png", "worst_mistakes.png")
 
-Integers = npt.NDArray[np.int64]
 Epochs = Sequence[Mapping[str, float]]  # rows of metrics.csv
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Answers:
-    """Of the test images, all (N,): true and predicted classes, and the loss of each in nats."""
-
-    labels: Integers
-    predictions: Integers
-    losses: npt.NDArray[np.float64]
 
 
 def draw_pictures(
@@ -94,25 +84,81 @@ def draw_worst_mistakes(
     answers: Answers, images: Bytes, class_names: Sequence[str], file: Path
 ) -> None:
     """The wrongly read test images with the largest loss, each with truth and prediction."""
-    wrong = np.flatnonzero(answers.predictions != answers.labels)
-    worst = wrong[np.argsort(-answers.losses[wrong], kind="stable")][:NUM_MISTAKES]
-    columns = min(max(len(worst), 5), COLUMNS)
-    rows = max(-(-len(worst) // columns), 1)
+    wrong = np.flatnonzero(~answers.right)
+    worst = wrong[np.argsort(-answers.losses[wrong], kind="stable")][:NUM_SHOWN]
+    names = np.asarray(class_names)
+    captions = [f"{names[answers.labels[i]]} read as {names[answers.predictions[i]]}" for i in worst]
+    shown = f"the {len(worst)} worst of {len(wrong)}" if len(wrong) else "no"
+    title = f"{shown} mistakes on {len(answers.labels)} test images"
+    _save(_sheet(images[worst], captions, title), file)
+
+
+def draw_disagreements(
+    first: Answers,
+    second: Answers,
+    images: Bytes,
+    class_names: Sequence[str],
+    *,
+    names: tuple[str, str],
+    file: Path,
+) -> int:
+    """The test images that two models read differently, the most confident errors first.
+
+    Half of the places are for those that only the first, and only the second has right, where both
+    have enough. Returns how many images there are in all.
+    """
+    differ = first.predictions != second.predictions
+    kinds = [differ & first.right, differ & second.right, differ & ~first.right & ~second.right]
+    surprise = -np.maximum(first.losses, second.losses)
+    ordered = [
+        found[np.argsort(surprise[found], kind="stable")] for found in map(np.flatnonzero, kinds)
+    ]
+    chosen = _shares(ordered, NUM_SHOWN)
+    classes = np.asarray(class_names)
+    captions = [
+        f"{classes[first.labels[i]]}: A {classes[first.predictions[i]]}, "
+        f"B {classes[second.predictions[i]]}"
+        for i in chosen
+    ]
+    counts = [len(found) for found in ordered]
+    title = (
+        f"{len(chosen)} of {sum(counts)} test images that A and B read differently: only A right "
+        f"{counts[0]}, only B {counts[1]}, neither {counts[2]}\n"
+        f"A: {names[0]}      B: {names[1]}      below each: the truth, what A read, what B read"
+    )
+    _save(_sheet(images[chosen], captions, title), file)
+    return sum(counts)
+
+
+def _shares(ordered: Sequence[npt.NDArray[np.int64]], places: int) -> npt.NDArray[np.int64]:
+    """Of each kind in turn as many as there is room for, the kinds one after the other."""
+    taken = [0] * len(ordered)
+    while places and any(n < len(found) for n, found in zip(taken, ordered, strict=True)):
+        for kind, found in enumerate(ordered):
+            if places and taken[kind] < len(found):
+                taken[kind] += 1
+                places -= 1
+    return np.concatenate([found[:n] for n, found in zip(taken, ordered, strict=True)])
+
+
+def _sheet(images: Bytes, captions: Sequence[str], title: str) -> Figure:
+    """Images in rows, dark on white, each with its caption below."""
+    lines = title.count("\n") + 1
+    columns = min(max(len(images), 8), COLUMNS)
+    rows = max(-(-len(images) // columns), 1)
     cell = SIDE + 14
     sheet = np.full((rows * cell, columns * cell), 255, dtype=np.uint8)
-    figure = _figure(0.9 * columns, 0.9 * rows + 0.4, left=0.05, right=0.05, bottom=0.05, top=0.35)
+    size = 0.9 * columns, 0.9 * rows + 0.1 + 0.25 * lines
+    figure = _figure(*size, left=0.05, right=0.05, bottom=0.05, top=0.05 + 0.25 * lines)
     axes = figure.subplots()
     axes.set_axis_off()
-    for place, image in enumerate(worst):
+    for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
         top, left = (place // columns) * cell, (place % columns) * cell + 7
-        sheet[top : top + SIDE, left : left + SIDE] = 255 - images[image]
-        truth, predicted = class_names[answers.labels[image]], class_names[answers.predictions[image]]
-        caption = f"{truth} read as {predicted}"
+        sheet[top : top + SIDE, left : left + SIDE] = 255 - image
         axes.text(left + SIDE / 2, top + SIDE + 5, caption, ha="center", va="center", fontsize=7)
     axes.imshow(sheet, cmap="gray", vmin=0, vmax=255)
-    shown = f"the {len(worst)} worst of {len(wrong)}" if len(wrong) else "no"
-    axes.set_title(f"{shown} mistakes on {len(answers.labels)} test images", fontsize=10)
-    _save(figure, file)
+    axes.set_title(title, fontsize=9)
+    return figure
 
 
 def _figure(

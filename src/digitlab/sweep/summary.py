@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from digitlab.config import Metric
+from digitlab.estimates import Estimate, estimate, reads
 from digitlab.sweep.results import TrialResult
-from digitlab.tables import percent, short_title
+from digitlab.tables import short_title
 
 # Of the weights that were tested; validation/... is of the last epoch.
 CHOSEN: dict[Metric, str] = {
@@ -27,15 +28,6 @@ CHOSEN: dict[Metric, str] = {
 TEST = "test/accuracy"
 TITLES: dict[Metric, str] = {"validation/accuracy": "validation", "validation/loss": "validation loss"}
 NUMBERS = {"rank", *TITLES.values(), "test", "n", "seconds"}  # columns set flush right
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
-    """A mean over n seeds and the half-width of its 95 % t-interval, None for one seed."""
-
-    mean: float
-    half_width: float | None
-    n: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,8 +110,8 @@ def table_rows(results: Sequence[TrialResult], metric: Metric) -> list[dict[str,
             "rank": place,
             "run": _runs(trials),
             **{t: trials[0].swept.get(k, "-") for t, k in zip(titles(knobs), knobs, strict=True)},
-            TITLES[metric]: _reads(validation, metric),
-            "test": _reads(test, TEST),
+            TITLES[metric]: reads(validation, metric),
+            "test": reads(test, TEST),
             **({"n": n} if several else {}),
             "seconds": f"{statistics.fmean(trial.seconds for trial in trials):.1f}",
         }
@@ -199,15 +191,7 @@ def _ranked(trials: Sequence[TrialResult], metric: Metric, planned: int) -> Rank
 
 
 def _estimate(trials: Sequence[TrialResult], name: str) -> Estimate | None:
-    """Student's t: half-width = t(0.975, n - 1) * s / sqrt(n)."""
-    found = [value for trial in trials if (value := _finite(trial, name)) is not None]
-    if len(found) < 2:
-        return Estimate(mean=found[0], half_width=None, n=1) if found else None
-    from scipy.special import stdtrit  # scipy.stats takes 0.7 s
-
-    error = statistics.stdev(found) / math.sqrt(len(found))
-    half_width = float(stdtrit(len(found) - 1, 0.975)) * error
-    return Estimate(mean=statistics.fmean(found), half_width=half_width, n=len(found))
+    return estimate(trial.metrics.get(name) for trial in trials)
 
 
 def _left_out(results: Sequence[TrialResult], metric: Metric) -> list[TrialResult]:
@@ -223,17 +207,3 @@ def _finite(result: TrialResult, name: str) -> float | None:
 def _runs(trials: Sequence[TrialResult]) -> str:
     first = (trials[0].run_id or "-")[:8]
     return first if len(trials) == 1 else f"{first} +{len(trials) - 1}"
-
-
-def _reads(estimate: Estimate | None, name: str) -> str:
-    if estimate is None:
-        return "-"
-    is_percent = name.endswith("accuracy")
-    mean = percent(estimate.mean) if is_percent else f"{estimate.mean:.4f}"
-    if estimate.half_width is None:
-        return mean
-    return (
-        f"{mean} ± {100 * estimate.half_width:.2f}"
-        if is_percent
-        else f"{mean} ± {estimate.half_width:.4f}"
-    )

@@ -114,6 +114,11 @@ class RunStore:
 
     def finished(self, study: str) -> list[StoredRun]:
         """A study's FINISHED runs that have a fingerprint, oldest first; none of an unknown study."""
+        is_finished = f"attributes.status = 'FINISHED' AND tags.`{FINGERPRINT_TAG}` != ''"
+        return self.all_runs(study, is_finished)
+
+    def all_runs(self, study: str, search_filter: str = "") -> list[StoredRun]:
+        """Every run of a study, oldest first; none of an unknown one. The filter in MLflow's syntax."""
         found: list[StoredRun] = []
         with _told_plainly(self.uri):
             experiment = self._client.get_experiment_by_name(study)
@@ -121,7 +126,7 @@ class RunStore:
             while experiment is not None:
                 page = self._client.search_runs(
                     [experiment.experiment_id],
-                    filter_string=f"attributes.status = 'FINISHED' AND tags.`{FINGERPRINT_TAG}` != ''",
+                    filter_string=search_filter,
                     order_by=["attributes.start_time ASC"],
                     max_results=1000,
                     page_token=token,

@@ -1,0 +1,53 @@
+"""The subcommands that compare runs: what they are called with."""
+
+from pathlib import Path
+
+import click
+
+from digitlab.command_line.options import JSON, TRACKING, store_uri
+
+
+@click.command()
+@click.argument("wanted", nargs=-1, required=True, metavar="RUN|SWEEP|STUDY...")
+@click.option("--sort", metavar="METRIC", help="validation/accuracy (default), test/accuracy, .../loss")
+@click.option(
+    "--against", metavar="RUN", help="Test all differences to this run's row, not to the best."
+)
+@click.option("--diff", is_flag=True, help="Also what differs: knobs, code, data, versions, machine.")
+@click.option(
+    "--disagreements",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="OUT.png",
+    help="Draw the test images that two models read differently.",
+)
+@click.option("--csv", "form", flag_value="csv", help="As CSV, in full precision.")
+@click.option("--markdown", "form", flag_value="markdown", help="As Markdown.")
+@JSON
+@TRACKING
+def compare(
+    wanted: tuple[str, ...],
+    sort: str | None,
+    against: str | None,
+    diff: bool,
+    disagreements: Path | None,
+    form: str | None,
+    as_json: bool,
+    tracking_uri: str | None,
+) -> None:
+    """Compare runs: what differs, what came out, and which differences are real.
+
+    Runs that are named one by one get a row each, and differences are tested on the test images that
+    both were asked (McNemar). Of a sweep or a study, runs that differ in their seed only share a row
+    with their mean, and differences are tested over seeds (t-tests). All p-values are corrected for
+    the number of comparisons (Holm).
+    """
+    from digitlab import commands
+
+    uri = store_uri((), tracking_uri)
+    form = "json" if as_json else form
+    commands.compare(
+        uri, wanted, sort=sort, against=against, diff=diff, disagreements=disagreements, form=form
+    )
+
+
+COMMANDS = (compare,)

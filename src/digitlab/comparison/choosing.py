@@ -1,0 +1,85 @@
+"""Which runs are meant by RUN, SWEEP and STUDY. Knows nothing of what is compared."""
+
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+from digitlab import project
+from digitlab.errors import UsageError
+from digitlab.sweep.finished import SWEEP_TAG, belongs
+from digitlab.sweep.manifest import find_sweep
+from digitlab.sweep.own_run import KIND_TAG
+from digitlab.tracking.runs import StoredRun
+from digitlab.tracking.store import RunStore
+
+OWN_SWEEP_TAG = "digitlab.sweep"  # of the sweep's own run: its id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """What one word on the command line means.
+
+    runs: of a sweep or a study all of them, in any state, oldest first. own_run: the sweep's own, to
+    which its summary belongs; None for a run or a study.
+    """
+
+    kind: Literal["run", "sweep", "study"]
+    name: str
+    runs: tuple[StoredRun, ...]
+    own_run: StoredRun | None = None
+
+
+def choose(store: RunStore, wanted: str) -> Chosen:
+    """A study by its name, a sweep by its id or name, or a run; ids may be shortened.
+
+    Raises:
+        UsageError: it is none of them, or more than one.
+    """
+    if store.experiment_id(wanted) is not None:
+        runs = tuple(run for run in store.all_runs(wanted) if run.tags.get(KIND_TAG) != "sweep")
+        return Chosen(kind="study", name=wanted, runs=runs)
+    found = [chosen for chosen in (_sweep(store, wanted), _run(store, wanted)) if chosen]
+    if not found:
+        raise UsageError(
+            f"{wanted!r} is no run, sweep or study in this store: `digitlab runs` lists runs, "
+            "`digitlab sweeps` sweeps"
+        )
+    if len(found) > 1:
+        raise UsageError(
+            f"{wanted} is the start of a run's id ({found[1].runs[0].short_id}, {found[1].name!r}) and "
+            f"of the sweep {found[0].name!r}: give more of it"
+        )
+    return found[0]
+
+
+def _sweep(store: RunStore, wanted: str) -> Chosen | None:
+    sweep_id = wanted
+    with suppress(UsageError):
+        sweep_id = find_sweep(project.sweeps(), wanted).id
+    if not re.fullmatch(r"[\w-]+", sweep_id):
+        return None
+    own_run = store.with_tag(OWN_SWEEP_TAG, sweep_id)
+    if own_run is None:
+        return None
+    trials = store.all_runs(own_run.study, f"tags.`{SWEEP_TAG}` LIKE '%{sweep_id}%'")
+    runs = tuple(run for run in trials if belongs(run, sweep_id))
+    return Chosen(kind="sweep", name=own_run.name, runs=runs, own_run=own_run)
+
+
+def _run(store: RunStore, wanted: str) -> Chosen | None:
+    """None if there is none; raises UsageError if there are several, or if a sweep's own was named."""
+    try:
+        run = store.find(wanted)
+    except UsageError as error:
+        if "is the start of" in str(error):
+            raise
+        return None
+    if sweep_id := run.tags.get(OWN_SWEEP_TAG):
+        return _sweep(store, sweep_id)
+    return Chosen(kind="run", name=run.name, runs=(run,))
+
+
+def choose_all(store: RunStore, wanted: Sequence[str]) -> list[Chosen]:
+    return [choose(store, word) for word in dict.fromkeys(wanted)]
