@@ -12,15 +12,20 @@ MAY_IMPORT = {
         "digitlab.tracking.store",
         "digitlab.tracking.model_format",
         "digitlab.tracking.sqlite_store",
+        *("digitlab.tracking.served_model", "digitlab.tracking.registry"),
     },
     "hydra": {"digitlab.composition"},
     "torchvision": {"digitlab.datafiles"},
     "click": {
         *("digitlab.cli", "digitlab.commands", "digitlab.completion", "digitlab.doctor"),
-        *(f"digitlab.command_line.{name}" for name in ("options", "training", "comparing", "looking")),
+        *(
+            f"digitlab.command_line.{name}"
+            for name in ("options", "training", "comparing", "looking", "using")
+        ),
         *("digitlab.user_interface", "digitlab.tables", "digitlab.reproduction.reproducing"),
         *("digitlab.sweep.launching", "digitlab.sweep.dry_run", "digitlab.sweep.listing"),
         *("digitlab.sweep.summary", "digitlab.comparison.presenting"),
+        "digitlab.inference.predicting",
     },
     "optuna": {"digitlab.sweep.search", "digitlab.sweep.figures"},
     "matplotlib": {"digitlab.plots", "digitlab.sweep.figures"},

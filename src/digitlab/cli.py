@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from digitlab import __version__
-from digitlab.command_line import comparing, looking, training
+from digitlab.command_line import comparing, looking, training, using
 from digitlab.completion import register_shells
 from digitlab.errors import DigitlabError, Interrupted
 
@@ -49,7 +49,7 @@ def completion(shell: str) -> None:
     click.echo(script(cli, shell))
 
 
-for command in (*training.COMMANDS, *looking.COMMANDS, *comparing.COMMANDS):
+for command in (*training.COMMANDS, *looking.COMMANDS, *comparing.COMMANDS, *using.COMMANDS):
     cli.add_command(command)
 
 

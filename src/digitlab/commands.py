@@ -265,6 +265,32 @@ def compare(
         say(f"wrote {disagreements}: {count} test images read differently")
 
 
+def predict(uri: str, model: str, images: Sequence[str], *, as_given: bool, as_json: bool) -> int:
+    """Returns 2 if a picture was refused."""
+    _require(uri)
+    from digitlab.inference.models import load_model
+    from digitlab.inference.predicting import predict_files
+
+    return predict_files(load_model(uri, model), images, as_given=as_given, as_json=as_json)
+
+
+def promote(uri: str, wanted: str, name: str) -> None:
+    """name: `NAME` or `NAME@ALIAS`."""
+    _require(uri)
+    from digitlab.inference import promoting
+
+    name, _, alias = name.partition("@")
+    run_id, version = promoting.promote(uri, wanted, name, alias or None)
+    asked = f"{name}@{alias}" if alias else f"{name}/{version}"
+    click.echo(f"run {run_id[:8]} is version {version} of {name}" + (f", {alias}" if alias else ""))
+    click.echo(f"  use it:   digitlab predict {shlex.quote(asked)} IMAGE...")
+    store, model = shlex.quote(without_password(uri)), shlex.quote(f"models:/{asked}")
+    click.echo(
+        f"  serve it: MLFLOW_TRACKING_URI={store} mlflow models serve -m {model} --env-manager local "
+        "--port 5001"
+    )
+
+
 def sync(elsewhere: str | None) -> int:
     """Deliver every finished record, to its own store or `elsewhere`; returns 0 if nothing is left."""
     from digitlab.tracking.delivery import Delivery

@@ -1,4 +1,4 @@
-"""A saved model as MLflow loads it: pixels in, probabilities out. No pickle anywhere.
+"""A saved model: pixels in, probabilities out. No pickle anywhere.
 
 Layout of the folder: config.yaml (the run's resolved configuration) and weights.safetensors.
 """
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from digitlab.checking import recorded_config
 from digitlab.config import Config
 from digitlab.data import SIDE, Split
+from digitlab.errors import UsageError
 from digitlab.evaluation import predict
 from digitlab.models import build_model
 
@@ -52,15 +53,38 @@ class Classifier:
     model: nn.Module
     config: Config
 
-    def predict(
-        self, images: npt.NDArray[np.uint8], params: dict[str, object] | None = None
-    ) -> npt.NDArray[np.float32]:
-        """Probabilities (N, 10) of uint8 images (N, 28, 28), white ink (255) on black (0)."""
-        pixels = torch.from_numpy(np.ascontiguousarray(images, dtype=np.uint8))
+    def predict(self, images: object) -> npt.NDArray[np.float32]:
+        """Probabilities (N, 10) of images (N, 28, 28) or (N, 784), white ink (255) on black (0).
+
+        Raises:
+            UsageError: the images are of another shape, or their values no integers from 0 to 255.
+        """
+        pixels = torch.from_numpy(as_images(images))
         labels = torch.zeros(len(pixels), dtype=torch.int64)
         data = self.config.data
-        logits = predict(self.model, Split(pixels.view(-1, SIDE, SIDE), labels, data.mean, data.std))
-        return logits.softmax(1).numpy()
+        return predict(self.model, Split(pixels, labels, data.mean, data.std)).softmax(1).numpy()
+
+
+def as_images(given: object) -> npt.NDArray[np.uint8]:
+    """Whatever was handed in (arrays, nested lists, a table of 784 columns) as (N, 28, 28)."""
+    expected = (
+        f"the input must be images of shape (N, {SIDE}, {SIDE}) or (N, {SIDE * SIDE}) with integers "
+        "from 0 (black) to 255 (white ink)"
+    )
+    try:
+        array = np.asarray(given)
+    except ValueError:
+        raise UsageError(f"{expected}; got lists of different lengths") from None
+    if array.dtype.kind not in "iuf":
+        raise UsageError(f"{expected}; got values that are no numbers ({array.dtype})")
+    if array.shape[1:] not in ((SIDE, SIDE), (SIDE * SIDE,)) or len(array) == 0:
+        raise UsageError(f"{expected}; got the shape {array.shape}")
+    low, high = array.min(), array.max()
+    if not (low >= 0 and high <= 255):  # so that NaN fails, too
+        raise UsageError(f"{expected}; got values from {low} to {high}")
+    if array.dtype.kind == "f" and (array != np.rint(array)).any():
+        raise UsageError(f"{expected}; got fractions: multiply values in [0, 1] by 255 and round them")
+    return np.ascontiguousarray(array, dtype=np.uint8).reshape(-1, SIDE, SIDE)
 
 
 def load_classifier(folder: Path) -> Classifier:
@@ -68,8 +92,3 @@ def load_classifier(folder: Path) -> Classifier:
     model = build_model(config.model, config.seed)
     load_weights(model, folder / WEIGHTS_FILE)
     return Classifier(model, config)
-
-
-def _load_pyfunc(path: str) -> Classifier:
-    """Called by mlflow.pyfunc.load_model, which finds this module by its name."""
-    return load_classifier(Path(path))

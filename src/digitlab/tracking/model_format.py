@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from digitlab import serving
-from digitlab.data import NUM_CLASSES, SIDE
+from digitlab.data import NUM_CLASSES
 from digitlab.tracking.environment import quiet_mlflow
 
 REQUIREMENTS = ("torch", "numpy", "safetensors", "pydantic", "pyyaml", "filelock")
@@ -33,13 +33,13 @@ def save_mlflow_model(artifacts: Path, versions: dict[str, str]) -> None:
 
         mlflow.pyfunc.save_model(
             path=artifacts / "model",
-            loader_module=serving.__name__,
+            loader_module="digitlab.tracking.served_model",
             data_path=str(payload),
             code_paths=[str(Path(serving.__file__).parent)],
             pip_requirements=pins,
+            # No schema of the input: MLflow would cut 0.5 to 0 and 300 to 44. The model itself refuses.
             signature=ModelSignature(
-                inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, SIDE, SIDE))]),
-                outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, NUM_CLASSES))]),
+                outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, NUM_CLASSES))])
             ),
         )
     shutil.rmtree(payload)

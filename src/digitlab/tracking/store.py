@@ -39,7 +39,7 @@ class RunStore:
             ensure_store(file)
         from mlflow.client import MlflowClient
 
-        with _told_plainly(uri):
+        with told_plainly(uri):
             self._client = MlflowClient(tracking_uri=uri)
         self._run_ids: dict[str, str] = {}  # of records that others refer to
 
@@ -49,7 +49,7 @@ class RunStore:
         A run that has ended is closed in the store and its record deleted, unless it can be continued.
         """
         has_ended = record.run.status != "RUNNING"
-        with _told_plainly(self.uri):
+        with told_plainly(self.uri):
             run_id = self._ensure_run(record)
             if record.delivered.is_stale:
                 self._reopen(record, run_id)
@@ -68,7 +68,7 @@ class RunStore:
         Raises:
             UsageError: there is no such study.
         """
-        with _told_plainly(self.uri):
+        with told_plainly(self.uri):
             experiments = {e.experiment_id: e.name for e in self._client.search_experiments()}
             if study is not None:
                 experiments = {i: name for i, name in experiments.items() if name == study}
@@ -88,7 +88,7 @@ class RunStore:
             UsageError: there is none, or more than one.
         """
         check_prefix(prefix)
-        with _told_plainly(self.uri):
+        with told_plainly(self.uri):
             experiments = {e.experiment_id: e.name for e in self._client.search_experiments()}
             found = self._client.search_runs(
                 list(experiments), filter_string=f"attributes.run_id LIKE '{prefix}%'", max_results=20
@@ -102,7 +102,7 @@ class RunStore:
 
     def with_tag(self, name: str, value: str) -> StoredRun | None:
         """The newest run that has the tag, in any study."""
-        with _told_plainly(self.uri):
+        with told_plainly(self.uri):
             experiments = {e.experiment_id: e.name for e in self._client.search_experiments()}
             found = self._client.search_runs(
                 list(experiments),
@@ -120,7 +120,7 @@ class RunStore:
     def all_runs(self, study: str, search_filter: str = "") -> list[StoredRun]:
         """Every run of a study, oldest first; none of an unknown one. The filter in MLflow's syntax."""
         found: list[StoredRun] = []
-        with _told_plainly(self.uri):
+        with told_plainly(self.uri):
             experiment = self._client.get_experiment_by_name(study)
             token: str | None = None
             while experiment is not None:
@@ -139,11 +139,11 @@ class RunStore:
 
     def set_view(self, experiment_id: str, key: str, view: View) -> None:
         """Keep a ready-made view, which a link with its key opens."""
-        with _told_plainly(self.uri):
+        with told_plainly(self.uri):
             self._client.set_experiment_tag(experiment_id, tag_name(key), view_tag(view))
 
     def set_tag(self, run_id: str, name: str, value: str) -> None:
-        with _told_plainly(self.uri):
+        with told_plainly(self.uri):
             self._client.set_tag(run_id, name, value)
 
     def artifacts(self, run: StoredRun) -> list[tuple[str, int]]:
@@ -156,33 +156,33 @@ class RunStore:
                 else:
                     yield item.path, item.file_size or 0
 
-        with _told_plainly(self.uri):
+        with told_plainly(self.uri):
             return sorted(walk(None))
 
     def history(self, run: StoredRun, metric: str) -> list[tuple[int, float]]:
         """Step and value of one metric over a run."""
-        with _told_plainly(self.uri):
+        with told_plainly(self.uri):
             points = self._client.get_metric_history(run.run_id, metric)
         return sorted({(point.step, point.value) for point in points})
 
     def download(self, run: StoredRun, artifact: str, folder: Path) -> Path:
         """Copy one artifact into `folder`."""
-        with _told_plainly(self.uri):
+        with told_plainly(self.uri):
             return Path(self._client.download_artifacts(run.run_id, artifact, str(folder)))
 
     def add_artifacts(self, run: StoredRun, folder: Path) -> None:
         """Add the files in `folder` to a run."""
-        with _told_plainly(self.uri):
+        with told_plainly(self.uri):
             self._client.log_artifacts(run.run_id, str(folder))
 
     def mark_killed(self, run: StoredRun, reason: str) -> None:
         """End a run whose process is gone."""
-        with _told_plainly(self.uri):
+        with told_plainly(self.uri):
             self._client.set_tag(run.run_id, "digitlab.error", reason)
             self._client.set_terminated(run.run_id, "KILLED")
 
     def experiment_id(self, study: str) -> str | None:
-        with _told_plainly(self.uri):
+        with told_plainly(self.uri):
             experiment = self._client.get_experiment_by_name(study)
         return experiment.experiment_id if experiment else None
 
@@ -346,7 +346,7 @@ def _fitting(tags: dict[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def _told_plainly(uri: str) -> Iterator[None]:
+def told_plainly(uri: str) -> Iterator[None]:
     """Whatever MLflow, SQLAlchemy or requests raise becomes one TrackingError of one line."""
     try:
         yield

@@ -1,0 +1,82 @@
+"""Which trained model is meant, and the model itself: of a run, of a sweep's best, of the registry."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from digitlab.comparison.choosing import choose
+from digitlab.errors import UsageError
+from digitlab.serving import CONFIG_FILE, WEIGHTS_FILE, Classifier, load_classifier
+from digitlab.tracking.delivery import open_store
+from digitlab.tracking.registry import Registry, is_registered_name
+from digitlab.tracking.runs import StoredRun
+from digitlab.tracking.store import RunStore
+
+BEST_RUN_TAG = "best.run"  # of a sweep's own run
+PAYLOAD = "data/payload"  # of a model in MLflow's format
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedModel:
+    """name: for people. run_id: that trained it, "" where the registry does not say."""
+
+    name: str
+    run_id: str
+    classifier: Classifier
+
+    @property
+    def data_name(self) -> str:
+        return self.classifier.config.data.name
+
+
+def find_run(store: RunStore, wanted: str) -> StoredRun:
+    """A run by its id, or a sweep's best trial by validation.
+
+    Raises:
+        UsageError: there is none, or it is a study.
+    """
+    chosen = choose(store, wanted)
+    if chosen.kind == "study":
+        raise UsageError(
+            f"{wanted} is a study of {len(chosen.runs)} runs: name one of them "
+            f"(`digitlab compare {wanted}` ranks them), or a sweep, for its best"
+        )
+    if chosen.own_run is None:
+        return chosen.runs[0]
+    best = chosen.own_run.tags.get(BEST_RUN_TAG)
+    if not best:
+        raise UsageError(
+            f"the sweep {chosen.name!r} has no best trial: `digitlab sweeps` says how far it is"
+        )
+    return store.find(best)
+
+
+def load_model(uri: str, wanted: str) -> TrainedModel:
+    """A run, a sweep, `NAME@alias` or `NAME/VERSION`, ready to predict.
+
+    Raises:
+        UsageError: there is no such model, or its run has left no weights.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        if is_registered_name(wanted):
+            folder, run_id = Registry(uri).download(wanted, Path(scratch))
+            return TrainedModel(
+                name=wanted, run_id=run_id, classifier=load_classifier(folder / PAYLOAD)
+            )
+        store = open_store(uri)
+        run = find_run(store, wanted)
+        download_model(store, run, Path(scratch))
+        return TrainedModel(
+            name=f"{run.name} ({run.short_id})",
+            run_id=run.run_id,
+            classifier=load_classifier(Path(scratch)),
+        )
+
+
+def download_model(store: RunStore, run: StoredRun, folder: Path) -> None:
+    """Configuration and weights into `folder`. Raises UsageError if the run has left none."""
+    there = {path for path, _ in store.artifacts(run)}
+    if not {CONFIG_FILE, WEIGHTS_FILE} <= there:
+        raise UsageError(f"run {run.short_id} is {run.status}: it has left no weights")
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        store.download(run, name, folder)

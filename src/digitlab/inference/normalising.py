@@ -1,0 +1,192 @@
+"""A picture of a digit brought to the form of the images that a model was trained on.
+
+MNIST's authors fitted each digit into 20x20 pixels, keeping its shape, and centred it in 28x28 by its
+mass (LeCun, Cortes and Burges, "The MNIST database"); before that, ink has to be told from paper. Knows
+no files and no models.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from digitlab.datafiles import SIDE, Bytes
+from digitlab.errors import UsageError
+
+Floats = npt.NDArray[np.float64]
+
+WORKING_SIDE = 256  # pixels: enough to find a digit in
+MIN_CONTRAST = 24  # of 255; paper's own noise is below
+SPECK = 0.04  # of the largest stroke's area: smaller ones are dirt
+INKED = 0.15  # the least share of ink of a pixel that belongs to a digit
+MARGIN = 0.3  # around a digit, of its longer side
+THIN = 3.0  # pixels of the result: thinner strokes are widened (MNIST's are 3 to 5 wide)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """box: pixels of the longer side of the ink. is_coarse: enlarged from 8x8. by_mass: centred so."""
+
+    box: int
+    by_mass: bool = True
+    is_coarse: bool = False
+
+
+FORMS = {
+    "mnist": Form(20),
+    "digits": Form(SIDE, is_coarse=True),
+    "fashion_mnist": Form(SIDE, by_mass=False),
+    "kmnist": Form(SIDE, by_mass=False),
+}
+
+
+class NoDigit(UsageError):  # noqa: N818  (what is wrong with the picture)
+    """There is nothing on the picture to be read."""
+
+
+def normalise(grey: Bytes, data_name: str) -> Bytes:
+    """Grey (H, W), dark ink on bright paper or the reverse, to (28, 28), white ink (255) on black.
+
+    Raises:
+        NoDigit: the picture is empty, or nearly so.
+    """
+    form = FORMS[data_name]
+    bright = _bright_ink(grey.astype(np.float64))
+    ink = _ink(_at_most(bright[_surroundings(bright)], WORKING_SIDE))
+    rows, columns = _extent(ink > INKED)
+    ink = ink[rows, columns]
+    scale = form.box / max(ink.shape)
+    if not form.is_coarse and (width := _stroke_width(ink) * scale) < THIN:
+        ink = _widened(ink, (THIN - width) / scale / 2)
+        scale = form.box / max(ink.shape)
+    size = _scaled(ink.shape, scale)
+    placed = _place(_resized(ink, size), form)
+    if form.is_coarse:
+        placed = _resized(_resized(placed, (8, 8)), (SIDE, SIDE))
+    return np.asarray(np.rint(255 * placed.clip(0, 1)), dtype=np.uint8)
+
+
+def as_it_is(grey: Bytes) -> Bytes:
+    """A picture that has the form already, pixel by pixel.
+
+    Raises:
+        NoDigit: it is not 28x28.
+    """
+    if grey.shape != (SIDE, SIDE):
+        height, width = grey.shape
+        raise NoDigit(
+            f"with --no-normalise a picture must be {SIDE} x {SIDE} pixels, white ink on black; "
+            f"it is {width} x {height}"
+        )
+    return grey
+
+
+def _bright_ink(grey: Floats) -> Floats:
+    """Inverted if its border, which is paper, is the brighter part."""
+    if np.ptp(grey) < MIN_CONTRAST:
+        raise NoDigit("there is nothing on it: it has the same brightness everywhere")
+    border = np.concatenate([grey[0], grey[-1], grey[1:-1, 0], grey[1:-1, -1]])
+    return 255 - grey if np.median(border) > _otsu(grey) else grey
+
+
+def _surroundings(grey: Floats) -> tuple[slice, slice]:
+    """Where the ink is, with a margin: a small digit on a large sheet is looked at again, closely."""
+    small = _at_most(grey, WORKING_SIDE)
+    found = _extent(_ink(small) > INKED)
+    scale = max(grey.shape) / max(small.shape)
+    margin = MARGIN * max(part.stop - part.start for part in found)
+    rows, columns = (
+        slice(max(0, int((part.start - margin) * scale)), int((part.stop + margin) * scale) + 1)
+        for part in found
+    )
+    return rows, columns
+
+
+def _ink(grey: Floats) -> Floats:
+    """How much bright ink there is, 0 to 1: no paper, no shadows, no specks."""
+    # Uneven paper: what is left when everything narrower than half the picture is taken away.
+    paper = ndimage.grey_opening(grey, size=max(3, min(grey.shape) // 2), mode="nearest")
+    paper = ndimage.gaussian_filter(paper, min(grey.shape) / 16, mode="nearest")
+    # As a share of what can be seen there: ink in the shadow is as black as ink in the light.
+    bright = 255 * (grey - paper).clip(0) / (256 - paper)
+    if bright.max() < MIN_CONTRAST:
+        raise NoDigit("there is no ink on it that stands out from the paper")
+    is_ink = _without_specks(bright > _otsu(bright))
+    near = ndimage.binary_dilation(is_ink, iterations=max(1, round(max(grey.shape) / 60)))
+    full = np.percentile(bright[is_ink], 90)
+    noise = np.percentile(bright[~near], 95) if not near.all() else 0.0
+    return np.where(near, (bright - noise) / max(full - noise, 1.0), 0.0).clip(0, 1)
+
+
+def _otsu(values: Floats) -> float:
+    """The threshold that parts values into two classes of least variance within (Otsu, 1979)."""
+    counts, edges = np.histogram(values, bins=256)
+    centres = (edges[:-1] + edges[1:]) / 2
+    below, above = counts.cumsum(), counts[::-1].cumsum()[::-1]
+    mean_below = (counts * centres).cumsum() / np.maximum(below, 1)
+    mean_above = (counts * centres)[::-1].cumsum()[::-1] / np.maximum(above, 1)
+    between = below[:-1] * above[1:] * (mean_below[:-1] - mean_above[1:]) ** 2
+    best = np.flatnonzero(between == between.max())  # a clean picture has many as good: the middle
+    return float(edges[1 + best].mean())
+
+
+def _without_specks(is_ink: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    labels, count = ndimage.label(is_ink, structure=np.ones((3, 3)))
+    areas = np.bincount(labels.ravel(), minlength=count + 1)
+    areas[0] = 0
+    return np.isin(labels, np.flatnonzero(areas >= SPECK * areas.max()))
+
+
+def _extent(is_ink: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
+    rows, columns = ndimage.find_objects(is_ink.astype(np.int64))[0]
+    return rows, columns
+
+
+def _stroke_width(ink: Floats) -> float:
+    """In pixels: in a bar of width w the mean distance to its edge is w / 4."""
+    distances = ndimage.distance_transform_edt(np.pad(ink > 0.5, 1))
+    inside = distances[distances > 0]
+    return 4 * float(inside.mean()) if inside.size else 0.0
+
+
+def _widened(ink: Floats, by: float) -> Floats:
+    """By so many pixels on each side."""
+    edge = int(np.ceil(by))
+    y, x = np.mgrid[-edge : edge + 1, -edge : edge + 1]
+    disc = np.hypot(y, x) <= max(by, 0.5)
+    return np.asarray(ndimage.grey_dilation(np.pad(ink, edge), footprint=disc))
+
+
+def _at_most(grey: Floats, side: int) -> Floats:
+    if max(grey.shape) <= side:
+        return grey
+    scale = side / max(grey.shape)
+    return _resized(grey, _scaled(grey.shape, scale))
+
+
+def _scaled(shape: tuple[int, ...], scale: float) -> tuple[int, int]:
+    height, width = (max(1, round(side * scale)) for side in shape)
+    return height, width
+
+
+def _resized(values: Floats, shape: tuple[int, int]) -> Floats:
+    """With antialiasing, as Pillow does it."""
+    from PIL import Image
+
+    image = Image.fromarray(values.astype(np.float32))
+    return np.asarray(image.resize((shape[1], shape[0]), Image.Resampling.BICUBIC), dtype=np.float64)
+
+
+def _place(ink: Floats, form: Form) -> Floats:
+    """In 28x28, the centre of mass at pixel (14, 14) as in MNIST, as far as nothing is cut off."""
+    ink = ink[:SIDE, :SIDE].clip(0)
+    room = [SIDE - length for length in ink.shape]
+    offsets = [space // 2 for space in room]
+    if form.by_mass and ink.sum() > 0:
+        centre = ndimage.center_of_mass(ink)
+        offsets = [round(SIDE / 2 - c) for c in centre]
+    top, left = (min(max(o, 0), space) for o, space in zip(offsets, room, strict=True))
+    placed = np.zeros((SIDE, SIDE))
+    placed[top : top + ink.shape[0], left : left + ink.shape[1]] = ink
+    return placed

@@ -1,0 +1,129 @@
+"""`digitlab predict`: what a trained model reads on pictures. Knows no MLflow."""
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import click
+import numpy as np
+import numpy.typing as npt
+from rich.color import Color
+from rich.console import Console
+from rich.style import Style
+from rich.text import Text
+
+from digitlab.datafiles import SIDE, Bytes, class_names
+from digitlab.inference.images import RefusedImage, expand, read_grey
+from digitlab.inference.models import TrainedModel
+from digitlab.inference.normalising import NoDigit, as_it_is, normalise
+from digitlab.serving import Classifier
+
+BATCH = 1000  # images held at once, however many files there are
+MAX_DRAWN = 10  # pictures on a terminal
+BAR = 24  # characters of a probability of 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """Of one file. seen: (28, 28), what the model was given. error: why it was not read."""
+
+    file: str
+    seen: Bytes | None = None
+    probabilities: npt.NDArray[np.float32] | None = None
+    error: str | None = None
+
+
+def predict_files(model: TrainedModel, wanted: Sequence[str], *, as_given: bool, as_json: bool) -> int:
+    """Print what the model reads on each file; returns 2 if one was refused, else 0.
+
+    as_given: 28x28 pictures are taken pixel by pixel.
+    """
+    names = class_names(model.data_name)
+    readings = read_files(model.classifier, expand(wanted), as_given=as_given)
+    refused = False
+    if as_json:
+        found = list(readings)
+        refused = any(reading.error for reading in found)
+        click.echo(json.dumps([_json(reading, names) for reading in found], indent=1))
+        return 2 if refused else 0
+    console = Console(highlight=False, markup=False, emoji=False)
+    for number, reading in enumerate(readings):
+        if reading.error:
+            refused = True
+            click.echo(f"digitlab: {_printable(reading.file)}: {reading.error}", err=True)
+        else:
+            if console.is_terminal and number < MAX_DRAWN:
+                console.print(_drawn(reading, names))
+            click.echo(_line(reading, names))
+    return 2 if refused else 0
+
+
+def read_files(classifier: Classifier, files: Iterable[str], *, as_given: bool) -> Iterator[Reading]:
+    """In the files' order; a file that is refused costs none of the others."""
+    data_name = classifier.config.data.name
+    for batch in _batches(files):
+        readings = [_prepare(file, data_name, as_given=as_given) for file in batch]
+        seen = [reading.seen for reading in readings if reading.seen is not None]
+        answers = iter(classifier.predict(np.stack(seen)) if seen else ())
+        for reading in readings:
+            if reading.seen is None:
+                yield reading
+            else:
+                yield Reading(file=reading.file, seen=reading.seen, probabilities=next(answers))
+
+
+def _batches(files: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    """Python 3.12 has itertools.batched for it."""
+    rest = iter(files)
+    while batch := tuple(itertools.islice(rest, BATCH)):
+        yield batch
+
+
+def _prepare(file: str, data_name: str, *, as_given: bool) -> Reading:
+    try:
+        grey = read_grey(file)
+        return Reading(file=file, seen=as_it_is(grey) if as_given else normalise(grey, data_name))
+    except (RefusedImage, NoDigit) as error:
+        return Reading(file=file, error=str(error))
+
+
+def _line(reading: Reading, names: Sequence[str]) -> str:
+    """`seven.png  7  (99.2 %, then 1: 0.5 %, 9: 0.2 %)`."""
+    assert reading.probabilities is not None, "it was read"
+    order = np.argsort(-reading.probabilities, kind="stable")
+    first, *others = (f"{100 * reading.probabilities[place]:.1f} %" for place in order[:3])
+    then = ", ".join(f"{names[p]}: {text}" for p, text in zip(order[1:3], others, strict=True))
+    return f"{_printable(reading.file)}  {names[order[0]]}  ({first}, then {then})"
+
+
+def _json(reading: Reading, names: Sequence[str]) -> dict[str, object]:
+    if reading.probabilities is None:
+        return {"file": reading.file, "label": None, "probabilities": None, "error": reading.error}
+    found = {name: float(p) for name, p in zip(names, reading.probabilities, strict=True)}
+    label = names[int(reading.probabilities.argmax())]
+    return {"file": reading.file, "label": label, "probabilities": found, "error": None}
+
+
+def _drawn(reading: Reading, names: Sequence[str]) -> Text:
+    """What the model saw, two rows of pixels a line, and a bar for each class beside it."""
+    assert reading.seen is not None, "it was read"
+    assert reading.probabilities is not None, "it was read"
+    width = max(map(len, names))
+    text = Text()
+    for row in range(0, SIDE, 2):
+        for above, below in zip(reading.seen[row], reading.seen[row + 1], strict=True):
+            colours = (Color.from_rgb(v, v, v) for v in (int(above), int(below)))
+            text.append("▀", Style(color=next(colours), bgcolor=next(colours)))
+        if 0 <= (place := row // 2 - 2) < len(names):
+            share = float(reading.probabilities[place])
+            text.append(
+                f"   {names[place]:>{width}} {'█' * round(BAR * share):{BAR}} {100 * share:5.1f} %"
+            )
+        text.append("\n")
+    return text
+
+
+def _printable(name: str) -> str:
+    """A file's name may hold anything, and a terminal obeys some of it."""
+    return "".join(sign if sign.isprintable() else "?" for sign in name)

@@ -1,0 +1,118 @@
+"""MLflow's model registry: a run's model under a name, in versions, with aliases."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from digitlab.errors import UsageError
+from digitlab.tracking.environment import quiet_mlflow
+from digitlab.tracking.location import sqlite_file, without_password
+from digitlab.tracking.runs import StoredRun
+from digitlab.tracking.sqlite_store import ensure_store
+from digitlab.tracking.store import told_plainly
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}")
+ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,99}")
+VERSION_LIKE = re.compile(r"v[0-9]+|latest", re.IGNORECASE)  # MLflow keeps these for itself
+
+
+def is_registered_name(wanted: str) -> bool:
+    """Whether `NAME@alias` or `NAME/VERSION` is meant, not a run."""
+    return "@" in wanted or "/" in wanted
+
+
+def check_name(name: str, alias: str | None) -> None:
+    """Raises UsageError for what cannot be a model's name or alias."""
+    if not NAME.fullmatch(name):
+        raise UsageError(
+            "a model's name is up to 100 letters, digits, spaces and ._- that begin with a letter or a "
+            f"digit, got {name!r}"
+        )
+    if alias is not None and (not ALIAS.fullmatch(alias) or VERSION_LIKE.fullmatch(alias)):
+        raise UsageError(
+            "an alias is up to 100 letters, digits and ._- that begin with a letter, and neither "
+            f"`latest` nor like `v1`, got {alias!r}"
+        )
+
+
+class Registry:
+    """The registry of one tracking URI. Opening it imports mlflow (3 s)."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        quiet_mlflow()
+        if file := sqlite_file(uri):
+            ensure_store(file)
+        from mlflow.client import MlflowClient
+
+        with told_plainly(uri):
+            self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+    def register(self, run: StoredRun, name: str, alias: str | None) -> str:
+        """The model in the run's artifact folder `model`; returns the version, the same if repeated."""
+        from mlflow.exceptions import MlflowException
+
+        with told_plainly(self._uri):
+            try:
+                self._client.create_registered_model(name)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            known = self._client.search_model_versions(f"name = '{name}'")
+            there = [version for version in known if version.run_id == run.run_id]
+            made = there[0] if there else self._create(run, name)
+            if alias is not None:
+                self._client.set_registered_model_alias(name, alias, made.version)
+        return str(made.version)
+
+    def download(self, wanted: str, folder: Path) -> tuple[Path, str]:
+        """The model's folder of `NAME@alias` or `NAME/VERSION`, and the id of its run.
+
+        Raises:
+            UsageError: there is none.
+        """
+        version = self._version(wanted)
+        from mlflow.artifacts import download_artifacts
+
+        with told_plainly(self._uri):
+            # Not models:/..., which asks the registry of this process and not that of self._uri.
+            source = self._client.get_model_version_download_uri(version.name, version.version)
+            path = download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=self._uri)
+        return Path(path), str(version.run_id or "")
+
+    def _create(self, run: StoredRun, name: str) -> Any:
+        return self._client.create_model_version(
+            name, source=f"{run.artifact_uri}/model", run_id=run.run_id, description=run.name
+        )
+
+    def _version(self, wanted: str) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        name, at, alias = wanted.partition("@")
+        if not at:
+            name, _, number = wanted.partition("/")
+        try:
+            if at:
+                return self._client.get_model_version_by_alias(name, alias)
+            return self._client.get_model_version(name, number)
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                with told_plainly(self._uri):
+                    raise
+            names = self._names()
+        there = (
+            f"there are {', '.join(names)}"
+            if names
+            else "there is none yet: `digitlab promote RUN NAME`"
+        )
+        raise UsageError(f"no model {wanted} in {without_password(self._uri)}; {there}")
+
+    def _names(self) -> list[str]:
+        """Every name with its aliases, else its last version, as they can be asked for."""
+        found = []
+        with told_plainly(self._uri):
+            for model in self._client.search_registered_models(max_results=20):
+                aliases = [f"{model.name}@{alias}" for alias in sorted(model.aliases)]
+                versions = [version.version for version in model.latest_versions]
+                found += aliases or [f"{model.name}/{version}" for version in versions]
+        return found
