@@ -25,7 +25,7 @@ MAY_IMPORT = {
         *("digitlab.user_interface", "digitlab.tables", "digitlab.reproduction.reproducing"),
         *("digitlab.sweep.launching", "digitlab.sweep.dry_run", "digitlab.sweep.listing"),
         *("digitlab.sweep.summary", "digitlab.comparison.presenting"),
-        "digitlab.inference.predicting",
+        *("digitlab.inference.predicting", "digitlab.inference.demo"),
     },
     "optuna": {"digitlab.sweep.search", "digitlab.sweep.figures"},
     "matplotlib": {"digitlab.plots", "digitlab.sweep.figures"},

@@ -291,6 +291,24 @@ def promote(uri: str, wanted: str, name: str) -> None:
     )
 
 
+def demo(uri: str, wanted: Sequence[str], *, host: str, port: int | None) -> None:
+    _require(uri)
+    from digitlab.inference import demo as page
+    from digitlab.inference.models import load_model
+
+    page.serve([load_model(uri, name) for name in wanted], host=host, port=port)
+
+
+def export_onnx(uri: str, wanted: str, file: Path) -> None:
+    _require(uri)
+    from digitlab.inference.models import load_model
+    from digitlab.inference.onnx_export import export_onnx as write
+
+    difference = write(load_model(uri, wanted), file)
+    size = file.stat().st_size / 1e3
+    click.echo(f"wrote {file} ({size:,.0f} kB); onnxruntime agrees with the model to {difference:.0e}")
+
+
 def sync(elsewhere: str | None) -> int:
     """Deliver every finished record, to its own store or `elsewhere`; returns 0 if nothing is left."""
     from digitlab.tracking.delivery import Delivery

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from digitlab import project
+from digitlab import ports, project
 from digitlab.errors import Interrupted, TrackingError, UsageError
 from digitlab.interrupts import Interrupts
 from digitlab.sweep.manifest import find_sweep
@@ -39,10 +38,8 @@ def serve(uri: str, *, host: str, port: int | None, study: str | None, wanted: s
     if uri.startswith(("http://", "https://")):
         click.echo(links(uri.rstrip("/")))
         return
-    if port and not _is_free(host, port):
-        raise UsageError(f"port {port} is taken: choose another with --port, or leave it to digitlab")
-    chosen = port or _free_port(host)
-    address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{chosen}"
+    chosen = ports.choose_port(host, port, FIRST_PORT)
+    address = ports.address(host, chosen)
     click.echo(f"starting the MLflow UI on {address} (20 s or so)", err=True)
     # SIGTERM and SIGHUP must end the server too, not only Ctrl-C.
     with Interrupts(), suppress(Interrupted), _server(uri, host, chosen) as process:
@@ -140,22 +137,3 @@ def _wait(process: subprocess.Popen[bytes], address: str) -> None:
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
     raise TrackingError(f"the MLflow UI did not answer on {address} within {START_SECONDS} s")
-
-
-def _free_port(host: str) -> int:
-    for port in range(FIRST_PORT, FIRST_PORT + 100):
-        if _is_free(host, port):
-            return port
-    raise UsageError(f"no free port from {FIRST_PORT} on: choose one with --port")
-
-
-def _is_free(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except socket.gaierror:
-            raise UsageError(f"--host {host}: no such address") from None
-        except OSError:
-            return False
-    return True

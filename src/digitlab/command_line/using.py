@@ -1,6 +1,7 @@
 """The subcommands that use a trained model: what they are called with."""
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -44,4 +45,34 @@ def promote(run: str, name: str, tracking_uri: str | None) -> None:
     commands.promote(store_uri((), tracking_uri), run, name)
 
 
-COMMANDS = (predict, promote)
+@click.command()
+@click.argument("models", nargs=-1, required=True, metavar=f"{MODEL}...")
+@click.option("--port", type=click.IntRange(1, 65535), help="Default: 5080, or the next free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@TRACKING
+def demo(models: tuple[str, ...], port: int | None, host: str, tracking_uri: str | None) -> None:
+    """Open a page on which you draw a digit and see what one model, or two side by side, read.
+
+    It works without a network. Ctrl-C ends it.
+    """
+    from digitlab import commands
+
+    commands.demo(store_uri((), tracking_uri), models, host=host, port=port)
+
+
+@click.command("export-onnx")
+@click.argument("model", metavar=MODEL)
+@click.argument("file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
+@TRACKING
+def export_onnx(model: str, file: Path, tracking_uri: str | None) -> None:
+    """Write a trained model as ONNX: uint8 images (N, 28, 28) in, probabilities (N, 10) out.
+
+    Before the file is kept, onnxruntime's answers are compared with the model's, to 1e-5. Needs the
+    optional packages: pip install 'digitlab[onnx]'.
+    """
+    from digitlab import commands
+
+    commands.export_onnx(store_uri((), tracking_uri), model, file)
+
+
+COMMANDS = (predict, promote, demo, export_onnx)

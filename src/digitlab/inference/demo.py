@@ -1,0 +1,147 @@
+"""`digitlab demo`: a page on this machine on which one draws a digit and sees what models read.
+
+The standard library's server and one file: nothing is fetched from anywhere else.
+"""
+
+import importlib.resources
+import ipaddress
+import json
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import click
+
+from digitlab import ports
+from digitlab.datafiles import class_names
+from digitlab.errors import Interrupted, UsageError
+from digitlab.inference.images import decode_grey
+from digitlab.inference.models import TrainedModel
+from digitlab.inference.normalising import normalise
+from digitlab.interrupts import Interrupts
+
+FIRST_PORT = 5080
+MAX_BODY = 1_000_000  # bytes: a drawing has 10 to 20 thousand
+READ_SECONDS = 10.0  # a client that says nothing is let go
+MAX_MODELS = 2
+# Nothing from elsewhere, and no page elsewhere may show this one as a part of itself.
+POLICY = "default-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
+
+
+def serve(models: Sequence[TrainedModel], *, host: str, port: int | None) -> None:
+    """Until Ctrl-C."""
+    with make_server(models, host=host, port=port) as server, Interrupts(), suppress(Interrupted):
+        click.echo(f"draw here: {ports.address(host, server.server_address[1])}")
+        click.echo("Ctrl-C ends it", err=True)
+        server.serve_forever(poll_interval=0.2)
+
+
+def make_server(models: Sequence[TrainedModel], *, host: str, port: int | None) -> ThreadingHTTPServer:
+    """Raises UsageError for a port that is taken, or more models than fit side by side."""
+    if len(models) > MAX_MODELS:
+        raise UsageError(f"the demo shows up to {MAX_MODELS} models side by side, got {len(models)}")
+    chosen = ports.choose_port(host, port, FIRST_PORT)
+    server = ThreadingHTTPServer((host, chosen), _Handler)
+    server.daemon_threads = True
+    _Handler.models, _Handler.allowed_host = models, host
+    return server
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """GET / and /models, POST /predict with a picture; every answer but the page is JSON."""
+
+    models: Sequence[TrainedModel] = ()
+    allowed_host = ""
+    timeout = READ_SECONDS
+    page = importlib.resources.files("digitlab.inference").joinpath("demo.html").read_bytes()
+    one_at_a_time = threading.Lock()
+
+    def do_GET(self) -> None:
+        if not self._is_asked_as_this_host():
+            return
+        if self.path == "/":
+            self._answer(HTTPStatus.OK, self.page, "text/html; charset=utf-8")
+        elif self.path == "/models":
+            self._answer_json(
+                HTTPStatus.OK,
+                [
+                    {"name": model.name, "classes": class_names(model.data_name)}
+                    for model in self.models
+                ],
+            )
+        else:
+            self._refuse(HTTPStatus.NOT_FOUND, "there is / and /models, and POST /predict")
+
+    def do_POST(self) -> None:
+        if not self._is_asked_as_this_host():
+            return
+        length = self.headers.get("Content-Length", "")
+        if self.path != "/predict":
+            self._refuse(HTTPStatus.NOT_FOUND, "there is POST /predict")
+        elif self.headers.get_content_type() != "image/png":  # which no page elsewhere may send
+            self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the picture must be sent as image/png")
+        elif not length.isdigit():
+            self._refuse(HTTPStatus.LENGTH_REQUIRED, "Content-Length is missing")
+        elif int(length) > MAX_BODY:
+            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {MAX_BODY:,} bytes are read")
+        else:
+            self._predict(self.rfile.read(int(length)))
+
+    def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002
+        """Says nothing."""
+
+    def _predict(self, content: bytes) -> None:
+        try:
+            grey = decode_grey(content)
+            seen = [normalise(grey, model.data_name) for model in self.models]
+        except UsageError as error:
+            self._refuse(HTTPStatus.BAD_REQUEST, str(error))
+            return
+        readings = []
+        with self.one_at_a_time:
+            for model, image in zip(self.models, seen, strict=True):
+                shares = model.classifier.predict(image[None])[0]
+                names = class_names(model.data_name)
+                readings.append(
+                    {
+                        "label": names[int(shares.argmax())],
+                        "probabilities": {n: float(p) for n, p in zip(names, shares, strict=True)},
+                        "seen": image.ravel().tolist(),
+                    }
+                )
+        self._answer_json(HTTPStatus.OK, {"readings": readings})
+
+    def _is_asked_as_this_host(self) -> bool:
+        """Refuses names of other machines: one that resolves to this address would let any page ask."""
+        name = self.headers.get("Host", "").rpartition(":")[0] or self.headers.get("Host", "")
+        name = name.strip("[]")
+        if name in ("localhost", self.allowed_host):
+            return True
+        with suppress(ValueError):
+            ipaddress.ip_address(name)
+            return True
+        self._refuse(HTTPStatus.FORBIDDEN, "ask for it by this machine's address")
+        return False
+
+    def _refuse(self, status: HTTPStatus, reason: str) -> None:
+        self.close_connection = True  # what was sent with it has not been read
+        self._answer_json(status, {"error": reason})
+
+    def _answer_json(self, status: HTTPStatus, content: object) -> None:
+        self._answer(status, json.dumps(content).encode(), "application/json")
+
+    def _answer(self, status: HTTPStatus, content: bytes, kind: str) -> None:
+        self.send_response(status)
+        for name, value in (
+            ("Content-Type", kind),
+            ("Content-Length", str(len(content))),
+            ("Content-Security-Policy", POLICY),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Cache-Control", "no-store"),
+        ):
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)

@@ -1,0 +1,141 @@
+"""`digitlab demo` in a browser: a stroke is drawn, and read; and what the server refuses.
+
+DIGITLAB_SCREENSHOTS names a folder to keep pictures of it in.
+"""
+
+import http.client
+import json
+import math
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from digitlab.composition import compose
+from digitlab.inference import demo
+from digitlab.inference.models import TrainedModel
+from digitlab.models import build_model
+from digitlab.serving import Classifier
+from tests.conftest import Cli
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+from playwright.sync_api import Page, expect  # noqa: E402
+
+from tests.ui.browser import CHROMIUM, PATIENCE, page  # noqa: E402
+
+SCREENSHOTS = os.environ.get("DIGITLAB_SCREENSHOTS")  # read now: a test's environment has none
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+
+
+@contextmanager
+def running(*models: TrainedModel) -> Iterator[int]:
+    """The server in a thread of this process; gives its port."""
+    with demo.make_server(models, host="127.0.0.1", port=None) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+def untrained(name: str) -> TrainedModel:
+    config = compose(["model=logistic_regression"])
+    classifier = Classifier(build_model(config.model, seed=0), config)
+    return TrainedModel(name=name, run_id="", classifier=classifier)
+
+
+def ask(port: int, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, object]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    connection.request(method, path, body or None, sent)
+    answer = connection.getresponse()
+    content = (
+        json.loads(answer.read()) if answer.headers["Content-Type"] == "application/json" else None
+    )
+    connection.close()
+    return answer.status, content
+
+
+def draw(browser: Page, *points: tuple[float, float]) -> None:
+    """One stroke through points in shares of the pad's side."""
+    box = browser.locator("#pad").bounding_box()
+    assert box is not None
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+    browser.mouse.move(*places[0])
+    browser.mouse.down()
+    for place in places[1:]:
+        browser.mouse.move(*place, steps=8)
+    browser.mouse.up()
+
+
+@needs_browser
+@pytest.mark.parametrize(("width", "height"), [(390, 900), (1300, 720)])
+def test_a_stroke_is_read_by_both_models(
+    width: int,
+    height: int,
+    digitlab: Cli,
+    digitlab_process: Callable[..., "subprocess.Popen[str]"],
+) -> None:
+    for model in ("cnn", "logistic_regression"):
+        digitlab("train", f"model={model}", "epochs=15", "study=s")
+    ids = [run["run_id"] for run in json.loads(digitlab("runs", "--json").out)]
+    process = digitlab_process("demo", *ids)
+    assert process.stdout is not None
+    address = process.stdout.readline().split()[-1]
+    with page(width=width, height=height) as browser:
+        expect.set_options(timeout=PATIENCE)
+        requests: list[str] = []
+        browser.on("request", lambda request: requests.append(request.url))
+        browser.goto(address)
+        labels = browser.locator(".label")
+        expect(labels).to_have_text(["–", "–"])
+        angles = [math.tau * step / 24 for step in range(25)]
+        draw(browser, *((0.5 + 0.22 * math.sin(a), 0.5 - 0.35 * math.cos(a)) for a in angles))
+        expect(labels).to_have_text(["0", "0"])
+        expect(browser.locator("tr.best th")).to_have_text(["0", "0"])
+        shares = browser.locator("td.share").all_inner_texts()
+        for shown in (shares[:10], shares[10:]):
+            assert sum(float(share.split()[0]) for share in shown) == pytest.approx(100, abs=0.6)
+        assert browser.evaluate("document.documentElement.scrollWidth") <= width
+        if SCREENSHOTS:
+            browser.screenshot(path=Path(SCREENSHOTS) / f"demo-{width}.png", full_page=True)
+        browser.get_by_role("button", name="Clear").click()
+        expect(labels).to_have_text(["–", "–"])
+        assert all(url.startswith(address) for url in requests)
+    process.send_signal(2)
+    assert process.wait(timeout=20) == 0
+
+
+def test_requests_that_are_none_of_the_page_are_refused() -> None:
+    with running(untrained("one")) as port:
+        assert ask(port, "GET", "/models")[1] == [
+            {"name": "one", "classes": [str(digit) for digit in range(10)]}
+        ]
+        png = {"Content_Type": "image/png"}
+        for wanted, got in (
+            (403, ask(port, "GET", "/", Host="digits.example:80")),
+            (403, ask(port, "POST", "/predict", b"x", Host="digits.example", **png)),
+            (404, ask(port, "GET", "/../demo.py")),
+            (404, ask(port, "POST", "/models", b"x", **png)),
+            (415, ask(port, "POST", "/predict", b"x", Content_Type="text/plain")),
+            (411, ask(port, "POST", "/predict", **png, Transfer_Encoding="chunked")),
+            (413, ask(port, "POST", "/predict", bytes(demo.MAX_BODY + 1), **png)),
+            (400, ask(port, "POST", "/predict", b"no picture", **png)),
+        ):
+            status, content = got
+            assert status == wanted
+            assert isinstance(content, dict)
+            assert content["error"]
+        assert ask(port, "GET", "/", Host="localhost:1")[0] == 200
+
+
+def test_more_than_two_models_are_refused(digitlab: Cli) -> None:
+    digitlab("train", "epochs=1", "study=s")
+    (run,) = json.loads(digitlab("runs", "--json").out)
+    result = digitlab("demo", *[run["run_id"]] * 3)
+    assert result.code == 2
+    assert "up to 2 models side by side, got 3" in result.err
