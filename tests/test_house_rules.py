@@ -28,7 +28,7 @@ MAY_IMPORT = {
         *("digitlab.inference.predicting", "digitlab.inference.demo"),
     },
     "optuna": {"digitlab.sweep.search", "digitlab.sweep.figures"},
-    "matplotlib": {"digitlab.plots", "digitlab.sweep.figures"},
+    "matplotlib": {"digitlab.plots", "digitlab.sweep.figures", "digitlab.reporting.figures"},
     "plotly": {"digitlab.sweep.interactive"},
 }
 CORE = {f"digitlab.{n}" for n in ("config", "errors", "randomness", "data", "datafiles", "models")}

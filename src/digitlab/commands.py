@@ -265,6 +265,21 @@ def compare(
         say(f"wrote {disagreements}: {count} test images read differently")
 
 
+def report(
+    uri: str, wanted: str, folder: Path | None, *, question: str | None, sort: str | None
+) -> None:
+    _deliver(_close_dead_runs())
+    _require(uri)
+    from digitlab.reporting.reporting import write_report
+    from digitlab.tracking.delivery import open_store
+
+    say("writing the report")
+    written = write_report(open_store(uri), wanted, folder, question=question, sort=sort)
+    click.echo(f"wrote {written.page} and {written.markdown}")
+    if written.own_run:
+        click.echo(f"  also an artifact of the sweep: digitlab ui {written.own_run}")
+
+
 def predict(uri: str, model: str, images: Sequence[str], *, as_given: bool, as_json: bool) -> int:
     """Returns 2 if a picture was refused."""
     _require(uri)

@@ -50,4 +50,31 @@ def compare(
     )
 
 
-COMMANDS = (compare,)
+@click.command()
+@click.argument("wanted", metavar="SWEEP|STUDY")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder to write to; default: report-NAME.",
+)
+@click.option("--question", metavar="TEXT", help="What was asked; default: what the knobs do.")
+@click.option("--sort", metavar="METRIC", help="As of `digitlab compare`.")
+@TRACKING
+def report(
+    wanted: str, output: Path | None, question: str | None, sort: str | None, tracking_uri: str | None
+) -> None:
+    """Write a report of a sweep or a study: one page that needs no network, and Markdown.
+
+    Question, command, table, which differences are real, accuracy against each knob, parallel
+    coordinates, learning curves, confusion matrices, worst mistakes, environment, how to reproduce it.
+    A sweep's report is also added to its own run in the store.
+    """
+    from digitlab import commands
+
+    uri = store_uri((), tracking_uri)
+    commands.report(uri, wanted, output, question=question, sort=sort)
+
+
+COMMANDS = (compare, report)

@@ -23,6 +23,7 @@ from digitlab.tables import short_title
 MAX_ROWS = 30
 NARROW = 100  # characters: a narrower terminal does without the losses
 MAX_SENTENCES = 10
+MANY, FEW = 10, 5  # comparisons, and seeds: then the correction leaves little to be shown
 BEST_MARK = "*"
 TITLES = {
     "validation/accuracy": "validation",
@@ -95,6 +96,12 @@ def notes(comparison: Comparison) -> list[str]:
         lines.append(
             "Means over n seeds, ± the half-width of the 95 % t-interval. Tests over seeds speak of "
             "training again, judged by these same test images."
+        )
+    tested = sum(finding.p is not None for _, finding in comparison.findings)
+    if tested >= MANY and any(1 < len(group.runs) < FEW for group in comparison.groups):
+        lines.append(
+            f"{tested} comparisons over so few seeds can show but the largest differences: compare "
+            "fewer rows, or give them more seeds."
         )
     if any(finding.counts for _, finding in comparison.findings):
         lines.append(

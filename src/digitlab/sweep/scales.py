@@ -51,7 +51,7 @@ def varying_among(rows: Sequence[Mapping[str, str]], results: Sequence[TrialResu
 def knob_scale(values: Sequence[str]) -> Scale:
     """Numbers by size, text by first appearance; a gap stands at the foot, apart."""
     present = [value for value in dict.fromkeys(values) if value != GAP]
-    numbers = [number for value in present if (number := _number(value)) is not None]
+    numbers = [number for value in present if (number := as_number(value)) is not None]
     is_text = len(numbers) < len(present)
     scale = number_scale([float(n) for n in range(len(present))] if is_text else numbers)
     ticks = list(zip(scale.places, present, strict=True))
@@ -66,7 +66,7 @@ def knob_scale(values: Sequence[str]) -> Scale:
 
 def number_scale(numbers: Sequence[float]) -> Scale:
     """With six even ticks; by ratio over two decades or more, and where one ratio separates all."""
-    log = _grow_by_ratio(sorted(set(numbers)))
+    log = grows_by_ratio(sorted(set(numbers)))
     heights = [math.log10(number) if log else number for number in numbers]
     low, span = min(heights), max(heights) - min(heights)
     places = [(height - low) / span if span else 0.5 for height in heights]
@@ -93,7 +93,7 @@ def metric_scale(values: Sequence[float], metric: Metric) -> Scale:
     return replace(scale, ticks=ticks)
 
 
-def _grow_by_ratio(numbers: Sequence[float]) -> bool:
+def grows_by_ratio(numbers: Sequence[float]) -> bool:
     """Two decades or more with half the numbers in the lowest quarter, or like 16, 32, 64."""
     if numbers[0] <= 0 or numbers[-1] / numbers[0] < 4:
         return False
@@ -103,7 +103,7 @@ def _grow_by_ratio(numbers: Sequence[float]) -> bool:
     return len(steps) > 1 and bool(np.ptp(steps) < 0.05 * steps.mean())
 
 
-def _number(text: str) -> float | None:
+def as_number(text: str) -> float | None:
     try:
         number = float(text)
     except ValueError:

@@ -1,0 +1,59 @@
+"""`digitlab report`: a sweep or a study as one page to hand on."""
+
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from digitlab.comparison.choosing import choose
+from digitlab.comparison.comparing import compare
+from digitlab.errors import UsageError
+from digitlab.reporting.contents import gather
+from digitlab.reporting.pages import write_html, write_markdown
+from digitlab.tracking.store import RunStore
+
+ARTIFACT_FOLDER = "report"  # of the sweep's own run
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """page, markdown: files. own_run: the sweep's run that has the report, too; None for a study."""
+
+    page: Path
+    markdown: Path
+    own_run: str | None
+
+
+def write_report(
+    store: RunStore, wanted: str, folder: Path | None, *, question: str | None, sort: str | None
+) -> Written:
+    """Into `folder` (default: report-NAME here), and to the sweep's own run.
+
+    Raises:
+        UsageError: a single run, nothing finished, an unknown name; the folder is a file.
+    """
+    chosen = choose(store, wanted)
+    if chosen.kind == "run":
+        raise UsageError(
+            f"{wanted} is a single run, which `digitlab show {wanted}` shows: a report is of a sweep "
+            "or a study"
+        )
+    comparison = compare(store, [wanted], sort=sort)
+    folder = folder or Path(f"report-{re.sub(r'[^A-Za-z0-9._-]+', '-', chosen.name).strip('-.')}")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"-o {folder}: that is a file; name a folder")
+    with tempfile.TemporaryDirectory() as scratch:
+        made = Path(scratch) / ARTIFACT_FOLDER
+        made.mkdir()
+        report = gather(store, chosen, comparison, made, question=question)
+        page = write_html(report, comparison.metric, made)
+        markdown = write_markdown(report, comparison.metric, made)
+        if chosen.own_run is not None:
+            store.add_artifacts(chosen.own_run, Path(scratch))
+        try:
+            shutil.copytree(made, folder, dirs_exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"-o {folder}: it cannot be written: {error}") from None
+    own_run = chosen.own_run.short_id if chosen.own_run else None
+    return Written(folder / page.name, folder / markdown.name, own_run)
