@@ -20,6 +20,7 @@ from digitlab.fingerprint import WITHOUT_EFFECT, fingerprint, source_digest, sou
 from digitlab.record import Membership, Record
 from digitlab.serving import CONFIG_FILE
 from digitlab.tracking.location import recorded_values
+from digitlab.tracking.runs import OWN_ID
 
 DIGEST_LENGTH = 36  # MLflow's limit for a data set's digest
 
@@ -101,7 +102,7 @@ def open_record(
             "mlflow.source.name": "digitlab",
             "mlflow.source.type": "LOCAL",
             "mlflow.source.git.commit": code.commit,
-            "mlflow.note.content": f"    {document.command}\n",
+            "mlflow.note.content": _note(document.command),
             **digests,
             **(member.tags if member else {}),
             **tags,
@@ -118,6 +119,18 @@ def write_first_artifacts(record: Record, document: Document) -> None:
     (record.artifacts / CONFIG_FILE).write_text(yaml.safe_dump(document.config, sort_keys=False))
     if patch := provenance.patch():
         (record.artifacts / documents.PATCH_FILE).write_text(patch)
+
+
+def _note(command: str) -> str:
+    """The run's description in the MLflow UI, in Markdown."""
+    return (
+        f"    {command}\n\n"
+        "Run it again, with a verdict on whether the result is the same:\n\n"
+        f"    digitlab reproduce {OWN_ID}\n\n"
+        f"Read digits with it: `digitlab predict {OWN_ID} IMAGE`. Learning curves, confusion matrix "
+        "and worst mistakes are among the artifacts, as far as they were drawn "
+        f"(`digitlab show {OWN_ID} --plots` draws them).\n"
+    )
 
 
 def _describe_data(dataset: Dataset) -> dict[str, str]:

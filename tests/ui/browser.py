@@ -18,13 +18,13 @@ PATIENCE = 60_000  # milliseconds: two shared cores may be busy with something e
 
 
 @contextmanager
-def user_interface(*arguments: str) -> Iterator[list[str]]:
-    """`digitlab ui`, up; gives the links that it printed: runs, charts."""
+def user_interface(*arguments: str, num_links: int = 2) -> Iterator[list[str]]:
+    """`digitlab ui`, up; gives the links that it printed: runs, charts; of a run one."""
     command = [sys.executable, "-m", "digitlab.cli", "ui", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         assert process.stdout is not None
-        yield [process.stdout.readline().split()[1] for _ in range(2)]
+        yield [process.stdout.readline().split()[1] for _ in range(num_links)]
     finally:
         process.terminate()
         process.communicate(timeout=30)

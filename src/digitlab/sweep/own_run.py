@@ -143,7 +143,8 @@ def _note(manifest: Manifest) -> str:
     return (
         f"    {manifest.command}\n\nIts trials fold out under this run, or: the filter "
         f"`tags.sweep LIKE '%{manifest.id}%'`. Finish it, or see its table again: "
-        f"`{resume_command(manifest)}`.\n"
+        f"`{resume_command(manifest)}`. Which differences are real: `digitlab compare {manifest.id}`; "
+        f"a page to hand on: `digitlab report {manifest.id}`.\n"
     )
 
 

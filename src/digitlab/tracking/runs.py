@@ -7,6 +7,7 @@ from digitlab.errors import UsageError
 from digitlab.record import Record
 
 SHORT_ID = 8
+OWN_ID = "<this run>"  # in a run's tags: its id, which it gets from the store
 
 
 def check_prefix(prefix: str) -> None:

@@ -5,6 +5,7 @@ Uses MlflowClient with explicit experiment and run ids only; nothing here knows 
 
 import dataclasses
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,13 +15,14 @@ from digitlab.errors import TrackingError, UsageError
 from digitlab.record import Record, Run
 from digitlab.tracking.environment import quiet_mlflow
 from digitlab.tracking.location import artifact_location, sqlite_file, without_password
-from digitlab.tracking.runs import StoredRun, check_prefix
+from digitlab.tracking.runs import OWN_ID, SHORT_ID, StoredRun, check_prefix
 from digitlab.tracking.sqlite_store import ensure_store
 from digitlab.tracking.views import KEY, STUDY_VIEW, View, tag_name, view_tag
 
 RECORD_TAG = "digitlab.record"
 FINGERPRINT_TAG = "digitlab.fingerprint"
 PARENT_TAG = "mlflow.parentRunId"
+NOTE_TAG = "mlflow.note.content"  # a description, in Markdown
 METRICS_PER_REQUEST = 800  # MLflow takes 1,000 values: room for knobs and tags
 TAG_LIMIT = 8000  # characters; MLflow refuses longer ones
 RACE_ATTEMPTS = 10
@@ -203,9 +205,8 @@ class RunStore:
             slug = re.sub(r"[^A-Za-z0-9._-]+", "-", study).strip("-.") or "study"
             location = (folder / slug).as_uri() if folder else None
             try:
-                created = self._client.create_experiment(
-                    study, artifact_location=location, tags={tag_name(KEY): view_tag(STUDY_VIEW)}
-                )
+                tags = {tag_name(KEY): view_tag(STUDY_VIEW), NOTE_TAG: _note(study)}
+                created = self._client.create_experiment(study, artifact_location=location, tags=tags)
                 return str(created)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
@@ -282,7 +283,12 @@ class RunStore:
         ]
         is_first = record.delivered.num_metric_lines == 0
         params = [Param(key, value) for key, value in record.run.params.items() if is_first]
-        tags = [RunTag(key, value) for key, value in _fitting(record.run.tags).items() if has_ended]
+        own_id = run_id[:SHORT_ID]
+        tags = [
+            RunTag(key, value.replace(OWN_ID, own_id))
+            for key, value in _fitting(record.run.tags).items()
+            if has_ended
+        ]
         for start in range(0, max(len(metrics), 1), METRICS_PER_REQUEST):
             batch = metrics[start : start + METRICS_PER_REQUEST]
             if batch or params or tags:
@@ -315,6 +321,19 @@ class RunStore:
             except MlflowException as error:
                 if "unique" not in str(error).lower() or attempt + 1 == RACE_ATTEMPTS:
                     raise
+
+
+def _note(study: str) -> str:
+    """A study's description."""
+    name = shlex.quote(study)
+    return (
+        "A study of digitlab. In a shell:\n\n"
+        f"    digitlab runs --study {name}    # the newest runs\n"
+        f"    digitlab compare {name}         # which differences are real\n"
+        f"    digitlab report {name}          # a page to hand on\n\n"
+        f"The view “{STUDY_VIEW.name}” (menu Views) sorts by validation accuracy and charts what "
+        "matters.\n"
+    )
 
 
 def _stored(run: Any, study: str) -> StoredRun:

@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 KEY = "digitlab"
 
-METRICS = ("test/accuracy", "chosen/validation_accuracy", "test/loss")
+MERIT = "chosen/validation_accuracy"  # what runs are chosen by; the test is for looking at
+METRICS = (MERIT, "test/accuracy", "test/loss")
 PARAMS = (
     *("model.name", "data.name", "optimizer.name", "optimizer.learning_rate", "batch_size"),
     *("epochs", "seed"),
@@ -36,7 +37,7 @@ class View:
 
     name: str
     search_filter: str = ""
-    metric: str = "test/accuracy"
+    metric: str = MERIT
     metrics: Sequence[str] = METRICS
     params: Sequence[str] = PARAMS
     knobs: Sequence[str] = ("model.name", "optimizer.learning_rate", "batch_size", "seed")
@@ -51,7 +52,7 @@ def sweep_view(name: str, sweep_id: str, metric: str, knobs: Sequence[str]) -> V
 
     Bars and curves show the best 20: more cannot be told apart. The other charts show them all.
     """
-    others = [m for m in ("chosen/validation_accuracy", "test/accuracy") if m != metric]
+    others = [m for m in (MERIT, "test/accuracy") if m != metric]
     return View(
         name=name,
         search_filter=f"tags.sweep LIKE '%{sweep_id}%'",
