@@ -342,6 +342,23 @@ def test_an_archive_is_checked_and_nothing_of_it_is_run(digitlab: Cli, tmp_path:
     assert digitlab("reproduce", str(tmp_path / "text.zip")).code == 5
 
 
+def test_a_bare_document_is_enough_to_judge_by(
+    digitlab: Cli, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = train(digitlab)
+    file = tmp_path / "logistic.json"
+    file.write_bytes(RunStore(resolve_uri(None)).download(run, "record.json", tmp_path).read_bytes())
+    shutil.copytree(home / "conf", tmp_path / "elsewhere" / "conf")
+    monkeypatch.setenv("DIGITLAB_HOME", str(tmp_path / "elsewhere"))
+    result = digitlab("reproduce", str(file))
+    assert result.code == 0, result.out + result.err
+    assert result.out.startswith("IDENTICAL\n")
+    file.write_text(file.read_text().replace('"learning_rate": 0.001', '"learning_rate": 0.002'))
+    refused = digitlab("reproduce", str(file))
+    assert refused.code == 5
+    assert "config_sha256 is not that of config" in refused.out
+
+
 def test_nothing_unpickles(digitlab: Cli, tmp_path: Path) -> None:
     """Hydra's rerun of a pickled job cannot be reached, and MLflow does not unpickle here."""
     (tmp_path / "config.pickle").write_bytes(b"cposix\nsystem\n(S'touch evil'\ntR.")

@@ -104,9 +104,9 @@ def resume(wanted: str, force: bool, **options: Any) -> None:
 def reproduce(run: str, overrides: tuple[str, ...], tracking_uri: str | None, **options: Any) -> None:
     """Run a recorded run again and say whether the result is the same.
 
-    RUN is its id, which may be shortened; FILE an archive by `digitlab export`. Only the record is
-    read, never conf/. With knobs (`digitlab reproduce RUN epochs=20`) it is a variation of the run,
-    linked to it, without a verdict.
+    RUN is its id, which may be shortened; FILE an archive by `digitlab export`, or a run's record.json.
+    Only the record is read, never conf/. With knobs (`digitlab reproduce RUN epochs=20`) it is a
+    variation of the run, linked to it, without a verdict.
 
     \b
     Exit codes:

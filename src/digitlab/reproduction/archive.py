@@ -70,6 +70,31 @@ def read_archive(file: Path) -> Recorded:
     )
 
 
+def read_document_file(file: Path) -> Recorded:
+    """A bare record.json: all that running it today and judging the result takes.
+
+    What was not committed, which `--code recorded` may need, is not in it. It names no run: the start
+    of its checksum stands for one.
+
+    Raises:
+        RefusedDocument: see document.parse.
+    """
+    with file.open("rb") as opened:
+        content = opened.read(documents.MAX_BYTES + 1)
+    return Recorded(
+        document=documents.parse(content),
+        patch=None,
+        run_id=hashlib.sha256(content).hexdigest()[:32],
+        origin=str(file),
+    )
+
+
+def is_document_file(file: Path) -> bool:
+    """Whether it begins as JSON does, and not as an archive."""
+    with file.open("rb") as opened:
+        return opened.read(64).lstrip().startswith(b"{")
+
+
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     if info.filename not in (*REQUIRED, *OPTIONAL, CHECKSUMS):
         raise ValueError(f"it holds {ascii(info.filename)[:80]}, which no archive of a run does")

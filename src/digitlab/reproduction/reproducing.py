@@ -29,7 +29,9 @@ from digitlab.reproduction.archive import (
     OPTIONAL,
     REQUIRED,
     Recorded,
+    is_document_file,
     read_archive,
+    read_document_file,
     write_archive,
 )
 from digitlab.reproduction.recorded_code import NotAvailable, recorded_code
@@ -71,7 +73,8 @@ class Repeated:
 def reproduce(wanted: str, uri: str, options: Options) -> int:
     """Run a recorded run again and print the verdict; returns its exit code.
 
-    wanted: a run id (or its start), a record waiting on this disk, or the file of an archive.
+    wanted: a run id (or its start), a record waiting on this disk, the file of an archive, or a bare
+    record.json.
     """
     run_id, new_run = wanted, None
     try:
@@ -114,13 +117,13 @@ def export(wanted: str, uri: str, file: Path) -> None:
 
 
 def read(wanted: str, uri: str) -> Recorded:
-    """From an archive or a record on this disk if there is one, else from the tracking store.
+    """From a file or a record on this disk if there is one, else from the tracking store.
 
     Raises:
         RefusedDocument: there is no document, or one that is not to be trusted.
     """
     if (file := Path(wanted)).is_file():
-        return read_archive(file)
+        return read_document_file(file) if is_document_file(file) else read_archive(file)
     with tempfile.TemporaryDirectory() as scratch:
         run_id, folder = _files_of(wanted, uri, Path(scratch), (documents.FILE, documents.PATCH_FILE))
         if not (folder / documents.FILE).exists():
