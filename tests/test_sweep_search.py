@@ -1,8 +1,10 @@
 """Search: seeded, resumable to the same trials, pruned, by validation only."""
 
+import csv
 import json
 import signal
 import statistics
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -256,3 +258,20 @@ def test_a_search_is_frozen_too(search: Run, home: Path) -> None:
     manifest = json.loads((sweep.folder / "manifest.json").read_text())
     assert [base["groups"]["model"] for base in manifest["bases"]] == ["cnn", "logistic_regression"]
     assert manifest["bases"][0]["values"]["optimizer"]["learning_rate"] == 0.001
+
+
+def test_what_another_search_has_run_counts_as_this_ones_own(search: Run, digitlab: Cli) -> None:
+    """TPE begins at random: with one seed, at the very points of a random search."""
+    search("study=s", "sweep.search=random", "trials=4", "sweep.seed=3", *SPACE)
+    search("study=s", "sweep.search=tpe", "trials=6", "sweep.seed=3", *SPACE)
+    second = json.loads(digitlab("sweeps", "--json").out)[0]
+    found = json.loads(digitlab("compare", second["id"], "--json").out)
+    assert len(found["rows"]) == 6
+    store = RunStore(resolve_uri(None))
+    own_run = store.with_tag("digitlab.sweep", second["id"])
+    assert own_run is not None
+    with tempfile.TemporaryDirectory() as scratch:
+        text = store.download(own_run, "trials.csv", Path(scratch)).read_text()
+    rows = list(csv.DictReader(text.splitlines()))
+    assert [int(row["number"]) for row in rows] == list(range(6))
+    assert [row["reused"] for row in rows] == ["True"] * 4 + ["False"] * 2

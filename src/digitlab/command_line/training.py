@@ -111,7 +111,7 @@ def reproduce(run: str, overrides: tuple[str, ...], tracking_uri: str | None, **
     \b
     Exit codes:
       0  IDENTICAL: every bit
-      3  SAME COMPUTATION, OTHER ROUNDING: another arithmetic, the first losses agree to 1e-6
+      3  SAME COMPUTATION, OTHER ROUNDING: another arithmetic, the first ten losses agree to 1e-5
       4  DIFFERENT: with what differs first
       5  CANNOT: with what is missing
     """

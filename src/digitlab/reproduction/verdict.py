@@ -20,7 +20,11 @@ EXIT_CODES: dict[Kind, int] = {
     "DIFFERENT": 4,
     "CANNOT": 5,
 }
-ROUNDING = 1e-6  # relative, of a step's loss: rounding stays below 2e-7, a rate 1 % off is above 2e-5
+# Rounding that turns a near tie (which pixel of four is the largest?) grows from there: in one CNN of
+# three beyond 1e-4 by step 30. In the first ten steps rounding stays below 1e-6, and a learning rate
+# 1 % off comes above 3e-4: experiments/rounding.
+JUDGED_STEPS = 10
+ROUNDING = 1e-5  # relative, of a step's loss
 ACCURACY_BAND = 0.005  # of 10,000 images; by the square root of their number for others
 OF_ARITHMETIC = ("threads", "arithmetic")  # knobs that decide rounding and nothing else
 MAX_NAMED = 4
@@ -103,7 +107,8 @@ def judge(recorded: Document, repeated: Document) -> Verdict:
         return Verdict(kind="DIFFERENT", cause=inputs[0], details=[shown, *others])
     assert first is not None
     gap = loss_gap(recorded.trace, repeated.trace)
-    agreement = f"the first {len(recorded.trace.step_losses)} step losses agree to {gap:.0e}"
+    num_steps = min(JUDGED_STEPS, len(recorded.trace.step_losses))
+    agreement = f"the first {num_steps} step losses agree to {gap:.0e}"
     if rounding and gap <= ROUNDING and _orders_agree(recorded.trace, repeated.trace):
         points = 100 * accuracy_gap(recorded.trace, repeated.trace)
         band = 100 * accuracy_band(recorded.trace)
@@ -140,10 +145,13 @@ def trace_differences(recorded: Trace, repeated: Trace) -> Iterator[str]:
 
 
 def loss_gap(recorded: Trace, repeated: Trace) -> float:
-    """The largest relative difference of the first step losses; infinite for another number of them."""
+    """The largest relative difference of the first JUDGED_STEPS losses.
+
+    Infinite where not as many losses were recorded: a training that was shorter is another one.
+    """
     if len(recorded.step_losses) != len(repeated.step_losses):
         return math.inf
-    pairs = zip(recorded.step_losses, repeated.step_losses, strict=True)
+    pairs = list(zip(recorded.step_losses, repeated.step_losses, strict=True))[:JUDGED_STEPS]
     floats = [(float.fromhex(one), float.fromhex(other)) for one, other in pairs]
     return max((_relative(one, other) for one, other in floats), default=0.0)
 

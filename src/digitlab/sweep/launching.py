@@ -127,8 +127,10 @@ def _work(
         try:
             runner.run()
         finally:
-            ended = {r.number: r for r in [*results, *runner.results] if r.state != "INTERRUPTED"}
+            known = [*results, *source.results, *runner.results]
+            ended = {r.number: r for r in known if r.state != "INTERRUPTED"}
             results = [ended[number] for number in sorted(ended)]
+        _adopt(manifest, source.results, own)
         status = "FAILED" if any(result.state == "FAILED" for result in results) else "FINISHED"
         if options.fail_fast and status == "FAILED":
             tags["digitlab.error"] = "stopped at the first failure"

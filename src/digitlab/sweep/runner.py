@@ -7,7 +7,7 @@ the sweep's own run. Everything it needs to go on after a kill is on disk before
 import dataclasses
 import queue
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, Protocol
 
@@ -44,6 +44,10 @@ Running = dict[Future[Any], list[Trial]]
 class Source(Protocol):
     """Where trials come from. Called under a lock, from several threads."""
 
+    @property
+    def results(self) -> Sequence[TrialResult]:
+        """Among them those of trials that were found finished when it was their turn."""
+
     def take(self) -> list[Trial]:
         """A trial to start now, or several to be trained side by side; none: none at present, perhaps
         after the next one has ended."""
@@ -57,6 +61,8 @@ class Source(Protocol):
 
 class Listed:
     """The trials of a grid, chunk by chunk."""
+
+    results: Sequence[TrialResult] = ()  # the finished ones were left out when it was made
 
     def __init__(self, chunks: Iterable[list[Trial]]) -> None:
         self._chunks = iter(chunks)
