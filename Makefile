@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 NEXT   := hydra-core==1.4.0rc3 omegaconf==2.4.1rc1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format check-next bench bench-sweep screenshots lock clean
+.PHONY: help setup run test check format check-next bench bench-sweep experiments screenshots lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -48,6 +48,10 @@ check-next: setup ## prove composing and a sweep on the next Hydra, a pre-releas
 	PYTHONPATH=$(VENV)/next $(BIN)/python -c 'import hydra; print("Hydra", hydra.__version__)'
 	PYTHONPATH=$(VENV)/next $(BIN)/python -m pytest -W "ignore:The version_base" tests/test_composition.py \
 	  tests/test_sweep_space.py tests/test_sweep.py::test_a_grid_leaves_one_parent_and_a_child_for_each_trial
+
+experiments: setup ## train and write the quick experiments again: tutorial, budget (16 min; needs MNIST)
+	$(BIN)/python -m experiments.tutorial.run
+	$(BIN)/python -m experiments.budget.run
 
 screenshots: setup ## take the README's pictures of the MLflow UI (needs chromium)
 	$(BIN)/python -m tests.ui.screenshots

@@ -56,8 +56,9 @@ def this_process() -> Process:
 
 
 def command_line() -> str:
-    """What the user typed, ready to paste: `digitlab train model=cnn`."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """What the user typed, ready to paste: `digitlab train model=cnn`, also for `python -m digitlab.cli`."""
+    name = Path(sys.argv[0]).name
+    return shlex.join(["digitlab" if name == "cli.py" else name, *sys.argv[1:]])
 
 
 @functools.cache
