@@ -56,7 +56,7 @@ def this_process() -> Process:
 
 
 def command_line() -> str:
-    """What the user typed, ready to paste: `digitlab train model=cnn`, also for `python -m digitlab.cli`."""
+    """What the user typed, ready to paste: `digitlab train model=cnn`."""
     name = Path(sys.argv[0]).name
     return shlex.join(["digitlab" if name == "cli.py" else name, *sys.argv[1:]])
 
