@@ -75,6 +75,7 @@ def test_a_run_is_reproduced_to_the_bit_in_another_process(
     assert again.run_id != run.run_id
     assert again.tags["digitlab.reproduces"] == run.run_id
     assert again.tags["digitlab.verdict"] == "IDENTICAL"
+    assert f"again {run.short_id}: IDENTICAL" in digitlab("runs").out
     assert again.tags["digitlab.weights"] == run.tags["digitlab.weights"]
     assert again.metrics["test/loss"] == run.metrics["test/loss"]
     assert again.status == "FINISHED"

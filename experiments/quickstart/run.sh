@@ -10,7 +10,10 @@ cat <<TEXT
 
 What to type next (or put .venv/bin on your PATH first):
   $digitlab ui                                     look at the runs in the MLflow UI
+  $digitlab compare quickstart                     is the difference real?
+  $digitlab report quickstart                      all of it as one page
   $digitlab show RUN                               everything recorded of one run
+  $digitlab demo RUN                               draw a digit, see what the model reads
   $digitlab train data=mnist model=cnn epochs=3    real MNIST (downloads 11 MB)
   $digitlab config --knobs                         every knob and what it may be
 TEXT

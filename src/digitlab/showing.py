@@ -60,6 +60,8 @@ def print_run(run: StoredRun, description: dict[str, Any]) -> None:
     console.print(f"study {run.study}, started {age(run.start_time)} ago{took}")
     if error := run.tags.get("digitlab.error"):
         console.print(f"[red]{error}[/]")
+    if run.status == "KILLED" and "digitlab.pruned.epoch" not in run.tags:
+        console.print(f"to go on with it: digitlab resume {run.tags.get('sweep') or run.short_id}")
     _print_pairs(console, "metrics (last)", {k: f"{v:.6g}" for k, v in sorted(run.metrics.items())})
     _print_pairs(console, "knobs", run.params)
     shown = {

@@ -44,7 +44,7 @@ def print_runs(runs: Sequence[StoredRun]) -> None:
             *(run.params.get(knob, "-") for knob in knobs[:MAX_KNOBS]),
             percent(run.metrics.get(VALIDATION.get(run.status, ""))),
             percent(run.metrics.get("test/accuracy")),
-            "" if run.delivered else "not delivered",
+            _remark(run),
         )
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -55,6 +55,13 @@ def print_runs(runs: Sequence[StoredRun]) -> None:
     if len(knobs) > MAX_KNOBS:
         more = ", ".join(knobs[MAX_KNOBS:])
         console.print(f"also varying: {more} (all with --json)", style="dim", soft_wrap=True)
+
+
+def _remark(run: StoredRun) -> str:
+    if not run.delivered:
+        return "not delivered"
+    again = run.tags.get("digitlab.reproduces")
+    return f"again {again[:8]}: {run.tags.get('digitlab.verdict', 'no verdict')}" if again else ""
 
 
 def short_title(knob: str) -> str:
