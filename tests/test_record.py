@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from digitlab import provenance
+from digitlab.errors import DigitlabError
 from digitlab.reaping import close_dead_records
 from digitlab.record import Record, all_records, write_atomically
 
@@ -100,3 +101,16 @@ def test_host_boot_pid_and_start_tell_whether_a_process_is_dead(
     change: dict[str, str], is_dead: bool
 ) -> None:
     assert dataclasses.replace(provenance.this_process(), **change).is_dead() is is_dead
+
+
+def test_a_folder_that_a_kill_has_left_without_a_run_is_taken(tmp_path: Path) -> None:
+    """Between the making of the folder and the first line about the run."""
+    (tmp_path / "sweep-0001" / "artifacts").mkdir(parents=True)
+    record = new_record(tmp_path, record_id="sweep-0001")
+    assert Record.load(tmp_path / "sweep-0001").run.status == "RUNNING"
+    with pytest.raises(DigitlabError, match="no record can be written"):
+        new_record(tmp_path, record_id="sweep-0001")  # which is somebody's
+    record.finish("FINISHED")
+    record.release()
+    with pytest.raises(DigitlabError, match="holds a run already"):
+        new_record(tmp_path, record_id="sweep-0001")

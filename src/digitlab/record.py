@@ -92,11 +92,15 @@ class Record:
         run = Run(record_id=record_id, status="RUNNING", start_time=now(), **details)
         record = cls(records / record_id, run, Delivered())
         try:
-            record.artifacts.mkdir(parents=True)
-            record._lock.acquire()
+            # There already where a kill came between this and the next lines.
+            record.artifacts.mkdir(parents=True, exist_ok=True)
+            record._lock.acquire(timeout=0)
+            if (record.folder / "run.json").exists():
+                raise FileExistsError(f"{record.folder} holds a run already")
             record.save()
             record._reserve()
-        except OSError as error:
+        except (OSError, Timeout) as error:
+            record.release()
             raise DigitlabError(f"no record can be written to {records}: {error}") from None
         return record
 
