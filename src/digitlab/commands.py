@@ -43,7 +43,7 @@ def sweep(overrides: Sequence[str], **options: Any) -> int:
     from digitlab.sweep.launching import Options
 
     say("composing")
-    _deliver(_close_dead_runs())
+    settle_dead_runs()
     REQUEST.options = Options(**options)
 
     def task(values: dict[str, Any]) -> None:
@@ -55,7 +55,7 @@ def sweep(overrides: Sequence[str], **options: Any) -> int:
 
 def resume(wanted: str, *, force: bool, **options: Any) -> int:
     """Go on with a run from its record, or a sweep from its manifest; returns 1 if a trial failed."""
-    _deliver(_close_dead_runs())
+    settle_dead_runs()
     if record := _interrupted_run(wanted):
         _resume_run(record, force=force)
         return 0
@@ -155,13 +155,13 @@ def explain_knobs(overrides: Sequence[str]) -> None:
 
 
 def list_runs(uri: str, *, study: str | None, limit: int, as_json: bool) -> None:
-    _deliver(_close_dead_runs())
+    settle_dead_runs()
     from digitlab.reaping import close_dead_runs
     from digitlab.tables import print_runs
     from digitlab.tracking.delivery import open_store
     from digitlab.tracking.runs import undelivered
 
-    _require(uri)
+    require(uri)
     store = open_store(uri)
     stored = store.runs(study, limit=limit)
     if close_dead_runs(store, stored, project.records()):
@@ -197,7 +197,7 @@ def _mention_waiting(uri: str) -> None:
 
 
 def show_run(uri: str, prefix: str, *, as_json: bool) -> None:
-    _deliver(_close_dead_runs())
+    settle_dead_runs()
     from digitlab.showing import describe, describe_record, print_run
     from digitlab.tracking.runs import check_prefix, undelivered
 
@@ -207,7 +207,7 @@ def show_run(uri: str, prefix: str, *, as_json: bool) -> None:
         run, description = undelivered(record), describe_record(record)
     else:
         check_prefix(prefix)
-        _require(uri)
+        require(uri)
         from digitlab.tracking.delivery import open_store
 
         store = open_store(uri)
@@ -225,103 +225,10 @@ def draw_run(uri: str, prefix: str) -> None:
     from digitlab.pictures import draw_missing
     from digitlab.tracking.delivery import open_store
 
-    _require(uri)
+    require(uri)
     store = open_store(uri)
     drawn = draw_missing(store, store.find(prefix))
     say(f"drawn: {', '.join(drawn)}" if drawn else "the run has all its pictures")
-
-
-def compare(
-    uri: str,
-    wanted: Sequence[str],
-    *,
-    sort: str | None,
-    against: str | None,
-    diff: bool,
-    disagreements: Path | None,
-    form: str | None,
-) -> None:
-    """form: `json`, `csv`, `markdown`, or None for the terminal."""
-    _deliver(_close_dead_runs())
-    _require(uri)
-    from digitlab.comparison import comparing, presenting
-    from digitlab.comparison.differences import differences
-    from digitlab.tracking.delivery import open_store
-
-    store = open_store(uri)
-    found = comparing.compare(store, wanted, sort=sort, against=against)
-    differing = differences(store, [group.runs[0] for group in found.groups]) if diff else []
-    match form:
-        case "json":
-            click.echo(presenting.as_json(found, differing if diff else None))
-        case "csv":
-            click.echo(presenting.as_csv(found), nl=False)
-        case "markdown":
-            click.echo(presenting.as_markdown(found, differing), nl=False)
-        case _:
-            presenting.print_comparison(found, differing)
-    if disagreements:
-        count = comparing.draw_disagreements(store, found, disagreements)
-        say(f"wrote {disagreements}: {count} test images read differently")
-
-
-def report(
-    uri: str, wanted: str, folder: Path | None, *, question: str | None, sort: str | None
-) -> None:
-    _deliver(_close_dead_runs())
-    _require(uri)
-    from digitlab.reporting.reporting import write_report
-    from digitlab.tracking.delivery import open_store
-
-    say("writing the report")
-    written = write_report(open_store(uri), wanted, folder, question=question, sort=sort)
-    click.echo(f"wrote {written.page} and {written.markdown}")
-    if written.own_run:
-        click.echo(f"  also an artifact of the sweep: digitlab ui {written.own_run}")
-
-
-def predict(uri: str, model: str, images: Sequence[str], *, as_given: bool, as_json: bool) -> int:
-    """Returns 2 if a picture was refused."""
-    _require(uri)
-    from digitlab.inference.models import load_model
-    from digitlab.inference.predicting import predict_files
-
-    return predict_files(load_model(uri, model), images, as_given=as_given, as_json=as_json)
-
-
-def promote(uri: str, wanted: str, name: str) -> None:
-    """name: `NAME` or `NAME@ALIAS`."""
-    _require(uri)
-    from digitlab.inference import promoting
-
-    name, _, alias = name.partition("@")
-    run_id, version = promoting.promote(uri, wanted, name, alias or None)
-    asked = f"{name}@{alias}" if alias else f"{name}/{version}"
-    click.echo(f"run {run_id[:8]} is version {version} of {name}" + (f", {alias}" if alias else ""))
-    click.echo(f"  use it:   digitlab predict {shlex.quote(asked)} IMAGE...")
-    store, model = shlex.quote(without_password(uri)), shlex.quote(f"models:/{asked}")
-    click.echo(
-        f"  serve it: MLFLOW_TRACKING_URI={store} mlflow models serve -m {model} --env-manager local "
-        "--port 5001"
-    )
-
-
-def demo(uri: str, wanted: Sequence[str], *, host: str, port: int | None) -> None:
-    _require(uri)
-    from digitlab.inference import demo as page
-    from digitlab.inference.models import load_model
-
-    page.serve([load_model(uri, name) for name in wanted], host=host, port=port)
-
-
-def export_onnx(uri: str, wanted: str, file: Path) -> None:
-    _require(uri)
-    from digitlab.inference.models import load_model
-    from digitlab.inference.onnx_export import export_onnx as write
-
-    difference = write(load_model(uri, wanted), file)
-    size = file.stat().st_size / 1e3
-    click.echo(f"wrote {file} ({size:,.0f} kB); onnxruntime agrees with the model to {difference:.0e}")
 
 
 def sync(elsewhere: str | None) -> int:
@@ -401,9 +308,15 @@ def _summarise(config: Config, outcome: "Outcome") -> None:
         )
 
 
-def _require(uri: str) -> None:
+def require(uri: str) -> None:
+    """Raises TrackingError if the store does not answer, within 3 s."""
     if reason := unreachable(uri):
         raise TrackingError(f"{reason}: start it, or choose another with tracking.uri=URI")
+
+
+def settle_dead_runs() -> None:
+    """Mark and deliver runs whose process is gone: what is looked at afterwards is true."""
+    _deliver(_close_dead_runs())
 
 
 def _close_dead_runs() -> list[Record]:

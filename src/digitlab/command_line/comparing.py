@@ -1,4 +1,4 @@
-"""The subcommands that compare runs: what they are called with."""
+"""The subcommands that compare runs. What they need is imported when they are called."""
 
 from pathlib import Path
 
@@ -41,13 +41,31 @@ def compare(
     with their mean, and differences are tested over seeds (t-tests). All p-values are corrected for
     the number of comparisons (Holm).
     """
-    from digitlab import commands
+    from digitlab.commands import require, say, settle_dead_runs
 
     uri = store_uri((), tracking_uri)
-    form = "json" if as_json else form
-    commands.compare(
-        uri, wanted, sort=sort, against=against, diff=diff, disagreements=disagreements, form=form
-    )
+    settle_dead_runs()
+    require(uri)
+    from digitlab.comparison import comparing, presenting
+    from digitlab.comparison.differences import differences
+    from digitlab.tracking.delivery import open_store
+
+    store = open_store(uri)
+    found = comparing.compare(store, wanted, sort=sort, against=against)
+    runs = [group.runs[0] for group in found.groups]
+    differing = differences(store, runs) if diff else None
+    match "json" if as_json else form:
+        case "json":
+            click.echo(presenting.as_json(found, differing))
+        case "csv":
+            click.echo(presenting.as_csv(found), nl=False)
+        case "markdown":
+            click.echo(presenting.as_markdown(found, differing or ()), nl=False)
+        case _:
+            presenting.print_comparison(found, differing or ())
+    if disagreements:
+        count = comparing.draw_disagreements(store, found, disagreements)
+        say(f"wrote {disagreements}: {count} test images read differently")
 
 
 @click.command()
@@ -71,10 +89,19 @@ def report(
     coordinates, learning curves, confusion matrices, worst mistakes, environment, how to reproduce it.
     A sweep's report is also added to its own run in the store.
     """
-    from digitlab import commands
+    from digitlab.commands import require, say, settle_dead_runs
 
     uri = store_uri((), tracking_uri)
-    commands.report(uri, wanted, output, question=question, sort=sort)
+    settle_dead_runs()
+    require(uri)
+    from digitlab.reporting.reporting import write_report
+    from digitlab.tracking.delivery import open_store
+
+    say("writing the report")
+    written = write_report(open_store(uri), wanted, output, question=question, sort=sort)
+    click.echo(f"wrote {written.page} and {written.markdown}")
+    if written.own_run:
+        click.echo(f"  also an artifact of the sweep: digitlab ui {written.own_run}")
 
 
 COMMANDS = (compare, report)

@@ -1,11 +1,16 @@
-"""The subcommands that use a trained model: what they are called with."""
+"""The subcommands that use a trained model. What they need is imported when they are called."""
 
+import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from digitlab.command_line.options import JSON, TRACKING, store_uri
+
+if TYPE_CHECKING:
+    from digitlab.inference.models import TrainedModel
 
 MODEL = "RUN|SWEEP|NAME@ALIAS"
 
@@ -28,10 +33,10 @@ def predict(
 
     Exit code 2 if a picture was refused; the others are read all the same.
     """
-    from digitlab import commands
+    from digitlab.inference.predicting import predict_files
 
-    uri = store_uri((), tracking_uri)
-    sys.exit(commands.predict(uri, model, images, as_given=no_normalise, as_json=as_json))
+    trained = _trained(tracking_uri, model)
+    sys.exit(predict_files(trained, images, as_given=no_normalise, as_json=as_json))
 
 
 @click.command()
@@ -40,9 +45,23 @@ def predict(
 @TRACKING
 def promote(run: str, name: str, tracking_uri: str | None) -> None:
     """Register a run's model (a sweep's: its best trial's) under a name, as its next version."""
-    from digitlab import commands
+    from digitlab.commands import require
+    from digitlab.tracking.location import without_password
 
-    commands.promote(store_uri((), tracking_uri), run, name)
+    uri = store_uri((), tracking_uri)
+    require(uri)
+    from digitlab.inference import promoting
+
+    name, _, alias = name.partition("@")
+    run_id, version = promoting.promote(uri, run, name, alias or None)
+    asked = f"{name}@{alias}" if alias else f"{name}/{version}"
+    click.echo(f"run {run_id[:8]} is version {version} of {name}" + (f", {alias}" if alias else ""))
+    click.echo(f"  use it:   digitlab predict {shlex.quote(asked)} IMAGE...")
+    store, served = shlex.quote(without_password(uri)), shlex.quote(f"models:/{asked}")
+    click.echo(
+        f"  serve it: MLFLOW_TRACKING_URI={store} mlflow models serve -m {served} --env-manager local "
+        "--port 5001"
+    )
 
 
 @click.command()
@@ -55,9 +74,9 @@ def demo(models: tuple[str, ...], port: int | None, host: str, tracking_uri: str
 
     It works without a network. Ctrl-C ends it.
     """
-    from digitlab import commands
+    from digitlab.inference.demo import serve
 
-    commands.demo(store_uri((), tracking_uri), models, host=host, port=port)
+    serve([_trained(tracking_uri, model) for model in models], host=host, port=port)
 
 
 @click.command("export-onnx")
@@ -70,9 +89,20 @@ def export_onnx(model: str, file: Path, tracking_uri: str | None) -> None:
     Before the file is kept, onnxruntime's answers are compared with the model's, to 1e-5. Needs the
     optional packages: pip install 'digitlab[onnx]'.
     """
-    from digitlab import commands
+    from digitlab.inference.onnx_export import export_onnx as write
 
-    commands.export_onnx(store_uri((), tracking_uri), model, file)
+    difference = write(_trained(tracking_uri, model), file)
+    size = file.stat().st_size / 1e3
+    click.echo(f"wrote {file} ({size:,.0f} kB); onnxruntime agrees with the model to {difference:.0e}")
+
+
+def _trained(tracking_uri: str | None, wanted: str) -> "TrainedModel":
+    from digitlab.commands import require
+    from digitlab.inference.models import load_model
+
+    uri = store_uri((), tracking_uri)
+    require(uri)
+    return load_model(uri, wanted)
 
 
 COMMANDS = (predict, promote, demo, export_onnx)
