@@ -326,11 +326,9 @@ class RunStore:
 def _note(study: str) -> str:
     """A study's description."""
     name = shlex.quote(study)
-    return (
-        "A study of digitlab. In a shell:\n\n"
-        f"    digitlab runs --study {name}    # the newest runs\n"
-        f"    digitlab compare {name}         # which differences are real\n"
-        f"    digitlab report {name}          # a page to hand on\n\n"
+    return (  # MLflow shows the first line
+        f"In a shell: `digitlab compare {name}` says which differences are real, "
+        f"`digitlab report {name}` writes a page to hand on.\n\n"
         f"The view “{STUDY_VIEW.name}” (menu Views) sorts by validation accuracy and charts what "
         "matters.\n"
     )
