@@ -116,8 +116,8 @@ def test_the_same_command_gives_the_same_weights_in_another_process(
         (["train", "device=cuda"], "device must be auto or cpu on this machine"),
         (["train", "-m", "seed=1,-1"], "seed must be"),
         (["config", "+foo=1"], "unknown knob foo"),
-        (["show", "zzz"], "a run id is"),
-        (["show", "abc"], "no run abc"),
+        (["show", "zzz"], "'zzz' is no run, sweep or study"),
+        (["show", "abc"], "'abc' is no run, sweep or study"),
         (["runs", "--study", "nope"], "no study 'nope'"),
         (["runs", "model=cnn"], "only tracking=NAME"),
         (["nonsense"], "No such command"),
@@ -429,7 +429,7 @@ def test_the_ui_opens_a_run_or_a_sweep(digitlab: Cli, digitlab_process: Start) -
     process.wait(30)
     unknown = digitlab("ui", "0123abc")
     assert unknown.code == 2
-    assert "no run 0123abc" in unknown.err
-    assert "`digitlab sweeps` lists the sweeps" in unknown.err
+    assert "'0123abc' is no run, sweep or study" in unknown.err
+    assert "`digitlab sweeps` sweeps" in unknown.err
     assert digitlab("ui", "a", "b").code == 2
     assert digitlab("ui", sweep, "--study", "linked").code == 2

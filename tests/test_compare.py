@@ -63,7 +63,8 @@ def test_a_repetition_is_no_new_seed() -> None:
     reproduction = stored(3, tags={"digitlab.reproduces": original.run_id})
     runs, notes = finished_once([reproduction, original, again, stored(4, params={"seed": "1"})])
     assert [int(run.run_id, 16) for run in runs] == [2, 4]
-    assert notes == ["Left out: 2 repetitions of runs that are there; they are no new seeds."]
+    (note,) = notes
+    assert note.startswith("Left out: 2 runs with the seed and the knobs of another")
 
 
 def test_groups_are_ranked_by_their_mean_and_ties_share_the_best() -> None:
@@ -190,6 +191,8 @@ def test_mistakes_are_told(digitlab: Cli, home: Path) -> None:
         result = digitlab("compare", *arguments)
         assert (result.code, message in result.err) == (2, True), result.err
     assert digitlab("compare").code == 2
+    assert "did you mean failing?" in digitlab("compare", "failings").err
+    assert "One row: name another run" in digitlab("compare", "s").out
     both = digitlab("compare", "s", "failing")
     assert both.code == 0
     assert "Left out: 1 FAILED; only FINISHED runs are compared." in both.out

@@ -99,7 +99,8 @@ def test_what_is_refused_costs_none_of_the_others(digitlab: Cli, home: Path) -> 
     assert result.code == 2
     assert len(result.out.splitlines()) == 1
     assert result.out.startswith(f"{home}/good.png  ")
-    assert len(result.err.splitlines()) == 2
+    assert result.err.startswith("trained on the small embedded set")
+    assert len(result.err.splitlines()) == 1 + 2
     assert "bad.png: it is no image of a kind that is read: PNG, JPEG, BMP, GIF" in result.err
     assert "\x1b" not in result.err
     found = json.loads(digitlab("predict", run_id, *files, "--json").out)
@@ -151,16 +152,17 @@ def test_mistakes_are_told(digitlab: Cli, home: Path) -> None:
     failed_id = json.loads(digitlab("runs", "--json").out)[0]["run_id"]
     (home / "empty").mkdir()
     for arguments, message in (
-        ((run_id, "gone.png"), "gone.png: No such file or directory"),
-        ((run_id, str(home / "empty")), "holds no files"),
-        (("s", "x.png"), "s is a study of 2 runs: name one of them"),
-        ((failed_id, "x.png"), "is FAILED: it has left no weights"),
-        (("digits@best", "x.png"), "no model digits@best in"),
-        (("digits/x", "x.png"), "no model digits/x in"),
+        ((run_id, "gone.png"), "there is no file or folder gone.png"),
+        ((run_id, str(home / "empty")), "holds no images"),
+        (("s", "."), "s is a study of 2 runs: name one of them"),
+        ((failed_id, "."), "is FAILED: it has left no weights"),
+        (("digits@best", "."), "no model digits@best in"),
+        (("digits/x", "."), "no model digits/x in"),
     ):
         result = digitlab("predict", *arguments)
         assert (result.code, message in result.err) == (2, True), result.err
     for name, message in (
+        ("a@", "an alias is"),
         ("a/b", "a model's name is"),
         ("a@v1", "an alias is"),
         ("@x", "a model's name"),
@@ -169,13 +171,28 @@ def test_mistakes_are_told(digitlab: Cli, home: Path) -> None:
         assert (result.code, message in result.err) == (2, True), result.err
 
 
+def test_damaged_weights_are_told(digitlab: Cli, home: Path) -> None:
+    run_id, other = trained(digitlab), trained(digitlab, "seed=1")
+    files = {}
+    for one in (run_id, other):
+        (files[one],) = home.glob(f"mlruns/artifacts/*/{one}/artifacts/weights.safetensors")
+    Image.new("L", (28, 28), 255).save(home / "x.png")
+    files[run_id].write_bytes(files[other].read_bytes())
+    swapped = digitlab("predict", run_id, str(home / "x.png"))
+    assert (swapped.code, "are not those that it recorded" in swapped.err) == (1, True)
+    files[run_id].write_bytes(b"\x08")
+    broken = digitlab("predict", run_id, str(home / "x.png"))
+    assert (broken.code, f"the model of run {run_id[:8]} is damaged" in broken.err) == (1, True)
+
+
 def test_promoting_registers_the_model_as_it_was_recorded(digitlab: Cli, home: Path) -> None:
     first, second = trained(digitlab), trained(digitlab, "seed=1")
     told = digitlab("promote", first[:8], "digits@champion")
     assert told.code == 0
     assert f"run {first[:8]} is version 1 of digits, champion" in told.out
     assert "is version 1 of digits" in digitlab("promote", first, "digits").out  # not registered twice
-    assert "is version 2 of digits" in digitlab("promote", second, "digits@champion").out
+    again = digitlab("promote", second, "digits@champion").out
+    assert "is version 2 of digits, champion (before: version 1)" in again
     folder = written(read_verified("digits", home)[0]["test"][0][:20], home / "images")
     for name, run_id in (("digits@champion", second), ("digits/1", first), ("digits/2", second)):
         registered = digitlab("predict", name, str(folder), "--no-normalise").out
@@ -183,6 +200,9 @@ def test_promoting_registers_the_model_as_it_was_recorded(digitlab: Cli, home: P
     wrong = digitlab("predict", "digits@nobody", str(folder))
     assert wrong.code == 2
     assert "there are digits@champion" in wrong.err
+    unclear = digitlab("predict", "digits", str(folder))
+    assert unclear.code == 2
+    assert "digits is a registered model: say which, digits@champion" in unclear.err
     assert not list((home / "mlruns").rglob("*.pkl"))
 
 

@@ -199,19 +199,19 @@ def _mention_waiting(uri: str) -> None:
 def show_run(uri: str, prefix: str, *, as_json: bool) -> None:
     settle_dead_runs()
     from digitlab.showing import describe, describe_record, print_run
-    from digitlab.tracking.runs import check_prefix, undelivered
+    from digitlab.tracking.runs import undelivered
 
     folder = project.records() / prefix
     if folder.parent == project.records() and (folder / "run.json").is_file():
         record = Record.load(folder)
         run, description = undelivered(record), describe_record(record)
     else:
-        check_prefix(prefix)
         require(uri)
+        from digitlab.comparison.choosing import shown_run
         from digitlab.tracking.delivery import open_store
 
         store = open_store(uri)
-        run = store.find(prefix)
+        run = shown_run(store, prefix)
         with tempfile.TemporaryDirectory() as scratch:
             description = describe(store, run, Path(scratch))
     if as_json:

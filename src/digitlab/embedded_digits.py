@@ -42,10 +42,10 @@ def read_digits(split: str) -> tuple[Bytes, Bytes]:
         for row in sorted(np.flatnonzero(labels == digit).tolist(), key=rank.__getitem__)[:36]
     }
     rows = [row for row in range(len(labels)) if (row in test) == (split == "test")]
-    return _enlarge(table[rows, :-1].reshape(-1, 8, 8)), labels[rows]
+    return enlarge(table[rows, :-1].reshape(-1, 8, 8)), labels[rows]
 
 
-def _enlarge(images: Bytes) -> Bytes:
+def enlarge(images: Bytes) -> Bytes:
     """(N, 8, 8) of 0..16 to (N, 28, 28) of 0..255 by bilinear interpolation.
 
     The weights are multiples of 1/14, so integers give the same bytes on every machine.

@@ -13,14 +13,13 @@ from pathlib import Path
 
 import click
 
-from digitlab import ports, project
-from digitlab.errors import Interrupted, TrackingError, UsageError
+from digitlab import ports
+from digitlab.comparison.choosing import shown_run
+from digitlab.errors import Interrupted, TrackingError
 from digitlab.interrupts import Interrupts
-from digitlab.sweep.manifest import find_sweep
 from digitlab.tracking.delivery import open_store
 from digitlab.tracking.environment import quiet_mlflow
 from digitlab.tracking.location import artifact_location
-from digitlab.tracking.runs import StoredRun
 from digitlab.tracking.views import link, run_link
 
 FIRST_PORT = 5000
@@ -66,26 +65,13 @@ def _links_to_runs(uri: str, study: str | None) -> Links:
 
 def _links_to(uri: str, wanted: str) -> Links:
     """A sweep's comparison, or a run. Raises UsageError if there is neither."""
-    run = _find(uri, wanted)
+    run = shown_run(open_store(uri), wanted)
     if sweep := run.tags.get("digitlab.sweep"):
         return lambda address: (
             f"runs:   {link(address, run.experiment_id, key=sweep)}\n"
             f"charts: {link(address, run.experiment_id, key=sweep, charts=True)}"
         )
     return lambda address: f"run: {run_link(address, run.experiment_id, run.run_id)}"
-
-
-def _find(uri: str, wanted: str) -> StoredRun:
-    """The run with that id, or the own run of the sweep with that id or name; ids may be shortened."""
-    store = open_store(uri)
-    with suppress(UsageError):
-        sweep = find_sweep(project.sweeps(), wanted)
-        if delivered := store.with_tag("digitlab.sweep", sweep.id):
-            return delivered
-    try:
-        return store.find(wanted)
-    except UsageError as error:
-        raise UsageError(f"{error}; `digitlab sweeps` lists the sweeps") from None
 
 
 @contextmanager

@@ -33,9 +33,12 @@ def predict(
 
     Exit code 2 if a picture was refused; the others are read all the same.
     """
+    from digitlab.inference.images import check_any_exists
     from digitlab.inference.predicting import predict_files
 
+    check_any_exists(images)
     trained = _trained(tracking_uri, model)
+    _warn_of_small_data(trained)
     sys.exit(predict_files(trained, images, as_given=no_normalise, as_json=as_json))
 
 
@@ -52,10 +55,12 @@ def promote(run: str, name: str, tracking_uri: str | None) -> None:
     require(uri)
     from digitlab.inference import promoting
 
-    name, _, alias = name.partition("@")
-    run_id, version = promoting.promote(uri, run, name, alias or None)
+    name, at, alias = name.partition("@")
+    run_id, version, before = promoting.promote(uri, run, name, alias if at else None)
     asked = f"{name}@{alias}" if alias else f"{name}/{version}"
-    click.echo(f"run {run_id[:8]} is version {version} of {name}" + (f", {alias}" if alias else ""))
+    moved = f" (before: version {before})" if before not in (None, version) else ""
+    alias_told = f", {alias}{moved}" if alias else ""
+    click.echo(f"run {run_id[:8]} is version {version} of {name}{alias_told}")
     click.echo(f"  use it:   digitlab predict {shlex.quote(asked)} IMAGE...")
     store, served = shlex.quote(without_password(uri)), shlex.quote(f"models:/{asked}")
     click.echo(
@@ -76,7 +81,9 @@ def demo(models: tuple[str, ...], port: int | None, host: str, tracking_uri: str
     """
     from digitlab.inference.demo import serve
 
-    serve([_trained(tracking_uri, model) for model in models], host=host, port=port)
+    trained = [_trained(tracking_uri, model) for model in models]
+    _warn_of_small_data(*trained)
+    serve(trained, host=host, port=port)
 
 
 @click.command("export-onnx")
@@ -103,6 +110,16 @@ def _trained(tracking_uri: str | None, wanted: str) -> "TrainedModel":
     uri = store_uri((), tracking_uri)
     require(uri)
     return load_model(uri, wanted)
+
+
+def _warn_of_small_data(*models: "TrainedModel") -> None:
+    from digitlab.commands import say
+
+    if any(model.data_name == "digits" for model in models):
+        say(
+            "trained on the small embedded set (1,437 images of 8x8 pixels): for drawings of your own "
+            "train on MNIST, digitlab train data=mnist model=cnn epochs=3"
+        )
 
 
 COMMANDS = (predict, promote, demo, export_onnx)

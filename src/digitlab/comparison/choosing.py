@@ -1,6 +1,8 @@
 """Which runs are meant by RUN, SWEEP and STUDY. Knows nothing of what is compared."""
 
+import difflib
 import re
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -43,8 +45,8 @@ def choose(store: RunStore, wanted: str) -> Chosen:
     found = [chosen for chosen in (_sweep(store, wanted), _run(store, wanted)) if chosen]
     if not found:
         raise UsageError(
-            f"{wanted!r} is no run, sweep or study in this store: `digitlab runs` lists runs, "
-            "`digitlab sweeps` sweeps"
+            f"{wanted!r} is no run, sweep or study in this store{_nearest(store, wanted)}: "
+            "`digitlab runs` lists runs, `digitlab sweeps` sweeps"
         )
     if len(found) > 1:
         raise UsageError(
@@ -52,6 +54,25 @@ def choose(store: RunStore, wanted: str) -> Chosen:
             f"of the sweep {found[0].name!r}: give more of it"
         )
     return found[0]
+
+
+def shown_run(store: RunStore, wanted: str) -> StoredRun:
+    """The run, or a sweep's own run by the sweep's id or name.
+
+    Raises:
+        UsageError: it is neither, or a study.
+    """
+    chosen = choose(store, wanted)
+    if chosen.kind == "study":
+        raise UsageError(
+            f"{wanted} is a study: `digitlab runs --study {shlex.quote(wanted)}` lists its runs"
+        )
+    return chosen.own_run or chosen.runs[0]
+
+
+def _nearest(store: RunStore, wanted: str) -> str:
+    found = difflib.get_close_matches(wanted, store.studies(), n=1)
+    return f"; did you mean {found[0]}?" if found else ""
 
 
 def _sweep(store: RunStore, wanted: str) -> Chosen | None:

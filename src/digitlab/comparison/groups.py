@@ -72,7 +72,10 @@ def finished_once(runs: Iterable[StoredRun]) -> tuple[list[StoredRun], list[str]
     originals_last = sorted(runs, key=lambda run: (REPRODUCES not in run.tags, run.start_time))
     once = {(*_point(run), run.params.get(SEED, "")): run for run in originals_last}
     repeated = len(originals_last) - len(once)
-    note = f"Left out: {repeated} repetitions of runs that are there; they are no new seeds."
+    note = (
+        f"Left out: {repeated} run{'s' * (repeated != 1)} with the seed and the knobs of another, as "
+        "`digitlab reproduce` makes them: no further seeds."
+    )
     return sorted(once.values(), key=lambda run: run.start_time), [note] if repeated else []
 
 

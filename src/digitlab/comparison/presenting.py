@@ -16,7 +16,7 @@ from rich.table import Table
 from digitlab.comparison.comparing import TEST, Comparison
 from digitlab.comparison.differences import Difference
 from digitlab.comparison.groups import METRICS, Group, best
-from digitlab.comparison.significance import LEVEL, Finding
+from digitlab.comparison.significance import Finding
 from digitlab.estimates import reads
 from digitlab.tables import short_title
 
@@ -63,7 +63,11 @@ def question(comparison: Comparison) -> str:
     """What the sentences answer."""
     place = comparison.groups.index(comparison.reference) + 1
     tested = sum(finding.p is not None for _, finding in comparison.findings)
-    corrected = f", p-values corrected for {tested} comparisons (Holm)" if tested > 1 else ""
+    corrected = (
+        f"; p-values, not the intervals, are corrected for {tested} comparisons (Holm)"
+        if tested > 1
+        else ""
+    )
     return f"Is it real? Test accuracy against row {place} ({comparison.reference.label}){corrected}:"
 
 
@@ -92,7 +96,12 @@ def _sentence(finding: Finding) -> str:
 def notes(comparison: Comparison) -> list[str]:
     """What the table and the sentences do not say by themselves."""
     lines = []
-    if any(len(group.runs) > 1 for group in comparison.groups):
+    sizes = {len(group.runs) for group in comparison.groups}
+    if len(comparison.groups) == 1:
+        lines.append("One row: name another run, a sweep or a study to compare it with.")
+    if 2 in sizes:
+        lines.append("With two seeds a test can show next to nothing: repeats=5 makes five.")
+    if max(sizes) > 1:
         lines.append(
             "Means over n seeds, ± the half-width of the 95 % t-interval. Tests over seeds speak of "
             "training again, judged by these same test images."
@@ -274,4 +283,4 @@ def _short(finding: Finding) -> str:
 
 
 def _p_value(p: float) -> str:
-    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}" if p < LEVEL / 5 else f"p = {p:.3f}"
+    return "p < 0.0001" if p < 1e-4 else f"p = {p:.3g}"

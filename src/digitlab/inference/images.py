@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "BMP", "GIF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 MAX_BYTES = 20_000_000  # of a file
-MAX_PIXELS = 40_000_000  # of an image: a telephone's photo has 12 million
+MAX_PIXELS = 25_000_000  # of an image: a telephone's photo has 12 million
 MAX_SIDE = 1024  # larger ones are made smaller: a digit ends in 28 pixels
 STDIN = "-"
 
@@ -32,19 +32,23 @@ class RefusedImage(UsageError):  # noqa: N818  (what happened to it)
 
 
 def expand(wanted: Sequence[str]) -> Iterator[str]:
-    """The files meant: a folder stands for its files, sorted; anything else for itself.
+    """The files meant: a folder stands for its images, sorted; anything else for itself.
 
     Raises:
-        UsageError: a folder has no files.
+        UsageError: a folder has no images, or cannot be read.
     """
     for name in wanted:
         if name != STDIN and Path(name).is_dir():
-            files = sorted(file for file in Path(name).iterdir() if not file.is_dir())
-            if not files:
-                raise UsageError(f"the folder {name} holds no files")
-            yield from map(str, files)
+            yield from _images_in(Path(name))
         else:
             yield name
+
+
+def check_any_exists(wanted: Sequence[str]) -> None:
+    """Before a model is loaded for seconds. Raises UsageError if none of the files is there."""
+    missing = [name for name in wanted if name != STDIN and not Path(name).exists()]
+    if len(missing) == len(wanted):
+        raise UsageError(f"there is no file or folder {', '.join(missing)}")
 
 
 def read_grey(name: str) -> Bytes:
@@ -74,13 +78,30 @@ def decode_grey(content: bytes) -> Bytes:
             _check_size(image.size)
             image.draft("L", (MAX_SIDE, MAX_SIDE))  # a JPEG is decoded to no more than it takes
             image.load()
-            return _grey(ImageOps.exif_transpose(image))
+            exif = image.getexif()
+            grey = Image.fromarray(_grey(image))
+            grey.getexif().update(exif)
+            return np.array(ImageOps.exif_transpose(grey))
+        except RefusedImage:
+            raise
         except UnidentifiedImageError:
             raise RefusedImage(f"it is no image of a kind that is read: {', '.join(FORMATS)}") from None
         except Image.DecompressionBombError:
             raise RefusedImage(f"it has more than {MAX_PIXELS:,} pixels") from None
-        except (OSError, ValueError, SyntaxError, EOFError, OverflowError, IndexError) as error:
+        except MemoryError:
+            raise RefusedImage("there is not enough memory for it") from None
+        except Exception as error:  # Pillow's decoders raise whatever damaged bytes lead to
             raise RefusedImage(f"it is damaged: {error}") from None
+
+
+def _images_in(folder: Path) -> list[str]:
+    try:
+        found = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+    except OSError as error:
+        raise UsageError(f"the folder {folder} cannot be read: {error.strerror}") from None
+    if not found:
+        raise UsageError(f"the folder {folder} holds no images ({', '.join(SUFFIXES)})")
+    return list(map(str, found))
 
 
 def _read_bytes(name: str) -> bytes:
@@ -107,24 +128,23 @@ def _check_size(size: tuple[int, int]) -> None:
 
 
 def _grey(image: "Image") -> Bytes:
+    """Made small before anything else, so that it is in memory once more at the most."""
     from PIL.Image import fromarray
 
     if image.mode.startswith("I"):  # 16 bits a pixel
-        image = fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
-    if image.mode != "P":  # a palette's numbers have no mean
-        image.thumbnail((MAX_SIDE, MAX_SIDE))
-    if "A" in image.getbands() or "transparency" in image.info:
-        image = _on_paper(image.convert("RGBA"))
-    grey = image.convert("L")
-    grey.thumbnail((MAX_SIDE, MAX_SIDE))
-    return np.array(grey)
+        step = -(-max(image.size) // MAX_SIDE)
+        pixels = np.asarray(image)[::step, ::step]
+        image = fromarray((pixels.clip(0, 65535) // 257).astype(np.uint8))
+    has_alpha = "A" in image.getbands() or "transparency" in image.info
+    small = image.convert("LA" if has_alpha else "L")
+    small.thumbnail((MAX_SIDE, MAX_SIDE))
+    return _on_paper(np.asarray(small)) if has_alpha else np.array(small)
 
 
-def _on_paper(image: "Image") -> "Image":
-    """Over white, or over black where the ink is bright: a white digit must not vanish."""
-    from PIL.Image import alpha_composite, new
-
-    grey, alpha = np.asarray(image.convert("L")), np.asarray(image)[..., 3]
-    ink = grey[alpha > 127]
+def _on_paper(pixels: Bytes) -> Bytes:
+    """(H, W, 2), grey and opacity, over white; over black where the ink is bright and would vanish."""
+    grey, alpha = pixels[..., 0].astype(np.float64), pixels[..., 1] / 255
+    ink = grey[alpha > 0.5]
     is_bright = 0 < ink.size < alpha.size and float(np.median(ink)) > 127
-    return alpha_composite(new("RGBA", image.size, "black" if is_bright else "white"), image)
+    paper = 0.0 if is_bright else 255.0
+    return np.asarray(np.rint(alpha * grey + (1 - alpha) * paper), dtype=np.uint8)

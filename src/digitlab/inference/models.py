@@ -4,14 +4,24 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+from safetensors import SafetensorError
+
 from digitlab.comparison.choosing import choose
-from digitlab.errors import UsageError
-from digitlab.serving import CONFIG_FILE, WEIGHTS_FILE, Classifier, load_classifier
+from digitlab.errors import ConfigError, DigitlabError, UsageError
+from digitlab.serving import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    Classifier,
+    load_classifier,
+    weights_digest,
+)
 from digitlab.tracking.delivery import open_store
 from digitlab.tracking.registry import Registry, is_registered_name
 from digitlab.tracking.runs import StoredRun
 from digitlab.tracking.store import RunStore
 
+WEIGHTS_TAG = "digitlab.weights"
 BEST_RUN_TAG = "best.run"  # of a sweep's own run
 PAYLOAD = "data/payload"  # of a model in MLflow's format
 
@@ -60,17 +70,32 @@ def load_model(uri: str, wanted: str) -> TrainedModel:
     with tempfile.TemporaryDirectory() as scratch:
         if is_registered_name(wanted):
             folder, run_id = Registry(uri).download(wanted, Path(scratch))
-            return TrainedModel(
-                name=wanted, run_id=run_id, classifier=load_classifier(folder / PAYLOAD)
-            )
+            classifier = _loaded(folder / PAYLOAD, wanted)
+            return TrainedModel(name=wanted, run_id=run_id, classifier=classifier)
         store = open_store(uri)
-        run = find_run(store, wanted)
+        try:
+            run = find_run(store, wanted)
+        except UsageError as error:
+            if names := Registry(uri).names_of(wanted):
+                raise UsageError(
+                    f"{wanted} is a registered model: say which, {' or '.join(names)}"
+                ) from None
+            raise error from None
         download_model(store, run, Path(scratch))
-        return TrainedModel(
-            name=f"{run.name} ({run.short_id})",
-            run_id=run.run_id,
-            classifier=load_classifier(Path(scratch)),
-        )
+        classifier = _loaded(Path(scratch), f"run {run.short_id}")
+        recorded = run.tags.get(WEIGHTS_TAG)
+        if recorded not in (None, weights_digest(classifier.model.state_dict())):
+            raise DigitlabError(f"the weights of run {run.short_id} are not those that it recorded")
+        name = f"{run.name} ({run.short_id})"
+        return TrainedModel(name=name, run_id=run.run_id, classifier=classifier)
+
+
+def _loaded(folder: Path, whose: str) -> Classifier:
+    try:
+        return load_classifier(folder)
+    except (SafetensorError, yaml.YAMLError, ConfigError, RuntimeError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DigitlabError(f"the model of {whose} is damaged: {reason}") from None
 
 
 def download_model(store: RunStore, run: StoredRun, folder: Path) -> None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from digitlab.datafiles import SIDE, Bytes
+from digitlab.embedded_digits import enlarge
 from digitlab.errors import UsageError
 
 Floats = npt.NDArray[np.float64]
@@ -21,21 +22,29 @@ MIN_CONTRAST = 24  # of 255; paper's own noise is below
 SPECK = 0.04  # of the largest stroke's area: smaller ones are dirt
 INKED = 0.15  # the least share of ink of a pixel that belongs to a digit
 MARGIN = 0.3  # around a digit, of its longer side
-THIN = 3.0  # pixels of the result: thinner strokes are widened (MNIST's are 3 to 5 wide)
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """box: pixels of the longer side of the ink. is_coarse: enlarged from 8x8. by_mass: centred so."""
+    """How a data set's images were made.
+
+    side, box: pixels of the picture and of the ink's longer side. by_mass: whether the ink is centred
+    by its mass, or by its extent. thin: strokes of less pixels are widened. block: side of the squares
+    that were counted, for images that were enlarged afterwards.
+    """
 
     box: int
+    side: int = SIDE
     by_mass: bool = True
-    is_coarse: bool = False
+    thin: float = 0.0
+    block: int | None = None
 
 
+# MNIST's strokes are 3 to 5 pixels wide. The embedded digits were bitmaps of 32x32, filled from edge to
+# edge, of which each square of 4x4 was counted (Alpaydin and Kaynak, 1998, for the UCI repository).
 FORMS = {
-    "mnist": Form(20),
-    "digits": Form(SIDE, is_coarse=True),
+    "mnist": Form(20, thin=3.0),
+    "digits": Form(32, side=32, by_mass=False, thin=4.0, block=4),
     "fashion_mnist": Form(SIDE, by_mass=False),
     "kmnist": Form(SIDE, by_mass=False),
 }
@@ -57,13 +66,14 @@ def normalise(grey: Bytes, data_name: str) -> Bytes:
     rows, columns = _extent(ink > INKED)
     ink = ink[rows, columns]
     scale = form.box / max(ink.shape)
-    if not form.is_coarse and (width := _stroke_width(ink) * scale) < THIN:
-        ink = _widened(ink, (THIN - width) / scale / 2)
+    if (width := _stroke_width(ink) * scale) < form.thin:
+        ink = _widened(ink, (form.thin - width) / scale / 2)
         scale = form.box / max(ink.shape)
-    size = _scaled(ink.shape, scale)
-    placed = _place(_resized(ink, size), form)
-    if form.is_coarse:
-        placed = _resized(_resized(placed, (8, 8)), (SIDE, SIDE))
+    placed = _place(_resized(ink, _scaled(ink.shape, scale)), form)
+    if form.block:
+        squares = placed.reshape(form.side // form.block, form.block, -1, form.block).clip(0, 1)
+        counts = np.rint(squares.sum((1, 3)))
+        return np.asarray(enlarge(counts[None].astype(np.uint8))[0])
     return np.asarray(np.rint(255 * placed.clip(0, 1)), dtype=np.uint8)
 
 
@@ -179,14 +189,13 @@ def _resized(values: Floats, shape: tuple[int, int]) -> Floats:
 
 
 def _place(ink: Floats, form: Form) -> Floats:
-    """In 28x28, the centre of mass at pixel (14, 14) as in MNIST, as far as nothing is cut off."""
-    ink = ink[:SIDE, :SIDE].clip(0)
-    room = [SIDE - length for length in ink.shape]
+    """The centre of mass at the middle, pixel (14, 14) in MNIST, as far as nothing is cut off."""
+    ink = ink[: form.side, : form.side].clip(0)
+    room = [form.side - length for length in ink.shape]
     offsets = [space // 2 for space in room]
     if form.by_mass and ink.sum() > 0:
-        centre = ndimage.center_of_mass(ink)
-        offsets = [round(SIDE / 2 - c) for c in centre]
+        offsets = [round(form.side / 2 - centre) for centre in ndimage.center_of_mass(ink)]
     top, left = (min(max(o, 0), space) for o, space in zip(offsets, room, strict=True))
-    placed = np.zeros((SIDE, SIDE))
+    placed = np.zeros((form.side, form.side))
     placed[top : top + ink.shape[0], left : left + ink.shape[1]] = ink
     return placed

@@ -13,8 +13,9 @@ from digitlab.tracking.registry import Registry, check_name
 MODEL_FOLDER = "model"
 
 
-def promote(uri: str, wanted: str, name: str, alias: str | None) -> tuple[str, str]:
-    """Register the run's model (of a sweep: its best trial's); returns the run's id and the version.
+def promote(uri: str, wanted: str, name: str, alias: str | None) -> tuple[str, str, str | None]:
+    """Register the run's model (of a sweep: its best trial's); returns the run's id, the version,
+    and the version that had the alias before.
 
     A run that was not recorded with `record.mlflow_model=true` gets its model in MLflow's format now.
 
@@ -34,4 +35,4 @@ def promote(uri: str, wanted: str, name: str, alias: str | None) -> tuple[str, s
             added.mkdir()
             shutil.move(files / MODEL_FOLDER, added / MODEL_FOLDER)
             store.add_artifacts(run, added)
-    return run.run_id, Registry(uri).register(run, name, alias)
+    return (run.run_id, *Registry(uri).register(run, name, alias))

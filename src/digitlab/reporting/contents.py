@@ -108,6 +108,10 @@ def as_results(
     return results
 
 
+def _have_seeds(groups: Sequence[Group]) -> bool:
+    return any(len(group.runs) > 1 for group in groups)
+
+
 def _question(comparison: Comparison) -> str:
     knobs = list(dict.fromkeys(knob for group in comparison.groups for knob in group.knobs))
     if not knobs:
@@ -125,6 +129,8 @@ def _answer(comparison: Comparison) -> list[str]:
         f"Of {len(groups)} configurations ({num_runs} runs) {best.label} is the best by "
         f"{comparison.metric}; on the test images it reaches {test}{seeds}."
     ]
+    if any(len(group.runs) == 2 for group in groups):
+        lines.append("Two seeds each can show next to nothing: the following is weak evidence.")
     unsure = [group.label for group, finding in comparison.findings if not finding.is_real]
     if comparison.findings and not unsure:
         lines.append("Its lead over each of the others on the test images is real.")
@@ -154,9 +160,9 @@ def _draw(store: RunStore, comparison: Comparison, folder: Path) -> tuple[list[F
         files = [f"against_{knob}.png" for knob in knobs]
         for knob, file in zip(knobs, files, strict=True):
             draw_against_knob(groups, knob, comparison.metric, folder / file)
+        over = "mean and 95 % interval over its seeds" if _have_seeds(groups) else "of its one seed"
         caption = (
-            f"{comparison.metric} of each configuration: mean and 95 % interval over its seeds. The "
-            "lines join the best of each value."
+            f"{comparison.metric} of each configuration, {over}. The lines join the best of each value."
         )
         figures.append(Figure(tuple(files), "Against each knob", caption, 340))
     missing = _draw_sweep(store, comparison, folder, figures)
@@ -182,7 +188,7 @@ def _draw_sweep(
         return ["There is no validation split, by which curves and parallel coordinates go."]
     from digitlab.sweep import figures as drawn
 
-    if summary.varying(results):
+    if summary.varying(results) and len(comparison.groups) > 2:
         drawn.draw_parallel_coordinates(results, metric, folder / "parallel_coordinates.png")
         caption = "One line a configuration, means over seeds; the darkest is the best."
         figures.append(Figure(("parallel_coordinates.png",), "All knobs at once", caption, 640))
@@ -245,7 +251,7 @@ def _of_document(document: Document) -> dict[str, str]:
         "source": code.source[:16],
         "data": f"{data.get('name')}, test images SHA-256 {document.data['test_images'][:16]}",
         "device": f"{document.device}, {document.threads} thread{'s' * (document.threads != 1)}",
-        "arithmetic": ", ".join(f"{k} {v}" for k, v in document.arithmetic.items()),
+        "arithmetic": ", ".join(f"{k} {v}" for k, v in document.arithmetic.items() if v),
         "machine": ", ".join(f"{k} {v}" for k, v in document.machine.items() if k != "host"),
         "versions": ", ".join(f"{k} {v}" for k, v in document.versions.items()),
     }

@@ -49,7 +49,7 @@ def _draw_panel(axes: Axes, groups: Sequence[Group], knob: str, metric: str) -> 
     is_numeric = all(number is not None for number in numbers.values())
     order = sorted(texts, key=lambda text: numbers[text] or 0.0) if is_numeric else texts
     places = {t: float(numbers[t] or 0.0) if is_numeric else float(i) for i, t in enumerate(order)}
-    kinds = list(dict.fromkeys(group.knobs.get(MODEL, "") for group in groups))
+    kinds = sorted({group.knobs.get(MODEL, "") for group in groups})  # the same colours in each report
     for number, kind in enumerate(kinds):
         own = [g for g in groups if g.knobs.get(MODEL, "") == kind and knob in g.knobs]
         style = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
@@ -99,6 +99,8 @@ def _draw_groups(
 
 def _limit_to_the_better_half(axes: Axes, groups: Sequence[Group], metric: str) -> None:
     """One point that learned nothing must not press all others onto the upper edge."""
+    if metric.endswith("accuracy"):
+        axes.set_ylim(None, min(axes.get_ylim()[1], 100.5))
     means = [_unit(metric) * found.mean for group in groups if (found := group.estimate(metric))]
     if not METRICS[metric][1]:
         axes.set_ylim(None, 2 * float(np.median(means)))

@@ -55,7 +55,9 @@ def read_archive(file: Path) -> Recorded:
             contents = {info.filename: _read(archive, info) for info in archive.infolist()}
             run_id = archive.comment.decode("ascii")
     except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError) as error:
-        raise RefusedDocument([f"{file} is no archive of a run: {error}"]) from None
+        raise RefusedDocument(
+            [f"{file} is neither an archive of a run nor a record.json: {error}"]
+        ) from None
     if missing := [name for name in (*REQUIRED, CHECKSUMS) if name not in contents]:
         raise RefusedDocument([f"{file} lacks {', '.join(missing)}"])
     _check_sums(file, contents)

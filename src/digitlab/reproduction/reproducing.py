@@ -21,7 +21,7 @@ from digitlab import project
 from digitlab.arithmetic import PORTABLE, VARIABLES, Arithmetic
 from digitlab.checking import as_param
 from digitlab.document import Document, RefusedDocument
-from digitlab.errors import ConfigError, TrackingError
+from digitlab.errors import ConfigError, TrackingError, UsageError
 from digitlab.provenance import CHECKOUT, command_line
 from digitlab.record import Record
 from digitlab.reproduction.archive import (
@@ -122,7 +122,10 @@ def read(wanted: str, uri: str) -> Recorded:
     Raises:
         RefusedDocument: there is no document, or one that is not to be trusted.
     """
-    if (file := Path(wanted)).is_file():
+    file = Path(wanted)
+    if not file.is_file() and (len(file.parts) > 1 or file.suffix in (".json", ".zip")):
+        raise UsageError(f"there is no file {wanted}")
+    if file.is_file():
         return read_document_file(file) if is_document_file(file) else read_archive(file)
     with tempfile.TemporaryDirectory() as scratch:
         run_id, folder = _files_of(wanted, uri, Path(scratch), (documents.FILE, documents.PATCH_FILE))

@@ -48,8 +48,12 @@ class Registry:
         with told_plainly(uri):
             self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
 
-    def register(self, run: StoredRun, name: str, alias: str | None) -> str:
-        """The model in the run's artifact folder `model`; returns the version, the same if repeated."""
+    def register(self, run: StoredRun, name: str, alias: str | None) -> tuple[str, str | None]:
+        """The model in the run's artifact folder `model`, under its version, the same if repeated.
+
+        Returns:
+            The version, and that which had the alias before, None if there was none.
+        """
         from mlflow.exceptions import MlflowException
 
         with told_plainly(self._uri):
@@ -61,9 +65,12 @@ class Registry:
             known = self._client.search_model_versions(f"name = '{name}'")
             there = [version for version in known if version.run_id == run.run_id]
             made = there[0] if there else self._create(run, name)
+            before = None
             if alias is not None:
+                aliases = self._client.get_registered_model(name).aliases
+                before = aliases.get(alias)
                 self._client.set_registered_model_alias(name, alias, made.version)
-        return str(made.version)
+        return str(made.version), before if before is None else str(before)
 
     def download(self, wanted: str, folder: Path) -> tuple[Path, str]:
         """The model's folder of `NAME@alias` or `NAME/VERSION`, and the id of its run.
@@ -79,6 +86,10 @@ class Registry:
             source = self._client.get_model_version_download_uri(version.name, version.version)
             path = download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=self._uri)
         return Path(path), str(version.run_id or "")
+
+    def names_of(self, name: str) -> list[str]:
+        """How the versions of a registered model can be asked for; empty if there is no such model."""
+        return [found for found in self._names() if found.partition("@")[0].partition("/")[0] == name]
 
     def _create(self, run: StoredRun, name: str) -> Any:
         return self._client.create_model_version(

@@ -75,7 +75,7 @@ class RunStore:
             if study is not None:
                 experiments = {i: name for i, name in experiments.items() if name == study}
                 if not experiments:
-                    names = [e.name for e in self._client.search_experiments() if e.name != "Default"]
+                    names = self.studies()
                     there = f"there are: {', '.join(names)}" if names else "there is none yet"
                     raise UsageError(f"no study {study!r} in {self._shown}; {there}")
             found = self._client.search_runs(
@@ -182,6 +182,10 @@ class RunStore:
         with told_plainly(self.uri):
             self._client.set_tag(run.run_id, "digitlab.error", reason)
             self._client.set_terminated(run.run_id, "KILLED")
+
+    def studies(self) -> list[str]:
+        with told_plainly(self.uri):
+            return [e.name for e in self._client.search_experiments() if e.name != "Default"]
 
     def experiment_id(self, study: str) -> str | None:
         with told_plainly(self.uri):
