@@ -361,6 +361,18 @@ def test_a_bare_document_is_enough_to_judge_by(
     assert "config_sha256 is not that of config" in refused.out
 
 
+def test_a_bare_document_whose_code_takes_a_patch_says_so(digitlab: Cli, tmp_path: Path) -> None:
+    run = train(digitlab)
+    file = RunStore(resolve_uri(None)).download(run, "record.json", tmp_path)
+    found = json.loads(file.read_text())
+    found["code"] |= {"commit": "0" * 40, "dirty": "true", "patch": "a" * 64}
+    file.write_text(json.dumps(found))
+    result = digitlab("reproduce", str(file), "--code", "recorded")
+    assert result.code == 5
+    assert "the patch with what was not committed is missing" in result.out
+    assert "leave out --code recorded" in result.out
+
+
 def test_nothing_unpickles(digitlab: Cli, tmp_path: Path) -> None:
     """Hydra's rerun of a pickled job cannot be reached, and MLflow does not unpickle here."""
     (tmp_path / "config.pickle").write_bytes(b"cposix\nsystem\n(S'touch evil'\ntR.")

@@ -49,7 +49,10 @@ def _checked_patch(recorded: Recorded) -> str:
     if wanted is None:
         return ""
     if recorded.patch is None:
-        raise NotAvailable("the patch with what was not committed is missing from the record")
+        raise NotAvailable(
+            "the patch with what was not committed is missing from the record: leave out --code "
+            "recorded to judge the code of today, or take the run's archive (`digitlab export`)"
+        )
     if hashlib.sha256(recorded.patch.encode()).hexdigest() != wanted:
         raise NotAvailable("the patch is not the one that the record was made with: it was changed")
     return recorded.patch
