@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from digitlab.errors import UsageError
 from digitlab.inference import images
-from digitlab.inference.images import RefusedImage, decode_grey, expand, read_grey
+from digitlab.inference.images import RefusedImage, check_any_exists, decode_grey, expand, read_grey
 
 RAMP = np.arange(28 * 20, dtype=np.uint16).reshape(28, 20) % 256
 
@@ -120,7 +119,7 @@ def test_any_damage_to_an_image_is_refused_or_read() -> None:
 def test_what_is_no_regular_file_is_not_even_opened(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.png"
     os.mkfifo(pipe)
-    for name, reason in ((pipe, "no file"), (tmp_path, "no file"), (tmp_path / "x", "No such file")):
+    for name, reason in ((pipe, "no file"), (tmp_path / "x", "No such file"), ("x" * 300, "too long")):
         with pytest.raises(RefusedImage, match=reason):
             read_grey(str(name))
     with pytest.raises(RefusedImage):
@@ -133,8 +132,16 @@ def test_a_folder_stands_for_its_files(tmp_path: Path) -> None:
     (tmp_path / "inner").mkdir()
     found = list(expand([str(tmp_path), "-", "gone.png"]))
     assert found == [str(tmp_path / "a.JPG"), str(tmp_path / "b.png"), "-", "gone.png"]
-    with pytest.raises(UsageError, match="holds no images"):
-        list(expand([str(tmp_path / "inner")]))
+
+
+@pytest.mark.parametrize("name", ["inner", "x" * 300, "a\0b"])
+def test_what_has_no_images_is_refused_when_it_is_read_not_before(name: str, tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    wanted = [str(tmp_path / name), "-"]
+    check_any_exists(wanted[:1])
+    assert list(expand(wanted)) == wanted
+    with pytest.raises(RefusedImage, match=r"holds no images|too long|null byte"):
+        read_grey(wanted[0])
 
 
 def peak_growth(file: Path) -> tuple[int, str]:

@@ -94,17 +94,18 @@ def test_what_is_refused_costs_none_of_the_others(digitlab: Cli, home: Path) -> 
     Image.fromarray(image).save(home / "good.png")
     (home / "bad.png").write_text("no image")
     (home / "evil\x1b[2J.png").write_bytes(b"")
-    files = [str(home / name) for name in ("bad.png", "good.png", "evil\x1b[2J.png")]
+    (home / "empty").mkdir()
+    files = [str(home / name) for name in ("bad.png", "empty", "good.png", "evil\x1b[2J.png")]
     result = digitlab("predict", run_id, *files)
     assert result.code == 2
     assert len(result.out.splitlines()) == 1
     assert result.out.startswith(f"{home}/good.png  ")
     assert result.err.startswith("trained on the small embedded set")
-    assert len(result.err.splitlines()) == 1 + 2
+    assert len(result.err.splitlines()) == 1 + 3
     assert "bad.png: it is no image of a kind that is read: PNG, JPEG, BMP, GIF" in result.err
     assert "\x1b" not in result.err
     found = json.loads(digitlab("predict", run_id, *files, "--json").out)
-    assert [one["error"] is None for one in found] == [False, True, False]
+    assert [one["error"] is None for one in found] == [False, False, True, False]
 
 
 def test_a_picture_comes_from_standard_input(digitlab: Cli, home: Path) -> None:

@@ -4,6 +4,7 @@ Knows nothing of digits. Pillow decodes; the limits are ours.
 """
 
 import io
+import os
 import stat
 import sys
 import warnings
@@ -34,19 +35,17 @@ class RefusedImage(UsageError):  # noqa: N818  (what happened to it)
 def expand(wanted: Sequence[str]) -> Iterator[str]:
     """The files meant: a folder stands for its images, sorted; anything else for itself.
 
-    Raises:
-        UsageError: a folder has no images, or cannot be read.
+    So does a folder without images, or that cannot be read: `read_grey` says why, and the others are
+    still answered.
     """
     for name in wanted:
-        if name != STDIN and Path(name).is_dir():
-            yield from _images_in(Path(name))
-        else:
-            yield name
+        found = [] if name == STDIN else _images_in(name)
+        yield from found or [name]
 
 
 def check_any_exists(wanted: Sequence[str]) -> None:
     """Before a model is loaded for seconds. Raises UsageError if none of the files is there."""
-    missing = [name for name in wanted if name != STDIN and not Path(name).exists()]
+    missing = [name for name in wanted if name != STDIN and _is_missing(name)]
     if len(missing) == len(wanted):
         raise UsageError(f"there is no file or folder {', '.join(missing)}")
 
@@ -94,14 +93,23 @@ def decode_grey(content: bytes) -> Bytes:
             raise RefusedImage(f"it is damaged: {error}") from None
 
 
-def _images_in(folder: Path) -> list[str]:
+def _is_missing(name: str) -> bool:
+    """Not so what cannot be looked at: `read_grey` says why. Path.exists() raises for some of it."""
     try:
-        found = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
-    except OSError as error:
-        raise UsageError(f"the folder {folder} cannot be read: {error.strerror}") from None
-    if not found:
-        raise UsageError(f"the folder {folder} holds no images ({', '.join(SUFFIXES)})")
-    return list(map(str, found))
+        Path(name).stat()
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
+def _images_in(name: str) -> list[str]:
+    """None of what is no folder, or cannot be read."""
+    try:
+        return [str(f) for f in sorted(Path(name).iterdir()) if f.suffix.lower() in SUFFIXES]
+    except (OSError, ValueError):
+        return []
 
 
 def _read_bytes(name: str) -> bytes:
@@ -109,6 +117,9 @@ def _read_bytes(name: str) -> bytes:
         return sys.stdin.buffer.read(MAX_BYTES + 1)
     try:
         found = Path(name).stat()
+        if stat.S_ISDIR(found.st_mode):
+            os.scandir(name).close()  # fails with the reason, where it cannot be read
+            raise RefusedImage(f"the folder holds no images ({', '.join(SUFFIXES)})")
         if not stat.S_ISREG(found.st_mode):
             raise RefusedImage("it is no file")  # a pipe or a device may never end
         if found.st_size > MAX_BYTES:
