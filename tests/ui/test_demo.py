@@ -7,6 +7,9 @@ import http.client
 import json
 import math
 import os
+import re
+import socket
+import struct
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -37,9 +40,11 @@ def running(*models: TrainedModel) -> Iterator[int]:
     with demo.make_server(models, host="127.0.0.1", port=None) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
-        yield server.server_address[1]
-        server.shutdown()
-        thread.join()
+        try:
+            yield server.server_address[1]
+        finally:  # or a failed test would wait for the thread for ever
+            server.shutdown()
+            thread.join()
 
 
 def untrained(name: str) -> TrainedModel:
@@ -73,7 +78,7 @@ def draw(browser: Page, *points: tuple[float, float]) -> None:
 
 
 @needs_browser
-@pytest.mark.parametrize(("width", "height"), [(390, 900), (1300, 720)])
+@pytest.mark.parametrize(("width", "height"), [(390, 900), (1400, 760)])
 def test_a_stroke_is_read_by_both_models(
     width: int,
     height: int,
@@ -100,6 +105,7 @@ def test_a_stroke_is_read_by_both_models(
         shares = browser.locator("td.share").all_inner_texts()
         for shown in (shares[:10], shares[10:]):
             assert sum(float(share.split()[0]) for share in shown) == pytest.approx(100, abs=0.6)
+        expect(browser.get_by_role("status").last).to_have_text(re.compile(r"reads 0; .* reads 0$"))
         assert browser.evaluate("document.documentElement.scrollWidth") <= width
         if SCREENSHOTS:
             browser.screenshot(path=Path(SCREENSHOTS) / f"demo-{width}.png", full_page=True)
@@ -123,6 +129,10 @@ def test_requests_that_are_none_of_the_page_are_refused() -> None:
             (404, ask(port, "POST", "/models", b"x", **png)),
             (415, ask(port, "POST", "/predict", b"x", Content_Type="text/plain")),
             (411, ask(port, "POST", "/predict", **png, Transfer_Encoding="chunked")),
+            (411, ask(port, "POST", "/predict", **png, Content_Length="²")),
+            (411, ask(port, "POST", "/predict", **png, Content_Length="9" * 5000)),
+            (405, ask(port, "PUT", "/", b"x", **png)),
+            (414, ask(port, "GET", "/" + "a" * 70_000)),
             (413, ask(port, "POST", "/predict", bytes(demo.MAX_BODY + 1), **png)),
             (400, ask(port, "POST", "/predict", b"no picture", **png)),
         ):
@@ -131,6 +141,24 @@ def test_requests_that_are_none_of_the_page_are_refused() -> None:
             assert isinstance(content, dict)
             assert content["error"]
         assert ask(port, "GET", "/", Host="localhost:1")[0] == 200
+
+
+def test_a_browser_that_goes_away_is_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    with running(untrained("one")) as port:
+        for line in (
+            b"GET /models HTTP/1.1\r\n",
+            b"POST /predict HTTP/1.1\r\nContent-Length: 9\r\n",
+            b"",
+        ):
+            client = socket.create_connection(("127.0.0.1", port))
+            client.sendall(line)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+            client.close()
+        for line in (b"no HTTP at all\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"):
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+                client.sendall(line)
+                assert client.makefile("rb").readline().startswith(b"HTTP/1.0 400 ")
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_more_than_two_models_are_refused(digitlab: Cli) -> None:

@@ -6,6 +6,8 @@ The standard library's server and one file: nothing is fetched from anywhere els
 import importlib.resources
 import ipaddress
 import json
+import re
+import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -28,6 +30,11 @@ MAX_BODY = 1_000_000  # bytes: a drawing has 10 to 20 thousand
 READ_SECONDS = 10.0  # a client that says nothing is let go
 MAX_MODELS = 2
 # Nothing from elsewhere, and no page elsewhere may show this one as a part of itself.
+# What http.server itself refuses with a status of a server's fault, though it is the request's.
+STATUS = {
+    HTTPStatus.NOT_IMPLEMENTED: HTTPStatus.METHOD_NOT_ALLOWED,
+    HTTPStatus.HTTP_VERSION_NOT_SUPPORTED: HTTPStatus.BAD_REQUEST,
+}
 POLICY = "default-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
 
 
@@ -44,10 +51,18 @@ def make_server(models: Sequence[TrainedModel], *, host: str, port: int | None) 
     if len(models) > MAX_MODELS:
         raise UsageError(f"the demo shows up to {MAX_MODELS} models side by side, got {len(models)}")
     chosen = ports.choose_port(host, port, FIRST_PORT)
-    server = ThreadingHTTPServer((host, chosen), _Handler)
-    server.daemon_threads = True
+    server = _Server((host, chosen), _Handler)
     _Handler.models, _Handler.allowed_host = models, host
     return server
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A page that was closed while it was answered is no error."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -83,12 +98,18 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.NOT_FOUND, "there is POST /predict")
         elif self.headers.get_content_type() != "image/png":  # which no page elsewhere may send
             self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the picture must be sent as image/png")
-        elif not length.isdigit():
-            self._refuse(HTTPStatus.LENGTH_REQUIRED, "Content-Length is missing")
+        elif not re.fullmatch("[0-9]{1,12}", length):
+            self._refuse(HTTPStatus.LENGTH_REQUIRED, "Content-Length must be a number of bytes")
         elif int(length) > MAX_BODY:
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {MAX_BODY:,} bytes are read")
         else:
             self._predict(self.rfile.read(int(length)))
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What http.server refuses before it asks us: methods, and lines that are no HTTP."""
+        status = HTTPStatus(code)
+        self.request_version = "HTTP/1.0"  # it may not have been read; the status goes to all
+        self._refuse(STATUS.get(status, status), message or status.phrase)
 
     def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002
         """Says nothing."""
@@ -144,4 +165,5 @@ class _Handler(BaseHTTPRequestHandler):
         ):
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(content)
+        if self.command != "HEAD":
+            self.wfile.write(content)
