@@ -70,6 +70,11 @@ def test_without_the_packages_it_says_what_to_install(
         onnx_export.export_onnx(model("model=cnn"), tmp_path / "model.onnx")
 
 
+def test_a_folder_that_cannot_be_written_to_is_told() -> None:
+    with pytest.raises(UsageError, match=r"/proc/model.onnx cannot be written: No such file"):
+        onnx_export.export_onnx(model("model=logistic_regression"), Path("/proc/model.onnx"))
+
+
 def test_the_command_line_exports_a_run(digitlab: Cli, tmp_path: Path) -> None:
     digitlab("train", "epochs=1", "study=s")
     (run,) = json.loads(digitlab("runs", "--json").out)

@@ -46,7 +46,7 @@ def export_onnx(trained: TrainedModel, file: Path) -> float:
     """Write and check it; returns the largest difference of a probability. Nothing is left otherwise.
 
     Raises:
-        UsageError: the optional packages are missing, or the folder is.
+        UsageError: the optional packages are missing, or the folder is, or it cannot be written to.
         DigitlabError: what was exported computes something else than the model.
     """
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
@@ -55,6 +55,13 @@ def export_onnx(trained: TrainedModel, file: Path) -> float:
         )
     if not file.absolute().parent.is_dir():
         raise UsageError(f"{file}: there is no such folder")
+    try:
+        return _write_checked(trained, file)
+    except OSError as error:  # no permission, a full disk
+        raise UsageError(f"{file} cannot be written: {error.strerror or error}") from None
+
+
+def _write_checked(trained: TrainedModel, file: Path) -> float:
     with tempfile.TemporaryDirectory(dir=file.absolute().parent, prefix=".onnx-") as scratch:
         made = Path(scratch) / "model.onnx"
         _write(trained, made)
