@@ -23,6 +23,7 @@ from digitlab.errors import UsageError
 from digitlab.inference import predicting
 from digitlab.serving import as_images
 from tests.conftest import Cli, slow
+from tests.test_tracking import free_port, start_server
 
 QUICK = ("epochs=2", "study=s")
 
@@ -205,6 +206,41 @@ def test_promoting_registers_the_model_as_it_was_recorded(digitlab: Cli, home: P
     assert unclear.code == 2
     assert "digits is a registered model: say which, digits@champion" in unclear.err
     assert not list((home / "mlruns").rglob("*.pkl"))
+
+
+def test_a_registered_model_is_promoted_and_shown_by_its_name(digitlab: Cli, home: Path) -> None:
+    run_id = trained(digitlab)
+    digitlab("promote", run_id, "digits@challenger")
+    told = digitlab("promote", "digits@challenger", "digits@champion")
+    assert told.out.startswith(f"run {run_id[:8]} is version 1 of digits, champion\n")
+    assert f"run {run_id[:8]} is version 1 of other\n" in digitlab("promote", "digits/1", "other").out
+    assert json.loads(digitlab("show", "digits@champion", "--json").out)["run_id"] == run_id
+    wrong = digitlab("promote", "digits@nobody", "other")
+    assert (wrong.code, "there are digits@challenger, digits@champion" in wrong.err) == (2, True)
+
+
+@pytest.fixture
+def tracking_server(tmp_path: Path) -> Iterator[str]:
+    port = free_port()
+    process = start_server(tmp_path, port)
+    yield f"http://127.0.0.1:{port}"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_a_server_has_a_registry_too(
+    digitlab: Cli, home: Path, tracking_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_server)
+    run_id = trained(digitlab)
+    told = digitlab("promote", run_id, "of_a_server@champion")
+    assert f"run {run_id[:8]} is version 1 of of_a_server, champion" in told.out
+    assert f"MLFLOW_TRACKING_URI={tracking_server} mlflow models serve" in told.out
+    folder = written(read_verified("digits", home)[0]["test"][0][:20], home / "images")
+    of_run = digitlab("predict", run_id, str(folder), "--no-normalise")
+    for name in ("of_a_server@champion", "of_a_server/1"):
+        assert digitlab("predict", name, str(folder), "--no-normalise").out == of_run.out
+    assert digitlab("predict", "of_a_server@nobody", str(folder)).code == 2
 
 
 @pytest.mark.parametrize(

@@ -43,11 +43,14 @@ def predict(
 
 
 @click.command()
-@click.argument("run", metavar="RUN|SWEEP")
+@click.argument("run", metavar=MODEL)
 @click.argument("name", metavar="NAME[@ALIAS]")
 @TRACKING
 def promote(run: str, name: str, tracking_uri: str | None) -> None:
-    """Register a run's model (a sweep's: its best trial's) under a name, as its next version."""
+    """Register a run's model (a sweep's: its best trial's) under a name, as its next version.
+
+    A model that is registered already gets the other name or alias as well.
+    """
     from digitlab.commands import require
     from digitlab.tracking.location import without_password
 

@@ -13,6 +13,7 @@ from digitlab.errors import UsageError
 from digitlab.sweep.finished import SWEEP_TAG, belongs
 from digitlab.sweep.manifest import find_sweep
 from digitlab.sweep.own_run import KIND_TAG
+from digitlab.tracking.registry import Registry, is_registered_name
 from digitlab.tracking.runs import StoredRun
 from digitlab.tracking.store import RunStore
 
@@ -36,6 +37,8 @@ class Chosen:
 def choose(store: RunStore, wanted: str) -> Chosen:
     """A study by its name, a sweep by its id or name, or a run; ids may be shortened.
 
+    A run may also be asked for as the registered model that came of it: `NAME@alias`, `NAME/VERSION`.
+
     Raises:
         UsageError: it is none of them, or more than one.
     """
@@ -43,6 +46,9 @@ def choose(store: RunStore, wanted: str) -> Chosen:
         runs = tuple(run for run in store.all_runs(wanted) if run.tags.get(KIND_TAG) != "sweep")
         return Chosen(kind="study", name=wanted, runs=runs)
     found = [chosen for chosen in (_sweep(store, wanted), _run(store, wanted)) if chosen]
+    if not found and is_registered_name(wanted):
+        run = store.find(Registry(store.uri).run_id(wanted))
+        return Chosen(kind="run", name=run.name, runs=(run,))
     if not found:
         raise UsageError(
             f"{wanted!r} is no run, sweep or study in this store{_nearest(store, wanted)}: "

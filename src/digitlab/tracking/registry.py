@@ -87,6 +87,13 @@ class Registry:
             path = download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=self._uri)
         return Path(path), str(version.run_id or "")
 
+    def run_id(self, wanted: str) -> str:
+        """Of the run that trained it. Raises UsageError: no such model, or none that a run left."""
+        found = self._version(wanted).run_id
+        if not found:
+            raise UsageError(f"the model {wanted} came of no run in {without_password(self._uri)}")
+        return str(found)
+
     def names_of(self, name: str) -> list[str]:
         """How the versions of a registered model can be asked for; empty if there is no such model."""
         return [found for found in self._names() if found.partition("@")[0].partition("/")[0] == name]
