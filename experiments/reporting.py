@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from digitlab import document
 from digitlab.comparison.groups import finished_once
 from digitlab.estimates import estimate
+from digitlab.tables import markdown_table
 from digitlab.tracking.location import resolve_uri
 from digitlab.tracking.runs import StoredRun
 from digitlab.tracking.store import RunStore
@@ -96,8 +97,7 @@ def mean(values: Sequence[float]) -> float:
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return markdown_table([header, *rows]) + "\n"
 
 
 def save(figure: Figure, file: Path) -> None:

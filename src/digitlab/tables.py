@@ -1,4 +1,4 @@
-"""Tables for the terminal: which columns are worth showing, and how values read."""
+"""Tables: which columns are worth showing, how values read, as the terminal or Markdown shows them."""
 
 import time
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from digitlab.tracking.runs import StoredRun
+from digitlab.tracking.runs import REPRODUCES, SHORT_ID, VERDICT, StoredRun
 
 # Knobs that say where and under which name, not what: never worth a column.
 UNINTERESTING = {"run_name", "study", "tracking.uri", "data.root", "device", "model.name"}
@@ -57,11 +57,31 @@ def print_runs(runs: Sequence[StoredRun]) -> None:
         console.print(f"also varying: {more} (all with --json)", style="dim", soft_wrap=True)
 
 
+def lines_of(table: Table) -> list[str]:
+    """As the terminal shows it; on a pipe a line is as long as it needs to be.
+
+    Values such as [relu] are no markup.
+    """
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = 100_000
+    with console.capture() as captured:
+        console.print(table)
+    return [line.rstrip() for line in captured.get().splitlines()]
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """The first row is the header; without a line's end at its end."""
+    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    cells = [[" ".join(cell.split()).replace("|", r"\|") for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
 def _remark(run: StoredRun) -> str:
     if not run.delivered:
         return "not delivered"
-    again = run.tags.get("digitlab.reproduces")
-    return f"again {again[:8]}: {run.tags.get('digitlab.verdict', 'no verdict')}" if again else ""
+    again = run.tags.get(REPRODUCES)
+    return f"again {again[:SHORT_ID]}: {run.tags.get(VERDICT, 'no verdict')}" if again else ""
 
 
 def short_title(knob: str) -> str:

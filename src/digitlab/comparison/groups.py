@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from digitlab.errors import UsageError
 from digitlab.estimates import Estimate, estimate
 from digitlab.fingerprint import WITHOUT_EFFECT
-from digitlab.reproduction.reproducing import REPRODUCES
 from digitlab.tables import UNINTERESTING, short_title
-from digitlab.tracking.runs import StoredRun
+from digitlab.tracking.runs import REPRODUCES, StoredRun
 
 SEED, MODEL = "seed", "model.name"
 TEST_IMAGES, SOURCE = "digitlab.data.test_images", "digitlab.source"
@@ -45,6 +44,11 @@ class Group:
 
     def estimate(self, metric: str) -> Estimate | None:
         return estimate(self.values(metric))
+
+
+def knobs_of(groups: Iterable[Group]) -> list[str]:
+    """Those that differ, in the order in which they were met."""
+    return list(dict.fromkeys(knob for group in groups for knob in group.knobs))
 
 
 def group_by_seed(runs: Sequence[StoredRun], *, each: bool = False) -> list[Group]:

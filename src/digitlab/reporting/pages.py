@@ -7,14 +7,14 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined, Template
 
-from digitlab.comparison.presenting import markdown_table
 from digitlab.reporting.contents import Report
+from digitlab.tables import markdown_table
 
 NUM_SHOWN = 20  # rows of the table, and findings; the others fold out
 HTML_FILE, MARKDOWN_FILE = "report.html", "report.md"
 
 
-def write_html(report: Report, metric: str, folder: Path) -> Path:
+def write_html(report: Report, folder: Path) -> Path:
     """With its pictures, which lie in `folder`, inside."""
     pictures = {
         file: base64.b64encode((folder / file).read_bytes()).decode()
@@ -24,7 +24,6 @@ def write_html(report: Report, metric: str, folder: Path) -> Path:
     file = folder / HTML_FILE
     page = _template().render(
         report=report,
-        metric=metric,
         pictures=pictures,
         numeric=_numeric_columns(report),
         num_shown=NUM_SHOWN,
@@ -33,13 +32,13 @@ def write_html(report: Report, metric: str, folder: Path) -> Path:
     return file
 
 
-def write_markdown(report: Report, metric: str, folder: Path) -> Path:
+def write_markdown(report: Report, folder: Path) -> Path:
     """Refers to the pictures in `folder`."""
     parts = [f"# {_text(report.title)}", f"*{_text(report.question)}*"]
     parts += [_text(line) for line in report.answer]
     parts.append(_code(report.commands))
     parts += ["## Results", markdown_table(report.table).replace("*", r"\*")]
-    parts.append(rf"Sorted by {metric}; \* best of its column.")
+    parts.append(_text(report.legend))
     if report.findings:
         parts += ["## Is it real?", _text(report.tested)]
         parts.append("\n".join(f"- {_text(line)}" for line in report.findings))

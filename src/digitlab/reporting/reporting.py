@@ -47,8 +47,8 @@ def write_report(
         made = Path(scratch) / ARTIFACT_FOLDER
         made.mkdir()
         report = gather(store, chosen, comparison, made, question=question)
-        page = write_html(report, comparison.metric, made)
-        markdown = write_markdown(report, comparison.metric, made)
+        page = write_html(report, made)
+        markdown = write_markdown(report, made)
         if chosen.own_run is not None:
             store.add_artifacts(chosen.own_run, Path(scratch))
         try:

@@ -43,9 +43,7 @@ from digitlab.reproduction.verdict import (
     promises_identity,
 )
 from digitlab.tracking.delivery import open_store
-from digitlab.tracking.runs import check_prefix
-
-REPRODUCES, VARIES, VERDICT = "digitlab.reproduces", "digitlab.varies", "digitlab.verdict"
+from digitlab.tracking.runs import REPRODUCES, VARIES, VERDICT, check_prefix
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

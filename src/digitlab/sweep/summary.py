@@ -12,13 +12,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from digitlab.config import Metric
 from digitlab.estimates import Estimate, estimate, reads
 from digitlab.sweep.results import TrialResult
-from digitlab.tables import short_title
+from digitlab.tables import lines_of, markdown_table, short_title
 
 # Of the weights that were tested; validation/... is of the last epoch.
 CHOSEN: dict[Metric, str] = {
@@ -142,25 +141,14 @@ def print_summary(results: Sequence[TrialResult], metric: Metric, *, limit: int 
         table.add_column(title, justify="right" if title in NUMBERS else "left", overflow="fold")
     for row in rows[:limit]:
         table.add_row(*row.values())
-    # Values such as [relu] are no markup. On a pipe a line is as long as it needs to be.
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = 100_000
-    with console.capture() as captured:
-        console.print(table)
-    lines = [line.rstrip() for line in captured.get().splitlines()]
     more = [f"… and {len(rows) - limit} more"] if len(rows) > limit else []
-    click.echo("\n".join([*lines, *more, *notes(results, metric)]))
+    click.echo("\n".join([*lines_of(table), *more, *notes(results, metric)]))
 
 
 def as_markdown(results: Sequence[TrialResult], metric: Metric) -> str:
     """Every row of the table, and its notes."""
     rows = table_rows(results, metric)
-    lines = (
-        [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)] if rows else []
-    )
-    cells = [[" ".join(cell.split()).replace("|", r"\|") for cell in line] for line in lines]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in cells)
+    table = markdown_table([list(rows[0]), *(list(row.values()) for row in rows)]) if rows else ""
     return "\n\n".join(part for part in (table, *notes(results, metric)) if part) + "\n"
 
 

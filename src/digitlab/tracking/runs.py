@@ -7,6 +7,8 @@ from digitlab.errors import UsageError
 from digitlab.record import Record
 
 SHORT_ID = 8
+# Tags of a run that was made from another's record.
+REPRODUCES, VARIES, VERDICT = "digitlab.reproduces", "digitlab.varies", "digitlab.verdict"
 OWN_ID = "<this run>"  # in a run's tags: its id, which it gets from the store
 
 
