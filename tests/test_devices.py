@@ -11,7 +11,7 @@ from digitlab.composition import compose
 from digitlab.devices import choose_device
 from digitlab.errors import ConfigError
 from digitlab.models import build_model
-from digitlab.sweep.executors import gpu_environment, visible_gpus
+from digitlab.sweep.gpus import gpu_environment, visible_gpus
 from digitlab.sweep.planning import plan, refreshed
 from tests.conftest import Cli
 

@@ -12,12 +12,18 @@ MAY_IMPORT = {
         "digitlab.tracking.store",
         "digitlab.tracking.model_format",
         "digitlab.tracking.sqlite_store",
-        *("digitlab.tracking.served_model", "digitlab.tracking.registry"),
+        *(f"digitlab.tracking.{name}" for name in ("served_model", "registry", "upload")),
     },
     "hydra": {"digitlab.composition"},
     "torchvision": {"digitlab.datafiles"},
     "click": {
-        *("digitlab.cli", "digitlab.commands", "digitlab.completion", "digitlab.doctor"),
+        *(
+            "digitlab.cli",
+            "digitlab.commands",
+            "digitlab.looking",
+            "digitlab.completion",
+            "digitlab.doctor",
+        ),
         *(
             f"digitlab.command_line.{name}"
             for name in ("options", "training", "comparing", "looking", "using")
@@ -77,7 +83,7 @@ def test_no_file_imports_one_that_imports_it() -> None:
 
 
 def test_slow_libraries_are_never_imported_at_the_top_of_the_command_line() -> None:
-    names = ["cli", "completion", "errors", "project", "commands", "composition", "config"]
+    names = ["cli", "completion", "errors", "project", "commands", "looking", "composition", "config"]
     names += [name.removeprefix("digitlab.") for name in FILES if ".command_line." in name]
     for name in names:
         roots = {m.partition(".")[0] for m in imports(FILES[f"digitlab.{name}"], everywhere=False)}

@@ -341,3 +341,30 @@ def test_a_promoted_model_answers_over_http(served: tuple[str, str], home: Path)
         status, answer = ask(address, {"inputs": content})
         assert status == 400
         assert "(N, 28, 28) or (N, 784) with integers from 0 (black) to 255" in answer["message"]
+
+
+def test_a_model_that_was_not_uploaded_whole_is_made_again(digitlab: Cli, home: Path) -> None:
+    run_id = trained(digitlab)
+    (artifacts,) = home.glob(f"mlruns/artifacts/*/{run_id}/artifacts")
+    (artifacts / "model").mkdir()
+    (artifacts / "model" / "MLmodel").write_text("cut short")
+    assert digitlab("promote", run_id, "digits@champion").code == 0
+    Image.fromarray(read_verified("digits", home)[0]["test"][0][0]).save(home / "x.png")
+    by_name = digitlab("predict", "digits@champion", str(home / "x.png"), "--no-normalise")
+    by_id = digitlab("predict", run_id, str(home / "x.png"), "--no-normalise")
+    assert by_name.out == by_id.out != ""
+
+
+def test_a_registered_model_with_other_weights_than_its_run_recorded_is_told(
+    digitlab: Cli, home: Path
+) -> None:
+    run_id, other = trained(digitlab), trained(digitlab, "seed=1")
+    assert digitlab("promote", run_id, "digits@champion").code == 0
+    (inner,) = home.glob(
+        f"mlruns/artifacts/*/{run_id}/artifacts/model/data/payload/weights.safetensors"
+    )
+    (weights,) = home.glob(f"mlruns/artifacts/*/{other}/artifacts/weights.safetensors")
+    inner.write_bytes(weights.read_bytes())
+    Image.new("L", (28, 28), 255).save(home / "x.png")
+    result = digitlab("predict", "digits@champion", str(home / "x.png"))
+    assert (result.code, "are not those that it recorded" in result.err) == (1, True)

@@ -13,7 +13,8 @@ import pytest
 
 from digitlab.errors import Interrupted
 from digitlab.interrupts import Interrupts
-from digitlab.sweep.executors import InProcess, Processes, TaskFailed, WorkerDied, gpu_environment
+from digitlab.sweep.executors import InProcess, Processes, TaskFailed, WorkerDied
+from digitlab.sweep.gpus import gpu_environment
 
 
 def square(x: int, *, tell: Any, interrupts: Interrupts) -> int:

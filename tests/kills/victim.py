@@ -103,9 +103,9 @@ def artifact() -> None:
 
 
 def delivering_artifacts() -> None:
-    from digitlab.tracking.store import RunStore
+    from digitlab.tracking.upload import Upload
 
-    before(RunStore, "_close")
+    before(Upload, "_close")
 
 
 def closing() -> None:

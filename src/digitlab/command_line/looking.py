@@ -18,9 +18,9 @@ def runs(
     overrides: tuple[str, ...], study: str | None, limit: int, tracking_uri: str | None, as_json: bool
 ) -> None:
     """List runs with the knobs that vary and their accuracies."""
-    from digitlab import commands
+    from digitlab import looking
 
-    commands.list_runs(store_uri(overrides, tracking_uri), study=study, limit=limit, as_json=as_json)
+    looking.list_runs(store_uri(overrides, tracking_uri), study=study, limit=limit, as_json=as_json)
 
 
 @click.command()
@@ -36,21 +36,21 @@ def show(
 
     RUN is its id, which may be shortened as long as it is unique.
     """
-    from digitlab import commands
+    from digitlab import looking
 
     uri = store_uri(overrides, tracking_uri)
     if plots:
-        commands.draw_run(uri, run)
-    commands.show_run(uri, run, as_json=as_json)
+        looking.draw_run(uri, run)
+    looking.show_run(uri, run, as_json=as_json)
 
 
 @click.command()
 @JSON
 def sweeps(as_json: bool) -> None:
     """List sweeps and how far they are."""
-    from digitlab import commands
+    from digitlab import looking
 
-    commands.list_sweeps(as_json=as_json)
+    looking.list_sweeps(as_json=as_json)
 
 
 @click.command()
@@ -89,14 +89,14 @@ def ui(
 @click.option("--knobs", is_flag=True, help="Explain every knob and what it may be.")
 def config(overrides: tuple[str, ...], sources: bool, knobs: bool) -> None:
     """Print the resolved configuration; creates no run."""
-    from digitlab import commands
+    from digitlab import looking
 
     if knobs:
-        commands.explain_knobs(overrides)
+        looking.explain_knobs(overrides)
     elif sources:
-        commands.print_sources(overrides)
+        looking.print_sources(overrides)
     else:
-        commands.print_config(overrides)
+        looking.print_config(overrides)
 
 
 @click.command()

@@ -128,7 +128,7 @@ def reproduce(run: str, overrides: tuple[str, ...], tracking_uri: str | None, **
 @STORE
 def export(run: str, file: Path, tracking_uri: str | None) -> None:
     """Write a run as one archive that another clone, on another machine, can reproduce."""
-    from digitlab.reproduction.reproducing import export as write
+    from digitlab.reproduction.reading import export as write
     from digitlab.tracking.location import resolve_uri
 
     write(run, resolve_uri(tracking_uri), file)

@@ -14,7 +14,7 @@ from digitlab.sweep.finished import SWEEP_TAG, belongs
 from digitlab.sweep.manifest import find_sweep
 from digitlab.sweep.own_run import KIND_TAG
 from digitlab.tracking.registry import Registry, is_registered_name
-from digitlab.tracking.runs import StoredRun
+from digitlab.tracking.runs import AmbiguousRun, StoredRun
 from digitlab.tracking.store import RunStore
 
 OWN_SWEEP_TAG = "digitlab.sweep"  # of the sweep's own run: its id
@@ -99,9 +99,9 @@ def _run(store: RunStore, wanted: str) -> Chosen | None:
     """None if there is none; raises UsageError if there are several, or if a sweep's own was named."""
     try:
         run = store.find(wanted)
-    except UsageError as error:
-        if "is the start of" in str(error):
-            raise
+    except AmbiguousRun:
+        raise
+    except UsageError:
         return None
     if sweep_id := run.tags.get(OWN_SWEEP_TAG):
         return _sweep(store, sweep_id)

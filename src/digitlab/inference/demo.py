@@ -51,13 +51,15 @@ def make_server(models: Sequence[TrainedModel], *, host: str, port: int | None) 
     if len(models) > MAX_MODELS:
         raise UsageError(f"the demo shows up to {MAX_MODELS} models side by side, got {len(models)}")
     chosen = ports.choose_port(host, port, FIRST_PORT)
-    server = _Server((host, chosen), _Handler)
-    _Handler.models, _Handler.allowed_host = models, host
-    return server
+    return _Server(host, chosen, models)
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+
+    def __init__(self, host: str, port: int, models: Sequence[TrainedModel]) -> None:
+        self.models, self.host = models, host
+        super().__init__((host, port), _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A page that was closed while it was answered is no error."""
@@ -68,8 +70,7 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     """GET / and /models, POST /predict with a picture; every answer but the page is JSON."""
 
-    models: Sequence[TrainedModel] = ()
-    allowed_host = ""
+    server: "_Server"
     timeout = READ_SECONDS
     page = importlib.resources.files("digitlab.inference").joinpath("demo.html").read_bytes()
     one_at_a_time = threading.Lock()
@@ -84,7 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
                 HTTPStatus.OK,
                 [
                     {"name": model.name, "classes": class_names(model.data_name)}
-                    for model in self.models
+                    for model in self.server.models
                 ],
             )
         else:
@@ -117,13 +118,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _predict(self, content: bytes) -> None:
         try:
             grey = decode_grey(content)
-            seen = [normalise(grey, model.data_name) for model in self.models]
+            seen = [normalise(grey, model.data_name) for model in self.server.models]
         except UsageError as error:
             self._refuse(HTTPStatus.BAD_REQUEST, str(error))
             return
         readings = []
         with self.one_at_a_time:
-            for model, image in zip(self.models, seen, strict=True):
+            for model, image in zip(self.server.models, seen, strict=True):
                 shares = model.classifier.predict(image[None])[0]
                 names = class_names(model.data_name)
                 readings.append(
@@ -139,7 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Refuses names of other machines: one that resolves to this address would let any page ask."""
         name = self.headers.get("Host", "").rpartition(":")[0] or self.headers.get("Host", "")
         name = name.strip("[]")
-        if name in ("localhost", self.allowed_host):
+        if name in ("localhost", self.server.host):
             return True
         with suppress(ValueError):
             ipaddress.ip_address(name)

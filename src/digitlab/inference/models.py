@@ -1,6 +1,7 @@
 """Which trained model is meant, and the model itself: of a run, of a sweep's best, of the registry."""
 
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,27 +67,27 @@ def load_model(uri: str, wanted: str) -> TrainedModel:
 
     Raises:
         UsageError: there is no such model, or its run has left no weights.
+        DigitlabError: the model is damaged, or another than its run recorded.
     """
+    store = open_store(uri)
     with tempfile.TemporaryDirectory() as scratch:
         if is_registered_name(wanted):
             folder, run_id = Registry(uri).download(wanted, Path(scratch))
             classifier = _loaded(folder / PAYLOAD, wanted)
+            with suppress(UsageError):  # the run may have been deleted since
+                _check_weights(classifier, store.find(run_id))
             return TrainedModel(name=wanted, run_id=run_id, classifier=classifier)
-        store = open_store(uri)
         try:
             run = find_run(store, wanted)
         except UsageError as error:
             if names := Registry(uri).names_of(wanted):
-                raise UsageError(
-                    f"{wanted} is a registered model: say which, {' or '.join(names)}"
-                ) from None
+                which = " or ".join(names)
+                raise UsageError(f"{wanted} is a registered model: say which, {which}") from None
             raise error from None
         download_model(store, run, Path(scratch))
-        classifier = _loaded(Path(scratch), f"run {run.short_id}")
-        recorded = run.tags.get(WEIGHTS_TAG)
-        if recorded not in (None, weights_digest(classifier.model.state_dict())):
-            raise DigitlabError(f"the weights of run {run.short_id} are not those that it recorded")
         name = f"{run.name} ({run.short_id})"
+        classifier = _loaded(Path(scratch), f"run {run.short_id}")
+        _check_weights(classifier, run)
         return TrainedModel(name=name, run_id=run.run_id, classifier=classifier)
 
 
@@ -96,6 +97,12 @@ def _loaded(folder: Path, whose: str) -> Classifier:
     except (SafetensorError, yaml.YAMLError, ConfigError, RuntimeError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DigitlabError(f"the model of {whose} is damaged: {reason}") from None
+
+
+def _check_weights(classifier: Classifier, run: StoredRun) -> None:
+    recorded = run.tags.get(WEIGHTS_TAG)
+    if recorded not in (None, weights_digest(classifier.model.state_dict())):
+        raise DigitlabError(f"the weights of run {run.short_id} are not those that it recorded")
 
 
 def download_model(store: RunStore, run: StoredRun, folder: Path) -> None:

@@ -5,12 +5,15 @@ import tempfile
 from pathlib import Path
 
 from digitlab import provenance
-from digitlab.inference.models import download_model, find_run
+from digitlab.inference.models import PAYLOAD, download_model, find_run
+from digitlab.serving import CONFIG_FILE, WEIGHTS_FILE
 from digitlab.tracking.delivery import open_store
 from digitlab.tracking.model_format import save_mlflow_model
 from digitlab.tracking.registry import Registry, check_name
 
 MODEL_FOLDER = "model"
+NEEDED = ("MLmodel", f"{PAYLOAD}/{CONFIG_FILE}", f"{PAYLOAD}/{WEIGHTS_FILE}")
+WHOLE = {f"{MODEL_FOLDER}/{name}" for name in NEEDED}
 
 
 def promote(uri: str, wanted: str, name: str, alias: str | None) -> tuple[str, str, str | None]:
@@ -25,7 +28,8 @@ def promote(uri: str, wanted: str, name: str, alias: str | None) -> tuple[str, s
     check_name(name, alias)
     store = open_store(uri)
     run = find_run(store, wanted)
-    if not any(path.startswith(f"{MODEL_FOLDER}/") for path, _ in store.artifacts(run)):
+    there = {path for path, _ in store.artifacts(run)}
+    if not there >= WHOLE:  # an upload that was cut short is made again
         with tempfile.TemporaryDirectory() as scratch:
             files = Path(scratch) / "files"
             files.mkdir()

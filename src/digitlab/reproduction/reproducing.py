@@ -7,9 +7,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,23 +14,16 @@ from typing import Any
 import click
 
 from digitlab import document as documents
-from digitlab import project
 from digitlab.arithmetic import PORTABLE, VARIABLES, Arithmetic
 from digitlab.checking import as_param
 from digitlab.document import Document, RefusedDocument
-from digitlab.errors import ConfigError, TrackingError, UsageError
+from digitlab.errors import ConfigError, TrackingError
 from digitlab.provenance import CHECKOUT, command_line
-from digitlab.record import Record
 from digitlab.reproduction.archive import (
-    LOCK,
-    OPTIONAL,
-    REQUIRED,
     Recorded,
-    is_document_file,
-    read_archive,
-    read_document_file,
-    write_archive,
 )
+from digitlab.reproduction.child import Cannot, Child
+from digitlab.reproduction.reading import check_tags, read
 from digitlab.reproduction.recorded_code import NotAvailable, recorded_code
 from digitlab.reproduction.verdict import (
     Verdict,
@@ -43,7 +33,7 @@ from digitlab.reproduction.verdict import (
     promises_identity,
 )
 from digitlab.tracking.delivery import open_store
-from digitlab.tracking.runs import REPRODUCES, VARIES, VERDICT, check_prefix
+from digitlab.tracking.runs import REPRODUCES, VARIES, VERDICT
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +45,6 @@ class Options:
     arithmetic: Arithmetic | None = None
     code: str = "today"
     as_json: bool = False
-
-
-class Cannot(Exception):  # noqa: N818  (a verdict)
-    """The run cannot be run again: what is missing, and what would mend it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,7 +63,7 @@ def reproduce(wanted: str, uri: str, options: Options) -> int:
     run_id, new_run = wanted, None
     try:
         recorded = read(wanted, uri)
-        _check_tags(recorded, uri)
+        check_tags(recorded, uri)
         run_id = recorded.run_id
         if options.overrides:
             return _vary(recorded, uri, options)
@@ -95,78 +81,6 @@ def reproduce(wanted: str, uri: str, options: Options) -> int:
         verdict = Verdict(kind="CANNOT", cause=str(error))
     _show(verdict, run_id, new_run, as_json=options.as_json)
     return verdict.exit_code
-
-
-def export(wanted: str, uri: str, file: Path) -> None:
-    """Write one archive that another clone on another machine can reproduce."""
-    with tempfile.TemporaryDirectory() as scratch:
-        run_id, folder = _files_of(wanted, uri, Path(scratch), (*REQUIRED, *OPTIONAL))
-        contents = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    kept = {name: content for name, content in contents.items() if name in (*REQUIRED, *OPTIONAL)}
-    if missing := [name for name in REQUIRED if name not in kept]:
-        raise RefusedDocument(
-            [f"run {wanted} has no {name}: only a finished run can be exported" for name in missing[:1]]
-        )
-    documents.parse(kept[documents.FILE])
-    lock = CHECKOUT / LOCK
-    if lock.exists():
-        kept[LOCK] = lock.read_bytes()
-    write_archive(file, kept, run_id)
-
-
-def read(wanted: str, uri: str) -> Recorded:
-    """From a file or a record on this disk if there is one, else from the tracking store.
-
-    Raises:
-        RefusedDocument: there is no document, or one that is not to be trusted.
-    """
-    file = Path(wanted)
-    if not file.is_file() and (len(file.parts) > 1 or file.suffix in (".json", ".zip")):
-        raise UsageError(f"there is no file {wanted}")
-    if file.is_file():
-        return read_document_file(file) if is_document_file(file) else read_archive(file)
-    with tempfile.TemporaryDirectory() as scratch:
-        run_id, folder = _files_of(wanted, uri, Path(scratch), (documents.FILE, documents.PATCH_FILE))
-        if not (folder / documents.FILE).exists():
-            raise RefusedDocument([f"run {wanted} has no {documents.FILE}: an older digitlab made it"])
-        document = documents.parse((folder / documents.FILE).read_bytes())
-        patch = folder / documents.PATCH_FILE
-        return Recorded(
-            document=document,
-            patch=patch.read_text() if patch.exists() else None,
-            run_id=run_id,
-            origin=f"run {run_id[:8]}",
-        )
-
-
-def _files_of(wanted: str, uri: str, scratch: Path, names: Sequence[str]) -> tuple[str, Path]:
-    """The run's id, and a folder with those of the artifacts that it has.
-
-    Raises:
-        RefusedDocument: the document is too large, or another than the run was made with.
-    """
-    folder = project.records() / wanted
-    if folder.parent == project.records() and (folder / "run.json").is_file():
-        return wanted, Record.load(folder).artifacts
-    check_prefix(wanted)
-    store = open_store(uri)
-    run = store.find(wanted)
-    there = dict(store.artifacts(run))
-    if (size := there.get(documents.FILE, 0)) > documents.MAX_BYTES:
-        raise RefusedDocument([f"{documents.FILE} has {size} bytes, more than {documents.MAX_BYTES}"])
-    for name in names:
-        if name in there:
-            store.download(run, name, scratch)
-    return run.run_id, scratch
-
-
-def _check_tags(recorded: Recorded, uri: str) -> None:
-    """Raises RefusedDocument if the run's tags, which its store keeps apart, name another document."""
-    if Path(recorded.origin).is_file() or (project.records() / recorded.run_id).exists():
-        return
-    told = open_store(uri).find(recorded.run_id).tags.get("digitlab.config")
-    if told != recorded.document.config_sha256:
-        raise RefusedDocument(["its configuration is not the one that the run was tagged with"])
 
 
 def _vary(recorded: Recorded, uri: str, options: Options) -> int:
@@ -201,7 +115,7 @@ def _repeat(
     link = {VARIES: recorded.run_id} if variation else {REPRODUCES: recorded.run_id}
     with _code_folder(recorded, options) as folder:
         kind = changes.get("arithmetic", document.config.get("arithmetic"))
-        with _Child(folder, _environment(document, kind)) as child:
+        with Child(folder, _environment(document, kind)) as child:
             child.ask(
                 {
                     "document": dataclasses.asdict(document),
@@ -261,58 +175,6 @@ def _environment(document: Document, kind: object) -> dict[str, str]:
         wanted = {name: value for name, value in recorded.items() if value}
     inherited = {k: v for k, v in os.environ.items() if k not in VARIABLES}
     return {**inherited, **wanted}
-
-
-class _Child:
-    """The process that runs it (see repeating.py for what is said)."""
-
-    def __init__(self, code: Path, environment: Mapping[str, str]) -> None:
-        paths = [str(code / "src"), *filter(None, [environment.get("PYTHONPATH")])]
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "digitlab.reproduction.repeating"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={
-                **environment,
-                "PYTHONPATH": os.pathsep.join(paths),
-                "DIGITLAB_HOME": str(project.home()),
-            },
-        )
-
-    def __enter__(self) -> "_Child":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            with contextlib.suppress(OSError):
-                pipe.close()
-        self._process.wait()
-
-    def ask(self, request: Mapping[str, Any]) -> None:
-        self._write(json.dumps(request))
-
-    def go(self) -> None:
-        self._write("go")
-
-    def hear(self, event: str) -> dict[str, Any]:
-        """The next thing it says. Raises Cannot if that is something else, or nothing."""
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        said: dict[str, Any] = json.loads(line) if line else {}
-        if said.get("event") == event:
-            return said
-        if said.get("event") == "refused":
-            raise Cannot(" ".join(said["message"].splitlines()))
-        code = self._process.wait()
-        raise Cannot(f"the process that ran it ended with exit code {code}: see above")
-
-    def _write(self, line: str) -> None:
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it has said why, or will be missed
-            self._process.stdin.write(line + "\n")
-            self._process.stdin.flush()
 
 
 def _say_what_changed(recorded: Recorded, today: Document, options: Options) -> None:

@@ -20,9 +20,9 @@ EXIT_CODES: dict[Kind, int] = {
     "DIFFERENT": 4,
     "CANNOT": 5,
 }
-# Rounding that turns a near tie (which pixel of four is the largest?) grows from there: in one CNN of
-# three beyond 1e-4 by step 30. In the first ten steps rounding stays below 1e-6, and a learning rate
-# 1 % off comes above 3e-4: experiments/rounding.
+# Rounding grows: in one CNN of three, perhaps by a near tie that it turned, beyond 1e-4 by step 30. In
+# the first ten steps it stayed below 1e-6 with three seeds of each model, and a learning rate 1 % off
+# came above 3e-4: experiments/rounding.
 JUDGED_STEPS = 10
 ROUNDING = 1e-5  # relative, of a step's loss
 ACCURACY_BAND = 0.005  # of 10,000 images; by the square root of their number for others

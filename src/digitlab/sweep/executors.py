@@ -12,10 +12,9 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any
 
 from digitlab.errors import Interrupted
@@ -290,16 +289,3 @@ def _die_with_controller() -> None:
     assert controller is not None, "we are a worker"
     controller.join()
     os._exit(1)
-
-
-def gpu_environment(gpus: Sequence[str], per_gpu: int) -> Callable[[int], dict[str, str]]:
-    """Worker i sees GPU i // per_gpu only."""
-    return lambda index: {"CUDA_VISIBLE_DEVICES": gpus[index // per_gpu % len(gpus)]}
-
-
-def visible_gpus() -> list[str]:
-    """GPUs that we may use, as CUDA_VISIBLE_DEVICES names them, without importing torch."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [name for part in visible.split(",") if (name := part.strip()) not in ("", "-1")]
-    return [str(i) for i, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*"))]

@@ -24,10 +24,9 @@ from digitlab.sweep.executors import (
     TaskFailed,
     WorkerDied,
     default_workers,
-    gpu_environment,
-    visible_gpus,
 )
 from digitlab.sweep.finished import result_of
+from digitlab.sweep.gpus import gpu_environment, visible_gpus
 from digitlab.sweep.manifest import Manifest, SweepFolder, Trial
 from digitlab.sweep.results import State, TrialResult
 from digitlab.sweep.settings import InProcessSettings

@@ -7,9 +7,9 @@ from typing import Any
 from digitlab.errors import UsageError
 from digitlab.tracking.environment import quiet_mlflow
 from digitlab.tracking.location import sqlite_file, without_password
+from digitlab.tracking.plainly import told_plainly
 from digitlab.tracking.runs import StoredRun
 from digitlab.tracking.sqlite_store import ensure_store
-from digitlab.tracking.store import told_plainly
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}")
 ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,99}")

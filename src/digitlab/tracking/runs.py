@@ -12,6 +12,10 @@ REPRODUCES, VARIES, VERDICT = "digitlab.reproduces", "digitlab.varies", "digitla
 OWN_ID = "<this run>"  # in a run's tags: its id, which it gets from the store
 
 
+class AmbiguousRun(UsageError):  # noqa: N818  (what is wrong with the id)
+    """An id that several runs start with."""
+
+
 def check_prefix(prefix: str) -> None:
     """Refuse what cannot be the start of a run id, before any store is asked."""
     if not re.fullmatch(r"[0-9a-f]{1,32}", prefix):

@@ -1,0 +1,133 @@
+"""What the subcommands do that look at what there is: runs, sweeps, the configuration."""
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import yaml
+
+from digitlab import project
+from digitlab.checking import knobs
+from digitlab.commands import require, say, settle_dead_runs
+from digitlab.composition import compose, sources
+from digitlab.record import Record, waiting_records
+from digitlab.tracking.location import recorded_values, without_password
+
+
+def list_sweeps(*, as_json: bool) -> None:
+    from digitlab.sweep.listing import describe_sweeps, print_sweeps
+
+    rows = describe_sweeps(project.sweeps())
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+    elif rows:
+        print_sweeps(rows)
+    else:
+        click.echo("no sweeps yet: `digitlab sweep seed=0,1` makes the first")
+
+
+def print_config(overrides: Sequence[str]) -> None:
+    click.echo(yaml.safe_dump(recorded_values(compose(overrides)), sort_keys=False), nl=False)
+
+
+def print_sources(overrides: Sequence[str]) -> None:
+    found = sources(overrides)
+    rows = [(path, json.dumps(value), source) for path, (value, source) in found.items()]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for path, value, source in rows:
+        click.echo(f"{path:{widths[0]}}  {value:{widths[1]}}  {source}")
+
+
+def explain_knobs(overrides: Sequence[str]) -> None:
+    """All knobs; with overrides only those of the composition that they choose."""
+    choices: dict[str, str | None] = {}
+    if overrides:
+        config = compose(overrides)
+        choices = {group: getattr(config, group).name for group in ("model", "optimizer", "scheduler")}
+    for knob in knobs(choices).values():
+        if not knob.path.endswith(".name"):
+            whose = f" (only {knob.group})" if knob.group else ""
+            click.echo(f"{knob.path:26} {knob.help}{whose}\n{'':26} {knob.allowed}")
+    for group, names in project.groups().items():
+        click.echo(f"{group + '=':26} choices: {', '.join(names)}")
+
+
+def list_runs(uri: str, *, study: str | None, limit: int, as_json: bool) -> None:
+    settle_dead_runs()
+    from digitlab.reaping import close_dead_runs
+    from digitlab.tables import print_runs
+    from digitlab.tracking.delivery import open_store
+    from digitlab.tracking.runs import undelivered
+
+    require(uri)
+    store = open_store(uri)
+    stored = store.runs(study, limit=limit)
+    if close_dead_runs(store, stored, project.records()):
+        stored = store.runs(study, limit=limit)
+    known = {run.tags.get("digitlab.record") for run in stored}
+    local = [
+        undelivered(record)
+        for record in waiting_records(project.records())
+        if record.run.record_id not in known
+        and record.run.tracking_uri == uri
+        and study in (None, record.run.study)
+    ]
+    _mention_waiting(uri)
+    of_runs = [run for run in local + stored if run.tags.get("digitlab.kind") != "sweep"]
+    runs = sorted(of_runs, key=lambda run: -run.start_time)[:limit]
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(run) for run in runs], indent=1))
+    elif runs:
+        print_runs(runs)
+    else:
+        click.echo("no runs yet: `digitlab train` makes the first")
+
+
+def _mention_waiting(uri: str) -> None:
+    """Runs for other stores are not in the table; say that they are waiting."""
+    waiting: dict[str, int] = {}
+    for record in waiting_records(project.records()):
+        if record.run.status != "RUNNING" and record.run.tracking_uri != uri:
+            store = without_password(record.run.tracking_uri)
+            waiting[store] = waiting.get(store, 0) + 1
+    for store, count in waiting.items():
+        say(f"not yet delivered to {store}: {count} (`digitlab sync` delivers)")
+
+
+def show_run(uri: str, prefix: str, *, as_json: bool) -> None:
+    settle_dead_runs()
+    from digitlab.showing import describe, describe_record, print_run
+    from digitlab.tracking.runs import undelivered
+
+    folder = project.records() / prefix
+    if folder.parent == project.records() and (folder / "run.json").is_file():
+        record = Record.load(folder)
+        run, description = undelivered(record), describe_record(record)
+    else:
+        require(uri)
+        from digitlab.comparison.choosing import shown_run
+        from digitlab.tracking.delivery import open_store
+
+        store = open_store(uri)
+        run = shown_run(store, prefix)
+        with tempfile.TemporaryDirectory() as scratch:
+            description = describe(store, run, Path(scratch))
+    if as_json:
+        click.echo(json.dumps(description, indent=1))
+    else:
+        print_run(run, description)
+
+
+def draw_run(uri: str, prefix: str) -> None:
+    """Draw the pictures that a run does not have and add them to it."""
+    from digitlab.comparison.choosing import shown_run
+    from digitlab.pictures import draw_missing
+    from digitlab.tracking.delivery import open_store
+
+    require(uri)
+    store = open_store(uri)
+    drawn = draw_missing(store, shown_run(store, prefix))
+    say(f"drawn: {', '.join(drawn)}" if drawn else "the run has all its pictures")

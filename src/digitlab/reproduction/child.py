@@ -1,0 +1,68 @@
+"""The fresh process that runs a record again, from this side (see repeating.py for the other)."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from digitlab import project
+
+
+class Cannot(Exception):  # noqa: N818  (a verdict)
+    """The run cannot be run again: what is missing, and what would mend it."""
+
+
+class Child:
+    """Open while it runs: asked once, then told to go."""
+
+    def __init__(self, code: Path, environment: Mapping[str, str]) -> None:
+        paths = [str(code / "src"), *filter(None, [environment.get("PYTHONPATH")])]
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "digitlab.reproduction.repeating"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={
+                **environment,
+                "PYTHONPATH": os.pathsep.join(paths),
+                "DIGITLAB_HOME": str(project.home()),
+            },
+        )
+
+    def __enter__(self) -> "Child":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with contextlib.suppress(OSError):
+                pipe.close()
+        self._process.wait()
+
+    def ask(self, request: Mapping[str, Any]) -> None:
+        self._write(json.dumps(request))
+
+    def go(self) -> None:
+        self._write("go")
+
+    def hear(self, event: str) -> dict[str, Any]:
+        """The next thing it says. Raises Cannot if that is something else, or nothing."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        said: dict[str, Any] = json.loads(line) if line else {}
+        if said.get("event") == event:
+            return said
+        if said.get("event") == "refused":
+            raise Cannot(" ".join(said["message"].splitlines()))
+        code = self._process.wait()
+        raise Cannot(f"the process that ran it ended with exit code {code}: see above")
+
+    def _write(self, line: str) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has said why, or will be missed
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()

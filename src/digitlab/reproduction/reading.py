@@ -1,0 +1,96 @@
+"""Records read back, from a file, this disk or the store; and written as one file. Runs nothing."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from digitlab import document as documents
+from digitlab import project
+from digitlab.document import RefusedDocument
+from digitlab.errors import UsageError
+from digitlab.provenance import CHECKOUT
+from digitlab.record import Record
+from digitlab.reproduction.archive import (
+    LOCK,
+    OPTIONAL,
+    REQUIRED,
+    Recorded,
+    is_document_file,
+    read_archive,
+    read_document_file,
+    write_archive,
+)
+from digitlab.tracking.delivery import open_store
+from digitlab.tracking.runs import check_prefix
+
+
+def read(wanted: str, uri: str) -> Recorded:
+    """From a file or a record on this disk if there is one, else from the tracking store.
+
+    Raises:
+        RefusedDocument: there is no document, or one that is not to be trusted.
+    """
+    file = Path(wanted)
+    if not file.is_file() and (len(file.parts) > 1 or file.suffix in (".json", ".zip")):
+        raise UsageError(f"there is no file {wanted}")
+    if file.is_file():
+        return read_document_file(file) if is_document_file(file) else read_archive(file)
+    with tempfile.TemporaryDirectory() as scratch:
+        run_id, folder = _files_of(wanted, uri, Path(scratch), (documents.FILE, documents.PATCH_FILE))
+        if not (folder / documents.FILE).exists():
+            raise RefusedDocument([f"run {wanted} has no {documents.FILE}: an older digitlab made it"])
+        document = documents.parse((folder / documents.FILE).read_bytes())
+        patch = folder / documents.PATCH_FILE
+        return Recorded(
+            document=document,
+            patch=patch.read_text() if patch.exists() else None,
+            run_id=run_id,
+            origin=f"run {run_id[:8]}",
+        )
+
+
+def check_tags(recorded: Recorded, uri: str) -> None:
+    """Raises RefusedDocument if the run's tags, which its store keeps apart, name another document."""
+    if Path(recorded.origin).is_file() or (project.records() / recorded.run_id).exists():
+        return
+    told = open_store(uri).find(recorded.run_id).tags.get("digitlab.config")
+    if told != recorded.document.config_sha256:
+        raise RefusedDocument(["its configuration is not the one that the run was tagged with"])
+
+
+def export(wanted: str, uri: str, file: Path) -> None:
+    """Write one archive that another clone on another machine can reproduce."""
+    with tempfile.TemporaryDirectory() as scratch:
+        run_id, folder = _files_of(wanted, uri, Path(scratch), (*REQUIRED, *OPTIONAL))
+        contents = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    kept = {name: content for name, content in contents.items() if name in (*REQUIRED, *OPTIONAL)}
+    if missing := [name for name in REQUIRED if name not in kept]:
+        raise RefusedDocument(
+            [f"run {wanted} has no {name}: only a finished run can be exported" for name in missing[:1]]
+        )
+    documents.parse(kept[documents.FILE])
+    lock = CHECKOUT / LOCK
+    if lock.exists():
+        kept[LOCK] = lock.read_bytes()
+    write_archive(file, kept, run_id)
+
+
+def _files_of(wanted: str, uri: str, scratch: Path, names: Sequence[str]) -> tuple[str, Path]:
+    """The run's id, and a folder with those of the artifacts that it has.
+
+    Raises:
+        RefusedDocument: the document is too large, or another than the run was made with.
+    """
+    folder = project.records() / wanted
+    if folder.parent == project.records() and (folder / "run.json").is_file():
+        return wanted, Record.load(folder).artifacts
+    check_prefix(wanted)
+    store = open_store(uri)
+    run = store.find(wanted)
+    there = dict(store.artifacts(run))
+    if (size := there.get(documents.FILE, 0)) > documents.MAX_BYTES:
+        raise RefusedDocument([f"{documents.FILE} has {size} bytes, more than {documents.MAX_BYTES}"])
+    for name in names:
+        if name in there:
+            store.download(run, name, scratch)
+    return run.run_id, scratch
