@@ -1,5 +1,6 @@
 """Sweeps with trials side by side: the same runs as one by one, whatever happens to them."""
 
+import dataclasses
 import json
 import re
 import signal
@@ -15,7 +16,9 @@ import pytest
 from digitlab import project
 from digitlab.composition import compose
 from digitlab.fused import training as fused_training
-from digitlab.fused.members import SideBySide
+from digitlab.fused.forms import FILE, Answer
+from digitlab.fused.members import STACKED, SideBySide
+from digitlab.fused.probe import NOT_AT_ALL
 from digitlab.record import all_records
 from digitlab.resumable import Checkpoints
 from digitlab.sweep.engines import FORMS, OTHER_ORDERS, Plan, plan_chunks
@@ -30,7 +33,7 @@ from tests.test_sweep import bits, is_training, processes_of, tree, wait_for, wo
 Start = Callable[..., subprocess.Popen[str]]
 LONG = (
     *("model=cnn", "model.channels_1=4", "model.channels_2=6", "model.hidden_units=20", "epochs=40"),
-    *("batch_size=200", "seed=0,1,2,3", "data.order_seed=0", "workers=1"),
+    *("batch_size=200", "seed=0,1,2,3", "data.order_seed=0", "engine=fused", "workers=1"),
 )
 
 
@@ -73,13 +76,15 @@ def test_the_work_is_cut_into_chunks_for_the_workers() -> None:
     assert sorted(numbers) == list(range(12)), "each trial once"
 
 
-def test_a_cnn_gains_by_company_in_the_same_order_only() -> None:
+def test_a_cnn_gains_by_company_in_the_same_order_only(monkeypatch: pytest.MonkeyPatch) -> None:
     cnn = ["model=cnn", "seed=range(8)"]
     assert sizes(planned(*cnn)) == [1] * 8
     assert planned(*cnn).alone == {OTHER_ORDERS: 8}
     assert sizes(planned(*cnn, "data.order_seed=0")) == [4, 4]
     assert sizes(planned(*cnn, engine="fused")) == [4, 4], "if it is asked for"
-    assert sizes(planned(*cnn, "data.order_seed=0", "batch_size=500")) == [1] * 8
+    monkeypatch.setitem(FORMS, "cnn", dataclasses.replace(FORMS["cnn"], largest_batch=499))
+    big = planned(*cnn, "data.order_seed=0", "batch_size=500")
+    assert big.alone == {"batches of more than 499 of a cnn take too much memory": 8}
     rates = ["optimizer.learning_rate=0.1,0.01", "model.conv_dropout=0.1,0.2"]
     assert sizes(planned("model=cnn", *rates)) == [2, 2], "one seed is one order"
 
@@ -132,7 +137,7 @@ def test_a_sweep_side_by_side_records_what_it_does_one_by_one(digitlab: Cli, lin
 
 
 def test_a_trial_in_a_chunk_is_reproduced_by_itself(digitlab: Cli) -> None:
-    digitlab("sweep", "epochs=2", "seed=0,1,2", "study=chunk", "executor=inprocess")
+    digitlab("sweep", "epochs=2", "seed=0,1,2", "study=chunk", "engine=fused", "executor=inprocess")
     assert engines("chunk") == {"fused, 3 side by side"}
     result = digitlab("reproduce", tree("chunk")[1][1].run_id)
     assert result.code == 0, result.err
@@ -141,7 +146,7 @@ def test_a_trial_in_a_chunk_is_reproduced_by_itself(digitlab: Cli) -> None:
 
 def test_in_a_chunk_a_diverging_trial_fails_alone(digitlab: Cli) -> None:
     line = ["sweep", "epochs=2", "optimizer=sgd", "model=cnn", "executor=inprocess", "study=diverge"]
-    result = digitlab(*line, "optimizer.learning_rate=0.01,1e30,0.02")
+    result = digitlab(*line, "engine=fused", "optimizer.learning_rate=0.01,1e30,0.02")
     assert result.code == 1
     assert "2 finished, 1 failed" in result.err
     assert "trial 1 (lr=1e+30) failed: the training loss became" in result.err
@@ -153,15 +158,60 @@ def test_in_a_chunk_a_diverging_trial_fails_alone(digitlab: Cli) -> None:
     assert trials[1].tags["digitlab.error"] == alone.tags["digitlab.error"], "at the same step"
 
 
-def test_where_it_would_not_be_exact_the_trials_of_a_chunk_are_trained_one_by_one(
-    digitlab: Cli, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("engine", "answer", "reason"),
+    [
+        (
+            "fused",
+            Answer(NOT_AT_ALL, 3.456),
+            "this machine rounds 2 of them otherwise side by side than alone; one by one takes "
+            "3.46 times as long",
+        ),
+        (
+            "auto",
+            Answer(STACKED, 0.9),
+            "2 of them side by side gain nothing here: 0.90 times the speed of one by one, as measured",
+        ),
+    ],
+)
+def test_a_chunk_that_is_refused_is_trained_one_by_one_which_is_said(
+    engine: str, answer: Answer, reason: str, digitlab: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = ["sweep", "epochs=2", "seed=0,1", "executor=inprocess"]
-    digitlab(*line, "study=fused")
-    monkeypatch.setattr(fused_training, "best_way", lambda *_: fused_training.NOT_AT_ALL)
-    assert digitlab(*line, "study=apart").code == 0
+    digitlab(*line, "study=fused", "engine=fused")
+    monkeypatch.setattr(fused_training, "judge", lambda *_: answer)
+    result = digitlab(*line, "study=apart", f"engine={engine}")
+    assert result.code == 0
+    assert f"trials 0, 1 are trained one by one: {reason}\n" in result.err
+    assert f"Trained one by one: 2 of 2 trials. Why: {reason}." in result.out
     assert engines("apart") == {"sequential"}
     assert traces("apart") == traces("fused")
+    again = digitlab(*line, "study=apart", f"engine={engine}")
+    assert f"Trained one by one: 2 of 2 trials. Why: {reason}." in again.out, "from the journal"
+
+
+def test_no_gain_is_no_reason_to_refuse_what_was_asked_for(
+    digitlab: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused_training, "judge", lambda *_: Answer(STACKED, 0.5))
+    digitlab("sweep", "epochs=1", "seed=0,1", "executor=inprocess", "engine=fused", "study=asked")
+    assert engines("asked") == {"fused, 2 side by side"}
+
+
+def test_a_worker_says_so_too(digitlab: Cli, home: Path) -> None:
+    """And auto takes what earlier processes have measured: here, that nothing gains."""
+    line = ["sweep", "epochs=1", "seed=range(4)", "workers=2", "engine=auto"]
+    assert digitlab(*line, "study=first").code == 0
+    file = home / "mlruns" / FILE
+    entries = json.loads(file.read_text())
+    for entry in entries.values():
+        for question, answer in entry["answers"].items():
+            answer["gain"] = 0.1 if "training of" in question else answer["gain"]
+    file.write_text(json.dumps(entries))
+    result = digitlab(*line, "study=second")
+    assert "trials 0, 1 are trained one by one: 2 of them side by side gain nothing here" in result.err
+    assert "trials 2, 3 are trained one by one" in result.err
+    assert engines("second") == {"sequential"}
 
 
 def test_what_befalls_all_of_a_chunk_leaves_each_to_go_on_alone(
@@ -175,7 +225,8 @@ def test_what_befalls_all_of_a_chunk_leaves_each_to_go_on_alone(
             raise MemoryError("no more of it")
         return real(*arguments)  # type: ignore[arg-type]
 
-    line = ["sweep", "epochs=4", "seed=0,1,2", "executor=inprocess", "checkpoint.every_seconds=0"]
+    line = ["sweep", "epochs=4", "seed=0,1,2", "executor=inprocess", "engine=fused"]
+    line += ["checkpoint.every_seconds=0"]
     digitlab(*line, "study=undisturbed")
     monkeypatch.setattr(SideBySide, "step", step)
     result = digitlab(*line, "study=memory")
@@ -194,7 +245,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     (folder / "conf").symlink_to(CHECKOUT / "conf")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DIGITLAB_HOME", str(folder))
-        line = ["sweep", *LONG[:-1], "engine=sequential", "executor=inprocess", "study=undisturbed"]
+        line = ["sweep", *LONG[:-2], "engine=sequential", "executor=inprocess", "study=undisturbed"]
         subprocess.run([sys.executable, "-m", "digitlab.cli", *line], check=True, capture_output=True)
         yield bits("undisturbed")
 
@@ -220,7 +271,7 @@ def test_a_chunk_whose_worker_is_killed_goes_on_one_by_one(
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-@pytest.mark.parametrize("again", [["engine=sequential"], ["workers=2"]])
+@pytest.mark.parametrize("again", [["engine=sequential"], ["engine=fused", "workers=2"]])
 def test_a_stopped_chunk_is_finished_in_other_company(
     number: signal.Signals,
     again: Sequence[str],
@@ -234,7 +285,7 @@ def test_a_stopped_chunk_is_finished_in_other_company(
     process.communicate(timeout=60)
     wait_for(lambda: processes_of(home) == [], "no process is left")
     assert {run.status for run in tree("stopped")[1]} <= {"RUNNING", "KILLED"}
-    result = digitlab("sweep", *LONG[:-1], "study=stopped", *again)
+    result = digitlab("sweep", *LONG[:-2], "study=stopped", *again)
     assert result.code == 0, result.err
     (own,), trials = tree("stopped")
     assert [run.status for run in trials] == ["FINISHED"] * 4
@@ -300,9 +351,15 @@ def test_without_exactness_no_checkpoint_of_another_code_is_taken(
 
 def test_doctor_says_whether_this_machine_is_exact(digitlab: Cli) -> None:
     (line,) = re.findall(r"engine +(.*)", digitlab("doctor").out)
-    assert "64 logistic regression" in line
-    assert "4 CNN" in line
-    assert re.search("have the bits of each alone|would not have them here", line)
+    for members in ("64 logistic regressions", "4 CNNs"):
+        assert f"{members} side by side" in line
+    said = (
+        "have the bits of each alone, at [0-9.]+ times the speed|one by one, which takes [0-9.]+ times"
+    )
+    assert len(re.findall(said, line)) == 2
+    assert re.search(
+        r"of [0-9]+ kinds of chunks tried here, \d refused for their bits, \d without gain", line
+    )
 
 
 def test_the_order_has_a_seed_of_its_own(digitlab: Cli) -> None:

@@ -1,5 +1,7 @@
 """What a process computes on, set up to give the same bits every time."""
 
+import contextlib
+import ctypes
 import os
 
 import torch
@@ -7,6 +9,8 @@ import torch
 from digitlab import arithmetic
 from digitlab.config import Config
 from digitlab.errors import ConfigError
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def prepare_process(config: Config) -> torch.device:
@@ -17,7 +21,20 @@ def prepare_process(config: Config) -> torch.device:
     """
     arithmetic.prepare(config.arithmetic)
     torch.set_num_threads(config.threads)
+    keep_memory()
     return choose_device(config.device, config.arithmetic)
+
+
+def keep_memory() -> None:
+    """Let this process keep what it frees, where its C library is glibc.
+
+    A step of a CNN frees 40 MB. Given back to the system and taken again at the next step, they cost
+    thousands of page faults and a third of its time.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(M_MMAP_MAX, 0)
 
 
 def choose_device(wanted: str, arithmetic: str) -> torch.device:

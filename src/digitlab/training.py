@@ -149,9 +149,9 @@ def _train_epoch(
     """The rest of a pass over the images; this epoch's order (on the CPU), its last learning rate."""
     device, epoch = train.labels.device, position.epoch
     position.resumed_at = time.perf_counter()
-    differentiate = _differentiator(model, list(model.parameters()))
+    differentiate = differentiator(model, list(model.parameters()))
     order = epoch_order(len(train), order_seed, epoch)
-    _seed_dropout(seed, position, device)
+    seed_dropout(seed, position, device)
     model.train()
     steps = num_steps(len(train), batch_size)
     check_every = 1 if device.type == "cpu" else 100
@@ -203,7 +203,7 @@ def first_losses(losses: Tensor, epoch: int, steps_per_epoch: int) -> tuple[floa
 Gradients = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Sequence[Tensor]]]
 
 
-def _differentiator(model: nn.Module, parameters: Sequence[Tensor]) -> Gradients:
+def differentiator(model: nn.Module, parameters: Sequence[Tensor]) -> Gradients:
     """A function of images and labels: logits (B, 10), mean loss, its gradients by `parameters`."""
 
     def closed_form(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
@@ -251,7 +251,7 @@ def epoch_order(num_images: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(num_images, generator=generator)
 
 
-def _seed_dropout(seed: int, position: Position, device: torch.device) -> None:
+def seed_dropout(seed: int, position: Position, device: torch.device) -> None:
     """Dropout draws from torch's generator of the device: anew in each epoch, or where it was."""
     if position.dropout is not None and device.type == "cuda":
         torch.cuda.set_rng_state(position.dropout)

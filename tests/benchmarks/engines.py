@@ -24,8 +24,11 @@ def members() -> None:
     """Seconds for an epoch of one member, without validation."""
     import torch
 
+    from digitlab.devices import keep_memory
+
     _begin("members: side by side against the plain loop, in one process")
     torch.set_num_threads(1)
+    keep_memory()  # as a process that trains does
     logistic = "model=logistic_regression"
     cases = {
         ("64 logistic regressions, one order", 6.0): [_line(logistic, i, 0) for i in range(64)],

@@ -1,8 +1,9 @@
 """Convolutional networks side by side: the channels of all members are the channels of one image.
 
-Layers whose kernels round otherwise for many members than for one are computed member by member;
-which they are is found out by trial (see forms.py). Gradients are written out, since that is how a
-layer can be computed together one way and apart the other.
+Layers whose kernels round otherwise for many members than for one, or gain nothing by many, are
+computed member by member on tensors of their own; which they are is found out by trial (see forms.py).
+Gradients are written out, since that is how a layer can be computed together one way and apart the
+other.
 """
 
 import functools
@@ -15,7 +16,8 @@ from torch.nn import functional
 
 from digitlab.data import Split
 from digitlab.evaluation import predict
-from digitlab.fused.forms import choose, random
+from digitlab.fused.forms import Compute, Draw, choose, draws
+from digitlab.fused.stacking import aligned, room_for, side_by_side, stack
 from digitlab.models import ConvNet
 
 TOGETHER, APART = "together", "one by one"
@@ -45,6 +47,7 @@ class FusedConvNet:
         self, models: Sequence[ConvNet], parameters: Sequence[Tensor], *, is_exact: bool
     ) -> None:
         self._models, self._parameters, self._is_exact = models, parameters, is_exact
+        self._last = parameters[6]  # the weights of the output layer
         self._backward: Callable[[Tensor], list[Tensor]] | None = None
 
     def logits(self, images: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
@@ -60,15 +63,16 @@ class FusedConvNet:
         features = pooled_2.view(size, members, -1, *pooled_2.shape[2:]).transpose(0, 1)
         noise_2 = self._noise("conv_dropout", (*features.shape[:3], 1, 1), generators)
         active = functional.relu(features * noise_2)
-        flat = active.flatten(2)
+        flat = aligned(active.flatten(2))
         hidden = functional.relu(multiply(flat, w_3, b_3, self._linear_form(flat, w_3)))
         noise_3 = self._noise("hidden_dropout", hidden.shape, generators)
-        kept = hidden * noise_3
+        kept = torch.mul(hidden, noise_3, out=room_for(hidden.shape, hidden))
 
-        def backward(gradient: Tensor) -> list[Tensor]:
+        def backward(by_class: Tensor) -> list[Tensor]:
+            gradient = aligned(by_class).transpose(1, 2)
             form = self._linear_form(kept, w_4)
             by_kept, by_w_4, by_b_4 = multiply_backward(gradient, kept, w_4, form)
-            by_hidden = relu_backward(by_kept * noise_3, hidden, 0)
+            by_hidden = aligned(relu_backward(by_kept * noise_3, hidden, 0))
             form = self._linear_form(flat, w_3)
             by_flat, by_w_3, by_b_3 = multiply_backward(by_hidden, flat, w_3, form)
             by_features = relu_backward(by_flat.view(active.shape), active, 0) * noise_2
@@ -87,7 +91,7 @@ class FusedConvNet:
     def backpropagate(self, by_class: Tensor, into: Sequence[Tensor]) -> None:
         """Write the parameters' gradients `into` (K, ...), from those (K, 10, B) of the last logits."""
         assert self._backward is not None, "logits come first"
-        for place, gradient in zip(into, self._backward(by_class.transpose(1, 2)), strict=True):
+        for place, gradient in zip(into, self._backward(by_class), strict=True):
             place.copy_(gradient)
         self._backward = None
 
@@ -116,7 +120,7 @@ class FusedConvNet:
     def _linear_form(self, inputs: Tensor, weight: Tensor) -> str:
         if not self._is_exact:
             return TOGETHER
-        return linear_form(inputs.shape, weight.shape[1], inputs.device)
+        return linear_form(inputs.shape, weight.shape[1], inputs.device, is_last=weight is self._last)
 
 
 def convolve(images: Tensor, weight: Tensor, bias: Tensor, form: str) -> Tensor:
@@ -126,9 +130,9 @@ def convolve(images: Tensor, weight: Tensor, bias: Tensor, form: str) -> Tensor:
     """
     if form == TOGETHER:
         groups = images.shape[1] // weight.shape[2]
-        return functional.conv2d(images, _flat(weight), bias.flatten(), groups=groups)
-    parts = zip(_own(images, weight), weight, bias, strict=True)
-    return _side_by_side([functional.conv2d(*part) for part in parts])
+        return functional.conv2d(images, side_by_side(weight), bias.flatten(), groups=groups)
+    parts = zip(_own(images, weight), _clones(weight), _clones(bias), strict=True)
+    return _joined([functional.conv2d(*part) for part in parts])
 
 
 def convolve_backward(
@@ -142,12 +146,13 @@ def convolve_backward(
             continue
         if way == TOGETHER:
             groups = images.shape[1] // weight.shape[2]
-            found = _backward(gradient, images, _flat(weight), groups, mask)
+            found = _backward(gradient, images, side_by_side(weight), groups, mask)
         else:
-            own = zip(_members(gradient, len(weight)), _own(images, weight), weight, strict=True)
+            gradients = _members(gradient, len(weight))
+            own = zip(gradients, _own(images, weight), _clones(weight), strict=True)
             parts = [_backward(*part, 1, mask) for part in own]
             columns = list(zip(*parts, strict=True))
-            found = [_side_by_side(columns[0]) if mask[0] else None]
+            found = [_joined(columns[0]) if mask[0] else None]
             found += [torch.cat(column) if mask[1] else None for column in columns[1:]]
         results = [new if new is not None else old for new, old in zip(found, results, strict=True)]
     by_images, by_weight, by_bias = results
@@ -160,7 +165,8 @@ def multiply(inputs: Tensor, weight: Tensor, bias: Tensor, form: str) -> Tensor:
     """(K, B, out) of K members: inputs (K, B, in), weight (K, out, in), bias (K, out)."""
     if form == TOGETHER:
         return torch.baddbmm(bias.unsqueeze(1), inputs, weight.transpose(1, 2))
-    return torch.stack([functional.linear(*own) for own in zip(inputs, weight, bias, strict=True)])
+    parts = zip(_clones(inputs), _clones(weight), _clones(bias), strict=True)
+    return torch.stack([functional.linear(*part) for part in parts])
 
 
 def multiply_backward(
@@ -170,68 +176,85 @@ def multiply_backward(
     if form == TOGETHER:
         by_weight = gradient.transpose(1, 2).bmm(inputs)
         return gradient.bmm(weight), by_weight, gradient.sum(1)
-    parts = [(g.mm(w), g.t().mm(x), g.sum(0)) for g, x, w in zip(gradient, inputs, weight, strict=True)]
+    own = zip(_clones(gradient), _clones(inputs), _clones(weight), strict=True)
+    parts = [(g.mm(w), g.t().mm(x), g.sum(0)) for g, x, w in own]
     by_input, by_weights, by_bias = (torch.stack(column) for column in zip(*parts, strict=True))
     return by_input, by_weights, by_bias
 
 
 @functools.cache
 def convolution_forms(images: torch.Size, weight: torch.Size, device: torch.device) -> Forms:
-    """Those that are exact for tensors of these shapes."""
+    """The fastest that are exact for K members' weights (K, out, in, h, w) and for images as convolve()
+    takes them."""
     if weight[0] == 1:
         return Forms()
-    made = torch.empty(weight, device=device).permute(0, 1, 3, 4, 2).contiguous()  # channels last
-    weights = made.permute(0, 1, 4, 2, 3).copy_(random(*weight, device=device) / 10)
-    bias = random(*weight[:2], device=device, seed=1)
-    batch = random(*images, device=device, seed=2).contiguous(memory_format=torch.channels_last)
-    out = functional.conv2d(batch[:1], _flat(weights), groups=images[1] // weight[2]).shape
-    gradient = random(images[0], *out[1:], device=device, seed=3)
-    gradient = gradient.contiguous(memory_format=torch.channels_last) / 100
+    members, out, into, height, width = weight
+    sees_the_same = images[1] < members * into
+    made = (images[0], out, images[2] - height + 1, images[3] - width + 1)
 
-    def ask(part: str, compute: Callable[[str], Sequence[Tensor]]) -> str:
+    def tensors(draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Images, weights, biases and the gradient by what is made, laid out as in training."""
+        seen = draw.activations(members, *images[:1], into, *images[2:], salt=0)
+        batch = seen[0] if sees_the_same else _joined(list(seen))
+        own = (draw.numbers(members, out, height, width, into, salt=1) / 10).permute(0, 1, 4, 2, 3)
+        gradient = _joined(list(draw.gradients(members, *made, salt=3)))
+        batch = batch.contiguous(memory_format=torch.channels_last)
+        return batch, stack(list(own)), aligned(draw.numbers(members, out, salt=2)), gradient
+
+    def ask(part: str, compute: Callable[..., Sequence[Tensor]]) -> str:
+        def prepare(draw: Draw) -> tuple[Compute, Callable[[], Sequence[Tensor]]]:
+            given = tensors(draw)
+            return lambda way: compute(way, *given), lambda: compute(APART, *given)
+
         question = f"{device.type}: convolution of {tuple(images)} with {tuple(weight)}, {part}"
-        return choose(question, [TOGETHER, APART], compute, lambda: compute(APART))
+        num_results = members * torch.Size(made).numel()
+        return choose(question, [TOGETHER, APART], draws(device, num_results), prepare)
+
+    def forward(way: str, batch: Tensor, weights: Tensor, bias: Tensor, _: Tensor) -> list[Tensor]:
+        return [convolve(batch, weights, bias, way)]
+
+    def by_input(way: str, batch: Tensor, weights: Tensor, _: Tensor, gradient: Tensor) -> list[Tensor]:
+        return list(convolve_backward(gradient, batch, weights, Forms("", way, ""))[:1])
+
+    def by_weight(
+        way: str, batch: Tensor, weights: Tensor, _: Tensor, gradient: Tensor
+    ) -> list[Tensor]:
+        return list(convolve_backward(gradient, batch, weights, Forms("", "", way))[1:])
 
     return Forms(
-        ask("forward", lambda way: [convolve(batch, weights, bias, way)]),
-        ""
-        if images[1] < weight[0] * weight[2]
-        else ask(
-            "by input",
-            lambda way: convolve_backward(gradient, batch, weights, Forms("", way, ""))[:1],
-        ),
-        ask(
-            "by weight",
-            lambda way: convolve_backward(gradient, batch, weights, Forms("", "", way))[1:],
-        ),
+        ask("forward", forward),
+        "" if sees_the_same else ask("by input", by_input),
+        ask("by weight", by_weight),
     )
 
 
 @functools.cache
-def linear_form(inputs: torch.Size, width: int, device: torch.device) -> str:
-    """The way that is exact for K members' inputs (K, B, in) and outputs (K, B, width)."""
+def linear_form(inputs: torch.Size, width: int, device: torch.device, *, is_last: bool) -> str:
+    """The fastest way that is exact for K members' inputs (K, B, in) and outputs (K, B, width).
+
+    is_last: gradients by the outputs come class by class then.
+    """
     if inputs[0] == 1:
         return APART
     members, size, into = inputs
-    data = random(*inputs, device=device)
-    weight = random(members, width, into, device=device, seed=1) / into
-    bias = random(members, width, device=device, seed=2)
-    gradient = random(members, size, width, device=device, seed=3)
 
-    def compute(way: str) -> list[Tensor]:
-        made = multiply(data, weight, bias, way)
-        return [made, *multiply_backward(gradient, data, weight, way)]
+    def prepare(draw: Draw) -> tuple[Compute, Callable[[], Sequence[Tensor]]]:
+        data = aligned(draw.activations(members, size, into, salt=0))
+        weight = aligned(draw.numbers(members, width, into, salt=1) / into)
+        bias = aligned(draw.numbers(members, width, salt=2))
+        if is_last:
+            gradient = aligned(draw.gradients(members, width, size, salt=3)).transpose(1, 2)
+        else:
+            gradient = aligned(draw.gradients(members, size, width, salt=3))
 
-    question = f"{device.type}: linear layers of {tuple(inputs)} to {width}"
-    return choose(question, [TOGETHER, APART], compute, lambda: compute(APART))
+        def compute(way: str) -> list[Tensor]:
+            made = multiply(data, weight, bias, way)
+            return [made, *multiply_backward(gradient, data, weight, way)]
 
+        return compute, lambda: compute(APART)
 
-def _flat(weight: Tensor) -> Tensor:
-    """(K * out, in, h, w). Not by flatten(): of a dimension of one it changes the stride, and strides
-    decide which kernel runs."""
-    return weight.as_strided(
-        (weight.shape[0] * weight.shape[1], *weight.shape[2:]), weight.stride()[1:]
-    )
+    question = f"{device.type}: linear layers of {tuple(inputs)} to {width}{' classes' * is_last}"
+    return choose(question, [TOGETHER, APART], draws(device, members * size * width), prepare)
 
 
 def _backward(
@@ -261,7 +284,13 @@ def _own(images: Tensor, weight: Tensor) -> Sequence[Tensor]:
     return _members(images, len(weight))
 
 
-def _side_by_side(parts: Sequence[Tensor]) -> Tensor:
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """(B, K * C, H, W), of the K members' (B, C, H, W)."""
     if len(parts) == 1:
         return parts[0]
     return torch.cat(list(parts), dim=1).contiguous(memory_format=torch.channels_last)
+
+
+def _clones(stacked: Tensor) -> list[Tensor]:
+    """Tensors of each member's own, laid out as its part."""
+    return [part.clone() for part in stacked]

@@ -1,16 +1,18 @@
-"""Which ways of computing many members at once give, on this machine, the bits of each alone.
+"""The fastest way of computing many members at once that has, on this machine, the bits of each alone.
 
-Libraries choose other kernels for other shapes, and their documentation promises nothing. So nothing is
-assumed: each way is tried on random numbers in the very shapes at hand and compared with the plain one.
-That takes 0.1 s for 64 logistic regressions, 0.5 s for 4 CNNs, and once for each kind of machine: what
-was found is kept in mlruns/exact.json.
+Libraries choose other kernels for other shapes and processors, and promise nothing. So nothing is
+assumed: each way is tried on random numbers in the very shapes at hand, compared with the plain way on
+tensors of each member's own, and timed. What was found is kept in mlruns/exact.json.
 """
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,29 +22,83 @@ from digitlab.fingerprint import source_digest
 from digitlab.record import write_atomically
 
 FILE = "exact.json"
+FEWEST_DRAWS, MOST_DRAWS = 3, 24
+ENOUGH_RESULTS = 20_000  # numbers to compare; small tensors are drawn more often
+
 Compute = Callable[[str], Sequence[Tensor]]
 
 
-def choose(
-    question: str, ways: Sequence[str], compute: Compute, alone: Callable[[], Sequence[Tensor]]
-) -> str:
-    """The first way whose results equal `alone()` to the bit; the last one, if none does.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """The way to take. gain: its speed as a multiple of the plain way's; 1 where nothing was timed."""
 
-    ways: the fastest first, the plain one last, which needs no trial. question: says what is computed
-    in which shapes; the answer is kept by it.
+    way: str
+    gain: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Draw:
+    """Random numbers to try a way with, the same at each call.
+
+    is_equal: all members get the same numbers, so that one whose place decides a bit differs from the
+    others without luck.
     """
-    key = _key(torch.get_num_threads())
-    answers = _answers(key)
-    if question not in answers:
-        answers[question] = _first_exact(ways, compute, alone)
-        _keep(key, answers)
-    return answers[question]
+
+    seed: int
+    is_equal: bool
+    device: torch.device
+
+    def numbers(self, members: int, *shape: int, salt: int) -> Tensor:
+        """Standard normal (members, *shape). salt: tells the tensors of one draw apart."""
+        generator = torch.Generator().manual_seed(1_000 * self.seed + salt)
+        found = torch.randn((1 if self.is_equal else members, *shape), generator=generator)
+        return found.expand(members, *shape).contiguous().to(self.device)
+
+    def activations(self, members: int, *shape: int, salt: int) -> Tensor:
+        """As ReLU and dropout leave them: three quarters are zero."""
+        return self.numbers(members, *shape, salt=salt).relu_() * self._kept(members, *shape, salt=salt)
+
+    def gradients(self, members: int, *shape: int, salt: int) -> Tensor:
+        """As they come back through dropout: half are zero, of either sign."""
+        return self.numbers(members, *shape, salt=salt) * self._kept(members, *shape, salt=salt) / 100
+
+    def _kept(self, members: int, *shape: int, salt: int) -> Tensor:
+        return (self.numbers(members, *shape, salt=salt + 500) > 0).float()
 
 
-def random(*shape: int, device: torch.device, seed: int = 0) -> Tensor:
-    """Standard normal numbers, the same at each call."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator).to(device)
+def draws(device: torch.device, num_results: int) -> list[Draw]:
+    """Of equal members and of different ones in turns, for results of so many numbers each."""
+    count = min(max(-(-ENOUGH_RESULTS // num_results), FEWEST_DRAWS), MOST_DRAWS)
+    return [Draw(seed, seed % 2 == 0, device) for seed in range(count)]
+
+
+def choose(
+    question: str,
+    ways: Sequence[str],
+    tried: Sequence[Draw],
+    prepare: Callable[[Draw], tuple[Compute, Callable[[], Sequence[Tensor]]]],
+) -> str:
+    """The fastest way whose results equal the plain ones to the bit in every draw; or else the last.
+
+    ways: the last one is the plain way. question: says what is computed in which shapes; the answer is
+    kept by it. prepare: gives for a draw what computes it in any way, and what computes it as alone,
+    member after member, on tensors of their own.
+    """
+
+    def find() -> Answer:
+        prepared = [prepare(draw) for draw in tried]
+        exact = list(ways)
+        for compute, alone in prepared:
+            expected = alone()
+            exact = [way for way in exact if way == ways[-1] or equal(compute(way), expected)]
+        if len(exact) == 1:
+            return Answer(ways[-1])
+        compute, device = prepared[0][0], tried[0].device
+        seconds = measure({way: functools.partial(compute, way) for way in exact}, device)
+        fastest = min(exact, key=seconds.__getitem__)
+        return Answer(fastest, seconds[ways[-1]] / seconds[fastest])
+
+    return remembered(question, find).way
 
 
 def equal(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
@@ -53,39 +109,94 @@ def equal(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
     )
 
 
-def _first_exact(ways: Sequence[str], compute: Compute, alone: Callable[[], Sequence[Tensor]]) -> str:
-    if len(ways) > 1:
-        expected = alone()
-        for way in ways[:-1]:
-            if equal(compute(way), expected):
-                return way
-    return ways[-1]
+def measure(
+    works: Mapping[str, Callable[[], object]], device: torch.device, rounds: int = 3
+) -> dict[str, float]:
+    """Seconds of each: the least of some rounds, in turns. On a CPU of this thread's own time, which
+    others that keep the machine busy do not lengthen as much."""
+
+    def clock() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+            return time.perf_counter()
+        return time.thread_time()
+
+    least = dict.fromkeys(works, float("inf"))
+    for _ in range(rounds):
+        for name, work in works.items():
+            started = clock()
+            work()
+            least[name] = min(least[name], clock() - started)
+    return least
+
+
+def remembered(question: str, find: Callable[[], Answer]) -> Answer:
+    """What was found before, by any process of this project; or else `find`."""
+    key = _key(torch.get_num_threads())
+    answers = _answers(key)
+    if question not in answers:
+        answers[question] = find()
+        _keep(key, answers)
+    return answers[question]
+
+
+def known_answers() -> dict[str, Answer]:
+    """All that has been found out on this machine with this code, by question."""
+    return dict(_answers(_key(torch.get_num_threads())))
+
+
+@functools.cache
+def _decisive(threads: int) -> dict[str, str]:
+    """All that the answers depend on: what rounds here, by name and by results, and our own code."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    rounding = arithmetic.describe(threads=threads, device=device)
+    canary = arithmetic.canary(threads=threads, device=device)
+    return {**rounding, "canary": canary, "source": source_digest()}
 
 
 @functools.cache
 def _key(threads: int) -> str:
-    """All that decides the answers: what rounds here, and our own code."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    rounding = arithmetic.describe(threads=threads, device=device)
-    text = json.dumps([rounding, source_digest()], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(json.dumps(_decisive(threads), sort_keys=True).encode()).hexdigest()[:16]
 
 
 @functools.cache
-def _answers(key: str) -> dict[str, str]:
+def _answers(key: str) -> dict[str, Answer]:
     """Those of this process, with what others have found before."""
-    return dict(_read().get(key, {}))
+    return _parsed(_read().get(key))
 
 
-def _keep(key: str, answers: dict[str, str]) -> None:
-    """For other processes; of the machines and versions before, nothing is kept."""
+def _keep(key: str, answers: dict[str, Answer]) -> None:
+    """For other processes. What other machines have found stays, what older code has found does not."""
+    depends_on = _decisive(torch.get_num_threads())
+    entries = {
+        other: entry for other, entry in _read().items() if _source(entry) == depends_on["source"]
+    }
+    answers |= _parsed(entries.get(key))
+    found = {question: dataclasses.asdict(answer) for question, answer in answers.items()}
+    entries[key] = {"depends_on": depends_on, "answers": found}
     with contextlib.suppress(OSError):  # a disk that is full costs a trial, no result
-        answers |= _read().get(key, {})
         project.mlruns().mkdir(exist_ok=True)
-        write_atomically(project.mlruns() / FILE, json.dumps({key: answers}, indent=1))
+        write_atomically(project.mlruns() / FILE, json.dumps(entries, indent=1))
 
 
-def _read() -> dict[str, dict[str, str]]:
+def _source(entry: Any) -> str | None:
+    try:
+        return str(entry["depends_on"]["source"])
+    except (KeyError, TypeError):
+        return None
+
+
+def _parsed(entry: Any) -> dict[str, Answer]:
+    try:
+        return {
+            str(question): Answer(str(found["way"]), float(found["gain"]))
+            for question, found in entry["answers"].items()
+        }
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return {}  # damaged or of another version: tried again
+
+
+def _read() -> dict[str, Any]:
     try:
         found = json.loads((project.mlruns() / FILE).read_text())
     except (OSError, ValueError):

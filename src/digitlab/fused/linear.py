@@ -1,15 +1,16 @@
 """Logistic regressions side by side: the weights of all are the rows of one matrix."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from digitlab.data import NUM_CLASSES, SIDE, Split
 from digitlab.evaluation import BATCH_SIZE
-from digitlab.fused.forms import choose, random
-from digitlab.fused.stacking import padded
+from digitlab.fused.forms import Compute, Draw, choose, draws
+from digitlab.fused.stacking import LINE_BYTES, aligned, padded
 from digitlab.models import LogisticRegression
 
 PIXELS = SIDE * SIDE
@@ -60,7 +61,7 @@ class FusedLogisticRegression:
         assert images is not None, "logits come first"
         torch.sum(by_class, 2, out=into[1])
         if self._is_batched(images):
-            torch.bmm(by_class, images, out=into[0])
+            torch.bmm(aligned(by_class), images, out=into[0])
             return
         form = outer_product_form(
             self._per_group, images.shape[1], images.device, is_exact=self._is_exact
@@ -123,48 +124,63 @@ def products(rows: Tensor, count: int, images: Tensor, form: str) -> Tensor:
 def outer_products(by_class: Tensor, images: Tensor, form: str, *, out: Tensor) -> None:
     """(count * 10, 784) into `out`: each member's ten rows (count * 10, B) times images (B, 784)."""
     size = NUM_CLASSES * int(form)
-    if len(by_class) <= size:
-        torch.mm(by_class, images, out=out)
-        return
-    for start in range(0, len(by_class), size):
-        torch.mm(by_class[start : start + size], images, out=out[start : start + size])
+    for part, place in zip(torch.split(by_class, size), torch.split(out, size), strict=True):
+        begins_at_line = part.data_ptr() % LINE_BYTES == 0
+        torch.mm(part if begins_at_line else part.clone(), images, out=place)
+
+
+def own_product(rows: Tensor, images: Tensor) -> Tensor:
+    """(10, B) as a model alone makes it: of its ten rows in a tensor of its own, zeros below them."""
+    own = functional.pad(rows[:NUM_CLASSES], (0, 0, 0, ROWS - NUM_CLASSES))
+    return images.mm(own.t()).t().narrow(0, 0, NUM_CLASSES)
 
 
 @functools.cache
 def product_form(count: int, size: int, device: torch.device, *, is_exact: bool) -> str:
-    """Of PRODUCTS the fastest, that is exact for so many members and a batch of that size."""
+    """Of PRODUCTS the fastest that is exact for so many members and a batch of that size."""
     if count == 1 or not is_exact:
         return PRODUCTS[-1] if count == 1 else PRODUCTS[0]
 
-    def made() -> tuple[Tensor, Tensor]:
-        rows = random(NUM_CLASSES * count + ROWS, PIXELS, device=device) / 28
-        return rows, random(size, PIXELS, device=device, seed=1)
+    def prepare(draw: Draw) -> tuple[Compute, Callable[[], Sequence[Tensor]]]:
+        rows = _rows(draw, count)
+        images = draw.numbers(1, size, PIXELS, salt=1)[0]
+
+        def alone() -> list[Tensor]:
+            starts = range(0, NUM_CLASSES * count, NUM_CLASSES)
+            return [torch.cat([own_product(rows[start:], images) for start in starts])]
+
+        return lambda form: [products(rows, count, images, form)], alone
 
     return choose(
         f"{device.type}: {count} x 10 rows times {size} images",
         [form for form in PRODUCTS if int(form.split()[1]) < 2 * count or form == PRODUCTS[0]],
-        lambda form: [products(made()[0], count, made()[1], form)],
-        lambda: [products(made()[0], count, made()[1], PRODUCTS[-1])],
+        draws(device, NUM_CLASSES * count * size),
+        prepare,
     )
 
 
 @functools.cache
 def outer_product_form(count: int, size: int, device: torch.device, *, is_exact: bool) -> str:
-    """Of OUTER_PRODUCTS the fastest, that is exact for so many members and a batch of that size."""
+    """Of OUTER_PRODUCTS the fastest that is exact for so many members and a batch of that size."""
     if count == 1 or not is_exact:
         return OUTER_PRODUCTS[-1] if count == 1 else OUTER_PRODUCTS[0]
 
-    def compute(form: str) -> list[Tensor]:
-        by_class = random(NUM_CLASSES * count, size, device=device) / size
-        out = torch.empty(NUM_CLASSES * count, PIXELS, device=device)
-        outer_products(by_class, random(size, PIXELS, device=device, seed=1), form, out=out)
-        return [out]
+    def prepare(draw: Draw) -> tuple[Compute, Callable[[], Sequence[Tensor]]]:
+        by_class = draw.gradients(count, NUM_CLASSES, size, salt=0)
+        images = draw.numbers(1, size, PIXELS, salt=1)[0]
+
+        def compute(form: str) -> list[Tensor]:
+            out = images.new_empty(NUM_CLASSES * count, PIXELS)
+            outer_products(by_class.flatten(0, 1), images, form, out=out)
+            return [out]
+
+        return compute, lambda: [torch.cat([own.clone().mm(images) for own in by_class])]
 
     return choose(
         f"{device.type}: {count} x 10 gradients times {size} images",
         [form for form in OUTER_PRODUCTS if int(form) < 2 * count or form == OUTER_PRODUCTS[0]],
-        compute,
-        lambda: compute(OUTER_PRODUCTS[-1]),
+        draws(device, NUM_CLASSES * count * PIXELS),
+        prepare,
     )
 
 
@@ -173,20 +189,38 @@ def batched_form(count: int, size: int, device: torch.device, *, is_exact: bool)
     """Whether one call is exact for so many members, each with a batch of its own of that size."""
     if not is_exact:
         return BATCHED
-    rows = random(NUM_CLASSES * count + ROWS, PIXELS, device=device) / 28
-    images = random(count, size, PIXELS, device=device, seed=1)
-    by_class = random(count, NUM_CLASSES, size, device=device, seed=2) / size
 
-    def compute(form: str) -> list[Tensor]:
-        if form == BATCHED:
-            return [batched_products(rows, images), by_class.bmm(images)]
-        made = [products(rows[NUM_CLASSES * k :], 1, own, PRODUCTS[-1]) for k, own in enumerate(images)]
-        gradients = [own.mm(batch) for own, batch in zip(by_class, images, strict=True)]
-        return [torch.stack(made), torch.stack(gradients)]
+    def prepare(draw: Draw) -> tuple[Compute, Callable[[], Sequence[Tensor]]]:
+        rows = _rows(draw, count)
+        images = draw.numbers(count, size, PIXELS, salt=1)
+        by_class = draw.gradients(count, NUM_CLASSES, size, salt=2)
+
+        def compute(form: str) -> list[Tensor]:
+            if form == BATCHED:
+                return [batched_products(rows, images), aligned(by_class).bmm(images)]
+            made = [products(rows[NUM_CLASSES * k :], 1, images[k], PRODUCTS[-1]) for k in range(count)]
+            return [
+                torch.stack(made),
+                torch.stack([own.clone().mm(images[k]) for k, own in enumerate(by_class)]),
+            ]
+
+        def alone() -> list[Tensor]:
+            own = [image.clone() for image in images]
+            made = [own_product(rows[NUM_CLASSES * k :], own[k]) for k in range(count)]
+            gradients = [by_class[k].clone().mm(own[k]) for k in range(count)]
+            return [torch.stack(made), torch.stack(gradients)]
+
+        return compute, alone
 
     return choose(
         f"{device.type}: {count} members' rows times {size} images of their own",
         [BATCHED, APART],
-        compute,
-        lambda: compute(APART),
+        draws(device, NUM_CLASSES * count * size),
+        prepare,
     )
+
+
+def _rows(draw: Draw, count: int) -> Tensor:
+    """Weights (count * 10 + 16, 784) with the spare rows, of the size that training leaves."""
+    weights = draw.numbers(count, NUM_CLASSES, PIXELS, salt=0) / 10
+    return functional.pad(weights.flatten(0, 1), (0, 0, 0, ROWS))

@@ -7,7 +7,8 @@ import dataclasses
 import functools
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -80,6 +81,18 @@ class _Block:
     optimizers: list[tuple[slice, StackedOptimizer, list[Tensor]]]
 
 
+class Differentiated(NamedTuple):
+    """What some neighbours make of their images, before their parameters are moved by it.
+
+    rows: of the members. logits: (K, 10, B). losses: (K,). gradients: (K, ...) by each parameter.
+    """
+
+    rows: slice
+    logits: Tensor
+    losses: Tensor
+    gradients: list[Tensor]
+
+
 class SideBySide:
     """Members as one: those with the same order are neighbours, then those of one structure.
 
@@ -115,29 +128,40 @@ class SideBySide:
     ) -> tuple[Tensor, Tensor]:
         """One step on the images that are `chosen`, (G, B) of each group.
 
-        Losses (K,) and predictions (K, B) before it. Block by block, so that images are still in the
-        cache when they are needed again.
+        Losses (K,) and predictions (K, B) before it.
         """
         losses, predictions = [], []
+        for made in self.differentiate(train, chosen, rates, generators):
+            losses.append(made.losses)
+            predictions.append(_predicted(made.logits))
+        if len(losses) == 1:
+            return losses[0], predictions[0]
+        return torch.cat(losses), torch.cat(predictions)
+
+    def differentiate(
+        self,
+        train: Images,
+        chosen: Tensor,
+        rates: Sequence[float],
+        generators: Sequence[torch.Generator],
+    ) -> Iterator[Differentiated]:
+        """A step block by block, so that images are still in the cache when they are needed again; the
+        parameters of each block are moved when the next one is asked for."""
         size = chosen.shape[1]
         for block in self._blocks:
             index = chosen[block.groups]
             images, labels = train.batch(index.flatten())
-            by_class = block.model.logits(
+            logits = block.model.logits(
                 images.view(len(index), size, *images.shape[1:]), generators[block.rows]
             )
-            predictions.append(_predicted(by_class))
-            members_each = len(by_class) // len(index)
+            members_each = len(logits) // len(index)
             labels = labels.view(-1, size).repeat_interleave(members_each, 0)
-            loss, gradient = cross_entropy(by_class, labels)
-            block.model.backpropagate(gradient, block.gradients)
-            losses.append(loss)
+            losses, by_class = cross_entropy(logits, labels)
+            block.model.backpropagate(by_class, block.gradients)
+            yield Differentiated(block.rows, logits, losses, block.gradients)
             own_rates = rates[block.rows]
             for rows, optimizer, gradients in block.optimizers:
                 optimizer.step(gradients, own_rates[rows])
-        if len(losses) == 1:
-            return losses[0], predictions[0]
-        return torch.cat(losses), torch.cat(predictions)
 
     def predict(self, split: Split) -> list[Tensor]:
         """Logits (N, 10) of each member, on the CPU."""

@@ -34,10 +34,28 @@ TOLERANCE = "as alone to 1e-5 in the first 10 step losses and half a point of te
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkTask:
-    """Trials to be trained side by side. is_exact: each to the bits that it has alone."""
+    """Trials to be trained side by side. is_exact: each to the bits that it has alone. must_gain: only
+    if that is faster here than one by one."""
 
     tasks: list[Task]
     is_exact: bool
+    must_gain: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Refused:
+    """What a worker says when it trains these trials of a chunk one by one."""
+
+    numbers: list[int]
+    reason: str
+
+    def __str__(self) -> str:
+        """`trials 0, 1, 2 and 5 more are trained one by one: ...`."""
+        shown, more = self.numbers[:3], len(self.numbers) - 3
+        which = ", ".join(map(str, shown)) + (f" and {more} more" if more > 0 else "")
+        if len(self.numbers) == 1:
+            return f"trial {which} is trained by itself: {self.reason}"
+        return f"trials {which} are trained one by one: {self.reason}"
 
 
 def run_chunk(
@@ -71,6 +89,7 @@ class _Entry:
         self.task, self.watch = task, TrialWatch(task, tell)
         self.run: OpenRun | None = None
         self.result: TrialResult | None = None
+        self.refusal = ""  # why it is trained by itself
         self._started, self._tell = time.monotonic(), tell
 
     @property
@@ -128,6 +147,7 @@ class _Entry:
             run_id=self.watch.run_id,
             history=self.watch.history,
             seconds=(time.monotonic() - self._started) / self._num_trials,  # its share
+            refusal=self.refusal,
         )
         if self.result.state != "INTERRUPTED":
             self._tell(self.result)
@@ -137,11 +157,11 @@ class _Chunk:
     def __init__(self, task: ChunkTask, tell: Callable[[Any], Any], interrupts: Interrupts) -> None:
         self.entries = [_Entry(each, len(task.tasks), self._tell) for each in task.tasks]
         self._controller, self._must_stop = tell, ""
-        self._is_exact, self._interrupts = task.is_exact, interrupts
+        self._task, self._interrupts = task, interrupts
         self._deliver_at = time.monotonic() + DELIVER_EVERY_SECONDS
         self._plan_saving(0.0)
         self._tags = {ENGINE_TAG: f"fused, {len(self.entries)} side by side"}
-        if not self._is_exact:
+        if not task.is_exact:
             self._tags["digitlab.exact"] = f"no: {TOLERANCE}"
 
     @property
@@ -177,7 +197,7 @@ class _Chunk:
                     member=entry.task.member,
                     dataset=dataset,
                     tags=self._tags,
-                    is_exact=self._is_exact,
+                    is_exact=self._task.is_exact,
                 )
                 entry.run.restore()
                 entry.run.checkpoints.rest(math.inf)  # all of them are saved at the same time, by us
@@ -197,9 +217,17 @@ class _Chunk:
             places.setdefault((start.epoch, start.step), []).append(entry)
         for entries in places.values():
             members = {_member(entry): entry for entry in entries}
+            if len(entries) == 1:
+                self._train_apart(members)
+                continue
             try:
                 self._train_together(members, train, validation)
-            except NotFusable:
+            except NotFusable as refusal:
+                left = [entry for entry in entries if entry.result is None]
+                for entry in left:
+                    entry.refusal = str(refusal)
+                numbers = [entry.task.trial.number for entry in left]
+                self._controller(Refused(numbers, str(refusal)))
                 self._train_apart(members)
 
     def _train_together(
@@ -218,7 +246,8 @@ class _Chunk:
             validation,
             batch_size=config.batch_size,
             epochs=config.epochs,
-            is_exact=self._is_exact,
+            is_exact=self._task.is_exact,
+            must_gain=self._task.must_gain,
             before_step=before_step,
         ):
             for member, entry in members.items():

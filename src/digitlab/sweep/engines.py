@@ -1,7 +1,7 @@
 """Which trials of a grid are trained side by side by one worker, and which by themselves.
 
-Decides by configurations alone; knows no torch. That a chunk is exact on this machine, or how it can be
-made so, is found out by the worker that trains it (see fused/).
+Decides by configurations alone; knows no torch. Whether a chunk is exact on this machine, how it can be
+made so and what it gains is found out by the worker that trains it (see fused/).
 """
 
 import dataclasses
@@ -29,18 +29,19 @@ OTHER_ORDERS = "each in an order of its own; data.order_seed=0 gives all the sam
 class Form:
     """How a kind of model is trained side by side.
 
-    largest: chunk, in trials. pays_for_orders: whether trials that see the images in different orders
-    gain by it, too. pays_below: the batch size from which nothing is gained.
+    largest: chunk, in trials. needs_one_order: whether only trials that see the images in one order are
+    computed together. largest_batch: above it a chunk takes too much memory (a CNN 0.2 MB an image and
+    trial).
     """
 
     largest: int
-    pays_for_orders: bool
-    pays_below: int
+    needs_one_order: bool
+    largest_batch: int
 
 
 FORMS = {
-    "logistic_regression": Form(largest=256, pays_for_orders=True, pays_below=1_000_001),
-    "cnn": Form(largest=4, pays_for_orders=False, pays_below=257),
+    "logistic_regression": Form(largest=256, needs_one_order=False, largest_batch=1_000_000),
+    "cnn": Form(largest=4, needs_one_order=True, largest_batch=2048),
 }
 
 
@@ -72,7 +73,7 @@ def plan_chunks(trials: Sequence[Trial], engine: EngineSettings, workers: int) -
             alone[reason] += 1
             chunks.append([trial])
         else:
-            any_order = engine.name == "fused" or FORMS[_model(trial)].pays_for_orders
+            any_order = engine.name == "fused" or not FORMS[_model(trial)].needs_one_order
             groups.setdefault(_kind(trial, any_order=any_order), []).append(trial)
     in_any_order = Counter(_kind(group[0], any_order=True) for group in groups.values())
     for group in groups.values():
@@ -93,8 +94,8 @@ def _unfit(trial: Trial, engine: EngineSettings) -> str | None:
         return f"{_model(trial)} has no form for many at once"
     if trial.values["threads"] != 1:
         return "threads is not 1"
-    if engine.name == "auto" and trial.values["batch_size"] >= form.pays_below:
-        return f"batches of {form.pays_below} and more of a {_model(trial)} gain nothing"
+    if engine.name == "auto" and trial.values["batch_size"] > form.largest_batch:
+        return f"batches of more than {form.largest_batch} of a {_model(trial)} take too much memory"
     return None
 
 

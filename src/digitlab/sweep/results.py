@@ -14,6 +14,7 @@ class TrialResult:
     point: trials that differ in their seed only share it. swept: the knobs that vary and their values
     as typed, in the sweep's order. metrics: the last of each name, such as
     `chosen/validation_accuracy`, `test/accuracy`. history: metric name to (epoch, value) pairs.
+    refusal: why it was trained by itself, where it was to be trained side by side with others.
     """
 
     number: int
@@ -28,6 +29,7 @@ class TrialResult:
     error: str | None = None
     traceback: str | None = None  # the file that holds it
     reused: bool = False
+    refusal: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -16,7 +16,7 @@ from digitlab.interrupts import Interrupts
 from digitlab.reaping import close_dead_records
 from digitlab.record import Membership, Record
 from digitlab.sweep import own_run
-from digitlab.sweep.chunks import ChunkTask, run_chunk
+from digitlab.sweep.chunks import ChunkTask, Refused, run_chunk
 from digitlab.sweep.display import SweepDisplay
 from digitlab.sweep.executors import (
     InProcess,
@@ -106,7 +106,7 @@ class Runner:
         self._lock = threading.Lock()
         self._is_stopping = False
         self._attempts, self._tries = attempts(folder), dict[int, int]()
-        self._heard: queue.SimpleQueue[TrialResult] = queue.SimpleQueue()  # of trials in a chunk
+        self._heard: queue.SimpleQueue[TrialResult | Refused] = queue.SimpleQueue()  # from chunks
         self._in_chunks: dict[int, Trial] = {}  # that have not ended yet
 
     def run(self) -> None:
@@ -161,8 +161,9 @@ class Runner:
         if len(tasks) == 1:
             return executor.submit(self._task or run_trial, tasks[0])
         self._in_chunks |= {trial.number: trial for trial in trials}
-        is_exact = self._manifest.settings.engine.exact
-        return executor.submit(run_chunk, ChunkTask(tasks=tasks, is_exact=is_exact))
+        engine = self._manifest.settings.engine
+        chunk = ChunkTask(tasks=tasks, is_exact=engine.exact, must_gain=engine.name == "auto")
+        return executor.submit(run_chunk, chunk)
 
     def _task_for(self, trial: Trial) -> Task:
         tags = {f"swept.{knob}": text for knob, text in trial.swept.items()}
@@ -182,6 +183,9 @@ class Runner:
 
     def _hear(self, said: Any) -> str | None:
         """A worker's words; called in the executor's thread."""
+        if isinstance(said, Refused):
+            self._heard.put(said)
+            return None
         if isinstance(said, TrialResult):
             self._heard.put(said)
             if said.state == "FAILED" and self._policy.fail_fast and not self._policy.retries:
@@ -228,10 +232,12 @@ class Runner:
         return self._is_stopping or self._interrupts.signal_number is not None
 
     def _settle_heard(self, executor: InProcess | Processes, running: Running) -> None:
-        """Trials that have ended while others of their chunk go on."""
+        """Trials that have ended while others of their chunk go on, and chunks that were refused."""
         while not self._heard.empty():
             result = self._heard.get()
-            if trial := self._in_chunks.pop(result.number, None):
+            if isinstance(result, Refused):
+                self._say(str(result))
+            elif trial := self._in_chunks.pop(result.number, None):
                 self._settle_one(result, False, trial, executor, running)
 
     def _settle_one(

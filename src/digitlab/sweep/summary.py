@@ -129,6 +129,8 @@ def notes(results: Sequence[TrialResult], metric: Metric) -> list[str]:
         states = Counter(undefined if r.state == "FINISHED" else r.state for r in left_out)
         counts = ", ".join(f"{count} {state}" for state, count in states.items())
         lines.append(f"Not ranked: {counts}, of {len(results)} trials.")
+    for refusal, count in Counter(r.refusal for r in results if r.refusal).most_common():
+        lines.append(f"Trained one by one: {count} of {len(results)} trials. Why: {refusal}.")
     if any(point.n > 1 for point in rank(results, metric)):
         lines.append("Means over n seeds, ± the half-width of the 95 % t-interval; seconds per trial.")
     return lines
