@@ -129,16 +129,19 @@ def placed(tensor: Tensor, offset: int) -> Tensor:
     return room[start : start + 4 * tensor.numel()].view(4, *tensor.shape).copy_(tensor)
 
 
-def test_every_operand_and_every_weight_stands_where_it_would_alone(
+def test_operands_results_and_weights_stand_where_they_would_alone(
     digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In whatever shape, whether or not it moves a bit on this machine."""
     seen: list[Tensor] = []
 
     def noting(real: Callable[..., Any]) -> Callable[..., Any]:
-        def noted(*tensors: Any) -> Any:
-            seen.extend(part for stacked in tensors[:-1] for part in stacked)
-            return real(*tensors)
+        def noted(*given: Any) -> Any:
+            *operands, way = given
+            made = real(*given)
+            results = [] if way != TOGETHER else [made] if isinstance(made, Tensor) else made[:2]
+            seen.extend(part for stacked in (*operands, *results) for part in stacked)
+            return made
 
         return noted
 

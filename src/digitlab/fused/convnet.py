@@ -164,7 +164,8 @@ def convolve_backward(
 def multiply(inputs: Tensor, weight: Tensor, bias: Tensor, form: str) -> Tensor:
     """(K, B, out) of K members: inputs (K, B, in), weight (K, out, in), bias (K, out)."""
     if form == TOGETHER:
-        return torch.baddbmm(bias.unsqueeze(1), inputs, weight.transpose(1, 2))
+        made = room_for((*inputs.shape[:2], weight.shape[1]), inputs)
+        return torch.baddbmm(bias.unsqueeze(1), inputs, weight.transpose(1, 2), out=made)
     parts = zip(_clones(inputs), _clones(weight), _clones(bias), strict=True)
     return torch.stack([functional.linear(*part) for part in parts])
 
@@ -174,8 +175,9 @@ def multiply_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """By inputs, weights and biases."""
     if form == TOGETHER:
-        by_weight = gradient.transpose(1, 2).bmm(inputs)
-        return gradient.bmm(weight), by_weight, gradient.sum(1)
+        by_input = torch.bmm(gradient, weight, out=room_for(inputs.shape, inputs))
+        by_weight = torch.bmm(gradient.transpose(1, 2), inputs, out=room_for(weight.shape, weight))
+        return by_input, by_weight, gradient.sum(1)
     own = zip(_clones(gradient), _clones(inputs), _clones(weight), strict=True)
     parts = [(g.mm(w), g.t().mm(x), g.sum(0)) for g, x, w in own]
     by_input, by_weights, by_bias = (torch.stack(column) for column in zip(*parts, strict=True))
@@ -254,7 +256,8 @@ def linear_form(inputs: torch.Size, width: int, device: torch.device, *, is_last
         return compute, lambda: compute(APART)
 
     question = f"{device.type}: linear layers of {tuple(inputs)} to {width}{' classes' * is_last}"
-    return choose(question, [TOGETHER, APART], draws(device, members * size * width), prepare)
+    fewest = members * min(size * width, size * into, width * into)  # numbers in one of the results
+    return choose(question, [TOGETHER, APART], draws(device, fewest), prepare)
 
 
 def _backward(
