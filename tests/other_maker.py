@@ -1,7 +1,8 @@
 """MKL as it computes on processors that Intel did not make: others of its kernels, on this processor.
 
-`python -m tests.other_maker MODULE ...` runs a module so. MKL asks a function of its own whether Intel
-made the processor; in this process, and only in it, the answer becomes no.
+`python -m tests.other_maker zen MODULE ...` runs a module as on AMD's Zen, `other` as on any other. MKL
+asks functions of its own which processor this is; in this process alone they answer otherwise. Some
+products depend on addresses then: with `zen` on those of operands, with `other` on those of results too.
 """
 
 import ctypes
@@ -12,33 +13,36 @@ from pathlib import Path
 
 PAGE = 4096
 READ, WRITE, EXECUTE = 1, 2, 4
-ANSWER_NO = bytes([0x31, 0xC0, 0xC3])  # xor eax, eax; ret
+NO, YES = bytes([0x31, 0xC0, 0xC3]), bytes([0xB8, 1, 0, 0, 0, 0xC3])  # eax = 0 or 1; ret
+NOT_INTEL = {"mkl_serv_intel_cpu_true": NO, "mkl_serv_intel_cpu": NO}
+PROCESSORS = {"zen": {**NOT_INTEL, "mkl_serv_cpuiszen": YES}, "other": NOT_INTEL}
 NOT_POSSIBLE = 77
 
 
-def pretend() -> bool:
+def pretend(processor: str) -> bool:
     """Before anything is computed. False where MKL is another one, or none: nothing is changed then."""
     import torch
 
     if platform.machine() != "x86_64" or sys.platform != "linux":
         return False
     library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
-    try:
-        address = ctypes.cast(library.mkl_serv_intel_cpu_true, ctypes.c_void_p).value
-    except AttributeError:
+    if not all(hasattr(library, name) for name in PROCESSORS[processor]):
         return False
-    assert address is not None
-    start = address // PAGE * PAGE
     mprotect = ctypes.CDLL(None).mprotect
     mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    if mprotect(start, 2 * PAGE, READ | WRITE | EXECUTE):
-        return False
-    ctypes.memmove(address, ANSWER_NO, len(ANSWER_NO))
-    return mprotect(start, 2 * PAGE, READ | EXECUTE) == 0
+    for name, answer in PROCESSORS[processor].items():
+        address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+        assert address is not None
+        start = address // PAGE * PAGE
+        if mprotect(start, 2 * PAGE, READ | WRITE | EXECUTE):
+            return False
+        ctypes.memmove(address, answer, len(answer))
+        mprotect(start, 2 * PAGE, READ | EXECUTE)
+    return True
 
 
 if __name__ == "__main__":
-    if not pretend():
+    if not pretend(sys.argv[1]):
         sys.exit(NOT_POSSIBLE)
-    sys.argv = sys.argv[1:]
+    sys.argv = sys.argv[2:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

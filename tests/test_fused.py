@@ -90,10 +90,12 @@ def test_whatever_the_members_are(num_chunks: int) -> None:
     assert not found["refused without need"], f"seed {seed}"
 
 
+@pytest.mark.parametrize("processor", other_maker.PROCESSORS)
 @pytest.mark.parametrize("num_chunks", [12, pytest.param(150, marks=slow)])
-def test_whatever_the_members_are_on_a_processor_of_another_maker(num_chunks: int) -> None:
-    """There MKL's products depend on the addresses of their operands."""
-    line = ["tests.other_maker", "tests.random_members", "--chunks", str(num_chunks)]
+def test_whatever_the_members_are_where_products_depend_on_addresses(
+    num_chunks: int, processor: str
+) -> None:
+    line = ["tests.other_maker", processor, "tests.random_members", "--chunks", str(num_chunks)]
     done = subprocess.run(
         [sys.executable, "-m", *line], cwd=CHECKOUT, capture_output=True, text=True, check=False
     )

@@ -1,8 +1,8 @@
 """Tensors of many members in one, of which each member's own tensor is a view.
 
-A matrix product may add up in an order that depends on addresses: on processors not made by Intel, MKL's
-does on where a row of an operand or of the result begins modulo 16 bytes. So each member's part of either
-begins where torch would put a tensor of its own: at a line of 64 bytes.
+A matrix product may add up in an order that depends on addresses: on processors not made by Intel,
+MKL's does on where a row of an operand or of the result begins modulo 16 bytes. So each member's part
+of either begins where torch would put a tensor of its own: at a line of 64 bytes.
 """
 
 import math
