@@ -2,7 +2,7 @@
 
 `python -m tests.other_maker zen MODULE ...` runs a module as on AMD's Zen, `other` as on any other. MKL
 asks functions of its own which processor this is; in this process alone they answer otherwise. Some
-products depend on addresses then: with `zen` on those of operands, with `other` on those of results too.
+products depend on addresses then: with `zen` on those of operands, with `other` of results too.
 """
 
 import ctypes
