@@ -316,13 +316,18 @@ def test_what_was_found_out_is_kept_for_other_processes(monkeypatch: pytest.Monk
 
 @pytest.mark.usefixtures("forgetful")
 @pytest.mark.parametrize(
-    "damage", ["", "[]", "{", '{"KEY": 3}', '{"KEY": {"answers": {"a test": {"way": "plain"}}}}']
+    "damage",
+    [
+        *("", "[]", "{", '{"KEY": 3}', '{"KEY": {"answers": {"a test": {"way": "fast"}}}}'),
+        '{"KEY": {"answers": {"a test": {"way": "no way", "gain": 1.0}}}}',
+    ],
 )
 def test_answers_that_cannot_be_read_are_found_out_again(damage: str) -> None:
     file = project.mlruns() / forms.FILE
     file.parent.mkdir(exist_ok=True)
     file.write_text(damage.replace("KEY", forms._key(1)))
-    assert forms.remembered("a test", lambda: forms.Answer("fast", 2.0)).way == "fast"
+    found = forms.remembered("a test", ["fast", "plain"], lambda: forms.Answer("fast", 2.0))
+    assert found.way == "fast"
     forms._answers.cache_clear()
     assert forms.known_answers() == {"a test": forms.Answer("fast", 2.0)}
 
@@ -338,7 +343,7 @@ def test_answers_of_other_machines_stay_and_those_of_other_code_are_dropped() ->
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(others))
     assert forms.known_answers() == {}
-    forms.remembered("a test", lambda: forms.Answer("plain"))
+    forms.remembered("a test", ["plain"], lambda: forms.Answer("plain"))
     kept = json.loads(file.read_text())
     assert set(kept) == {"other machine", forms._key(1)}
     assert kept[forms._key(1)]["depends_on"]["source"] == source_digest()

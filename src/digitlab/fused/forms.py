@@ -85,20 +85,22 @@ def choose(
     member after member, on tensors of their own.
     """
 
+    plain = ways[-1]
+
     def find() -> Answer:
-        prepared = [prepare(draw) for draw in tried]
         exact = list(ways)
-        for compute, alone in prepared:
+        for draw in tried:
+            compute, alone = prepare(draw)
             expected = alone()
-            exact = [way for way in exact if way == ways[-1] or equal(compute(way), expected)]
-        if len(exact) == 1:
-            return Answer(ways[-1])
-        compute, device = prepared[0][0], tried[0].device
+            exact = [way for way in exact if way == plain or equal(compute(way), expected)]
+            if len(exact) == 1:
+                return Answer(plain)
+        compute, device = prepare(tried[0])[0], tried[0].device
         seconds = measure({way: functools.partial(compute, way) for way in exact}, device)
         fastest = min(exact, key=seconds.__getitem__)
-        return Answer(fastest, seconds[ways[-1]] / seconds[fastest])
+        return Answer(fastest, seconds[plain] / seconds[fastest])
 
-    return remembered(question, find).way
+    return remembered(question, ways, find).way
 
 
 def equal(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
@@ -130,11 +132,11 @@ def measure(
     return least
 
 
-def remembered(question: str, find: Callable[[], Answer]) -> Answer:
-    """What was found before, by any process of this project; or else `find`."""
+def remembered(question: str, ways: Sequence[str], find: Callable[[], Answer]) -> Answer:
+    """What any process of this project found before, if it is one of the ways; or else `find`."""
     key = _key(torch.get_num_threads())
     answers = _answers(key)
-    if question not in answers:
+    if question not in answers or answers[question].way not in ways:
         answers[question] = find()
         _keep(key, answers)
     return answers[question]
@@ -171,7 +173,7 @@ def _keep(key: str, answers: dict[str, Answer]) -> None:
     entries = {
         other: entry for other, entry in _read().items() if _source(entry) == depends_on["source"]
     }
-    answers |= _parsed(entries.get(key))
+    answers |= {**_parsed(entries.get(key)), **answers}
     found = {question: dataclasses.asdict(answer) for question, answer in answers.items()}
     entries[key] = {"depends_on": depends_on, "answers": found}
     with contextlib.suppress(OSError):  # a disk that is full costs a trial, no result
