@@ -81,7 +81,7 @@ def test_each_member_has_the_bits_that_it_has_alone(
     check(configs[:: 3 if model == "cnn" else 1], some_of(digits, count), digits.validation)
 
 
-@pytest.mark.parametrize("num_chunks", [12, pytest.param(150, marks=slow)])
+@pytest.mark.parametrize("num_chunks", [12, pytest.param(100, marks=slow)])
 def test_whatever_the_members_are(num_chunks: int) -> None:
     """A random search; what a machine has no exact way for may be refused, and no more."""
     seed = int.from_bytes(os.urandom(4))
@@ -91,7 +91,7 @@ def test_whatever_the_members_are(num_chunks: int) -> None:
 
 
 @pytest.mark.parametrize("processor", other_maker.PROCESSORS)
-@pytest.mark.parametrize("num_chunks", [12, pytest.param(150, marks=slow)])
+@pytest.mark.parametrize("num_chunks", [12, pytest.param(100, marks=slow)])
 def test_whatever_the_members_are_where_products_depend_on_addresses(
     num_chunks: int, processor: str
 ) -> None:

@@ -6,7 +6,7 @@ from digitlab.config import CNNConfig, LogisticRegressionConfig, ModelConfig, SG
 from digitlab.fused.convnet import APART, convolution_forms
 from digitlab.fused.forms import known_answers
 from digitlab.fused.members import Member
-from digitlab.fused.probe import NOT_AT_ALL, judge
+from digitlab.fused.probe import NOT_AT_ALL, judge, noise
 from digitlab.fused.training import LEAST_GAIN
 from digitlab.models import build_model
 from digitlab.optimizers import SGD
@@ -44,7 +44,8 @@ def exactness() -> str:
 
 
 def _told(members: str, config: ModelConfig, count: int) -> str:
-    answer = judge([_member(config, seed) for seed in range(count)], NUM_IMAGES, BATCH_SIZE)
+    images = noise(NUM_IMAGES, torch.device("cpu"))
+    answer = judge([_member(config, seed) for seed in range(count)], images, BATCH_SIZE)
     if answer.way == NOT_AT_ALL:
         return (
             f"{members} side by side would not have the bits of each alone here, and are trained one "

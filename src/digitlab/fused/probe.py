@@ -6,6 +6,7 @@ losses, gradients, optimizer state and weights of each step. Does not know what 
 
 import copy
 import dataclasses
+import itertools
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -27,28 +28,31 @@ TRAINED_LOGITS = 5.0  # their standard deviation; differences in small ones are 
 SHARE_BLACK = 0.8  # of the pixels, as in handwritten digits
 
 
-def judge(members: Sequence[Member], num_images: int, batch_size: int) -> Answer:
-    """The way to train members side by side, or NOT_AT_ALL, for epochs of so many images.
+def judge(members: Sequence[Member], train: Split, batch_size: int) -> Answer:
+    """The way to train members side by side on these images, or NOT_AT_ALL.
 
     gain: the speed side by side as a multiple of that one by one; where the way is NOT_AT_ALL, what it
     would have been.
     """
     members = arranged(members)
-    rest = num_images % batch_size
+    rest = len(train) % batch_size
     sizes = [batch_size, batch_size, *([rest] if rest else [])]
     ways = [STACKED, OWN_OPTIMIZERS, NOT_AT_ALL]
 
     def find() -> Answer:
-        images = _noise(sum(sizes), next(members[0].model.parameters()).device)
+        images = noise(sum(sizes), train.labels.device)
         large = [_with_large_logits(member, images) for member in members]
         different = _Rehearsal(large, images, sizes, is_equal=False)
         equal_ones = _Rehearsal(_first_of_each_kind(large), images, sizes, is_equal=True)
+        # Of all the images, since a few would stay in the cache.
+        timed = [batch_size] * min(NUM_ROUNDS, len(train) // batch_size)
+        real = _Rehearsal(large, train, timed, is_equal=False)
         for way in ways[:-1]:
             if equal_ones.is_exact(way) and different.is_exact(way):
-                return Answer(way, different.gain(way))
-        return Answer(NOT_AT_ALL, different.gain(STACKED))
+                return Answer(way, real.gain(way))
+        return Answer(NOT_AT_ALL, real.gain(STACKED))
 
-    return remembered(_question(members, batch_size, rest), ways, find)
+    return remembered(_question(members, len(train), batch_size), ways, find)
 
 
 class _Rehearsal:
@@ -67,8 +71,8 @@ class _Rehearsal:
         self._batches: dict[int, list[Tensor]] = {}  # the images of each step, by order
         for number, seed in enumerate(seeds):
             generator = torch.Generator().manual_seed(0 if is_equal else number)
-            order = torch.randperm(len(images), generator=generator).to(self._device)
-            self._batches[seed] = list(torch.split(order, list(sizes)))
+            order = torch.randperm(len(images), generator=generator)[: sum(sizes)]
+            self._batches[seed] = list(torch.split(order.to(self._device), list(sizes)))
         shares = [1.0 if is_equal else (1 + k) / len(members) for k in range(len(members))]
         self._rates = [LARGEST_RATE * share for share in shares]
 
@@ -85,28 +89,34 @@ class _Rehearsal:
         return True
 
     def gain(self, way: str) -> float:
-        """Seconds of a step one by one, over those side by side."""
+        """Seconds of a step of all of them one by one, over those side by side."""
         copies = [_copy(member) for member in self._members]
         own = [_copy(member) for member in self._members[:: math.ceil(len(copies) / NUM_TIMED)]]
         differentiators = [differentiator(one.model, list(one.model.parameters())) for one in own]
+        steps_each = len(copies) // len(own)  # one after another, as a training takes them
+        batches = {seed: itertools.cycle(those) for seed, those in self._batches.items()}
+        turns = itertools.cycle(range(len(next(iter(self._batches.values())))))
         with torch.no_grad(), flushing_denormals():
             together = SideBySide(copies, is_exact=True, way=way)
             images, generators = Images(self._images, len(together.groups)), self._generators()
             images_alone = Images(self._images, 1)
 
             def side_by_side() -> None:
-                together.step(images, self._chosen(together, 0), self._rates, generators)
+                chosen = self._chosen(together, next(turns))
+                together.step(images, chosen, self._rates, generators)
 
             def alone() -> None:
                 for member, differentiate in zip(own, differentiators, strict=True):
-                    batch = images_alone.batch(self._batches[member.order_seed][0])
-                    logits, _, gradients = differentiate(*batch)
-                    member.optimizer.step(gradients, LARGEST_RATE)
-                    logits.contiguous().argmax(1)
+                    for _ in range(steps_each):
+                        batch = images_alone.batch(next(batches[member.order_seed]))
+                        logits, _, gradients = differentiate(*batch)
+                        member.optimizer.step(gradients, LARGEST_RATE)
+                        logits.contiguous().argmax(1)
 
             works = {"alone": alone, "side by side": side_by_side}
             seconds = measure(works, self._device, NUM_ROUNDS)
-        return seconds["alone"] / len(own) * len(copies) / seconds["side by side"]
+        share = steps_each * len(own) / len(copies)
+        return seconds["alone"] / share / seconds["side by side"]
 
     def _alone(self, k: int) -> list[Tensor]:
         """Everything that the k-th member comes upon by the plain loop."""
@@ -181,7 +191,8 @@ def _state(member: Member) -> list[Tensor]:
     return [tensor.detach().clone() for tensor in (*state, *member.model.parameters())]
 
 
-def _noise(num_images: int, device: torch.device) -> Split:
+def noise(num_images: int, device: torch.device) -> Split:
+    """Images with as much black as handwritten digits have."""
     generator = torch.Generator().manual_seed(0)
     shape = (num_images, SIDE, SIDE)
     images = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
@@ -190,7 +201,7 @@ def _noise(num_images: int, device: torch.device) -> Split:
     return Split(images.to(device), labels.to(device), mean=0.13, std=0.31)
 
 
-def _question(members: Sequence[Member], batch_size: int, rest: int) -> str:
+def _question(members: Sequence[Member], num_images: int, batch_size: int) -> str:
     orders = Counter(Counter(member.order_seed for member in members).values())
     kinds = Counter(str(structure(member.optimizer)) for member in members)
     parameters = list(members[0].model.parameters())
@@ -198,6 +209,6 @@ def _question(members: Sequence[Member], batch_size: int, rest: int) -> str:
     drops = any(getattr(layer, "p", 0) for member in members for layer in member.model.modules())
     return (
         f"{parameters[0].device.type}: training of {len(members)} x {shapes}{' with dropout' * drops} "
-        f"on batches of {batch_size} and {rest}, orders {sorted(orders.items())}, "
+        f"on {num_images} images by {batch_size}, orders {sorted(orders.items())}, "
         f"{sorted(kinds.items())}"
     )

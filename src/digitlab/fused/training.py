@@ -44,14 +44,14 @@ def fit_many(
             way = STACKED
             if is_exact:
                 wants_gain = must_gain and len(there) > 1
-                way = _exact_way(there, len(train), batch_size, must_gain=wants_gain)
+                way = _exact_way(there, train, batch_size, must_gain=wants_gain)
             together = SideBySide(there, is_exact=is_exact, way=way)
             images = Images(train, len(together.groups))
         yield train_epoch(together, train, images, validation, batch_size, before_step)
 
 
-def _exact_way(members: Sequence[Member], num_images: int, batch_size: int, *, must_gain: bool) -> str:
-    answer = judge(members, num_images, batch_size)
+def _exact_way(members: Sequence[Member], train: Split, batch_size: int, *, must_gain: bool) -> str:
+    answer = judge(members, train, batch_size)
     if answer.way == NOT_AT_ALL:
         raise NotFusable(
             f"this machine rounds {len(members)} of them otherwise side by side than alone; "
