@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import requests
 import yaml
 
 from digitlab import project, user_interface
@@ -433,3 +435,36 @@ def test_the_ui_opens_a_run_or_a_sweep(digitlab: Cli, digitlab_process: Start) -
     assert "`digitlab sweeps` sweeps" in unknown.err
     assert digitlab("ui", "a", "b").code == 2
     assert digitlab("ui", sweep, "--study", "linked").code == 2
+
+
+def test_square_brackets_and_colons_in_names_are_text(digitlab: Cli) -> None:
+    name, sweep = "ckpt [/data/run1] :smile: [bold]", "x [/v3] [red]"
+    assert digitlab("train", "epochs=1", f"run_name='{name}'", f"study='{name}'").code == 0
+    assert (
+        digitlab("sweep", "epochs=1", "seed=0,1", "executor=inprocess", f"sweep.name='{sweep}'").code
+        == 0
+    )
+    (run,) = [run for run in runs(digitlab) if run["name"] == name]
+    shown, listed = digitlab("show", run["run_id"]), digitlab("sweeps")
+    assert shown.code == listed.code == 0
+    assert shown.out.startswith(f"{name}  FINISHED  {run['run_id']}\nstudy {name}, started")
+    assert sweep in listed.out
+    assert digitlab("runs", "--study", name).code == 0
+
+
+def test_bare_it_shows_the_help(digitlab: Cli) -> None:
+    result = digitlab()
+    assert (result.code, result.err) == (0, "")
+    assert result.out == digitlab("--help").out
+
+
+def test_loopback_never_goes_through_a_proxy(digitlab: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("no_proxy", "http_proxy", "https_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # where nobody listens
+    monkeypatch.setenv("NO_PROXY", "intranet.example")
+    digitlab("--version")
+    for host in ("127.0.0.1:5000", "localhost", "intranet.example"):
+        assert urllib.request.proxy_bypass(host)
+        assert not requests.utils.get_environ_proxies(f"http://{host}/")
+    assert not urllib.request.proxy_bypass("elsewhere.example")

@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from digitlab.command_line import comparing, looking, training, using
 from digitlab.completion import register_shells
 from digitlab.errors import DigitlabError, Interrupted
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 EPILOG = """\b
 Examples:
   digitlab train model=cnn epochs=5
@@ -58,8 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> Any:
     gc.set_threshold(100_000, 50, 100)  # what is imported stays: 0.3 s of fruitless collections less
     atexit.register(gc.freeze)  # the last ones, at the end of the process: 0.5 s less
     register_shells()
+    never_proxy_loopback()
     try:
         cli.main(arguments, prog_name="digitlab", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
     except click.NoSuchOption as error:
         hint = " (knobs have no dashes: epochs=3)" if error.option_name.startswith("--") else ""
         _complain(f"{error.format_message()}{hint}")
@@ -78,6 +83,14 @@ def main(arguments: Sequence[str] | None = None) -> Any:
     except BrokenPipeError:
         sys.stderr.close()  # `digitlab runs | head`
         sys.exit(0)
+
+
+def never_proxy_loopback() -> None:
+    """Servers on this machine are asked directly, by us and by every library and process of ours."""
+    variables = ("no_proxy", "NO_PROXY")  # libraries read the one or the other first
+    given = [host for variable in variables for host in os.environ.get(variable, "").split(",") if host]
+    hosts = ",".join(dict.fromkeys([*given, *LOOPBACK]))
+    os.environ |= dict.fromkeys(variables, hosts)
 
 
 def _complain(message: str) -> None:

@@ -3,10 +3,10 @@
 import sys
 import time
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from digitlab.record import Record
+from digitlab.terminal import console
 from digitlab.training import EpochReport
 
 REDRAW_EVERY_SECONDS = 0.1
@@ -17,7 +17,7 @@ class TrainingProgress:
 
     def __init__(self) -> None:
         self.epochs = 0
-        self.console = Console(stderr=True, highlight=False)
+        self.console = console(stderr=True)
         self._step = 0
         self._next_redraw = 0.0
         self._bar = Progress(

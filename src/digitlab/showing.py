@@ -5,11 +5,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from digitlab.record import Record
 from digitlab.tables import STATUS_STYLES, age, percent
+from digitlab.terminal import console
 from digitlab.tracking.runs import StoredRun, undelivered
 from digitlab.tracking.store import RunStore
 
@@ -53,23 +54,23 @@ def describe_record(record: Record) -> dict[str, Any]:
 
 
 def print_run(run: StoredRun, description: dict[str, Any]) -> None:
-    console = Console(highlight=False, soft_wrap=True)
-    style = STATUS_STYLES.get(run.status, "")
-    console.print(f"[bold]{run.name}[/]  [{style}]{run.status}[/]  {run.run_id}")
+    out = console(soft_wrap=True)
+    name, status = Text(run.name, "bold"), Text(run.status, STATUS_STYLES.get(run.status, ""))
+    out.print(Text("  ").join([name, status, Text(run.run_id)]))
     took = f", took {(run.end_time - run.start_time) / 1000:.1f} s" if run.end_time else ""
-    console.print(f"study {run.study}, started {age(run.start_time)} ago{took}")
+    out.print(f"study {run.study}, started {age(run.start_time)} ago{took}")
     if error := run.tags.get("digitlab.error"):
-        console.print(f"[red]{error}[/]")
+        out.print(error, style="red")
     if run.status == "KILLED" and "digitlab.pruned.epoch" not in run.tags:
-        console.print(f"to go on with it: digitlab resume {run.tags.get('sweep') or run.short_id}")
-    _print_pairs(console, "metrics (last)", {k: f"{v:.6g}" for k, v in sorted(run.metrics.items())})
-    _print_pairs(console, "knobs", run.params)
+        out.print(f"to go on with it: digitlab resume {run.tags.get('sweep') or run.short_id}")
+    _print_pairs("metrics (last)", {k: f"{v:.6g}" for k, v in sorted(run.metrics.items())})
+    _print_pairs("knobs", run.params)
     shown = {
         key: value
         for key, value in sorted(run.tags.items())
         if key.startswith("digitlab.") and not key.startswith("digitlab.process.")
     }
-    _print_pairs(console, "tags", shown)
+    _print_pairs("tags", shown)
     if description["per_class"]:
         table = Table(title="per class (test)", title_justify="left", box=None, pad_edge=False)
         for column in description["per_class"][0]:
@@ -77,22 +78,23 @@ def print_run(run: StoredRun, description: dict[str, Any]) -> None:
         for row in description["per_class"]:
             scores = [percent(float(row[c])) for c in ("precision", "recall", "f1")]
             table.add_row(row["class"], *scores, row["support"])
-        console.print(table)
+        out.print(table)
     sizes: dict[str, int] = {}
     for artifact in description["artifacts"]:
         top, slash, _ = artifact["path"].partition("/")
         sizes[top + slash] = sizes.get(top + slash, 0) + artifact["bytes"]
     pairs = {path: f"{size:,} bytes" for path, size in sizes.items()}
-    _print_pairs(console, f"artifacts in {run.artifact_uri}", pairs)
+    _print_pairs(f"artifacts in {run.artifact_uri}", pairs)
     if description["traceback"]:
-        console.print(description["traceback"], markup=False)
+        out.print(description["traceback"])
 
 
-def _print_pairs(console: Console, title: str, pairs: dict[str, str]) -> None:
-    console.print(title, style="bold", markup=False)
+def _print_pairs(title: str, pairs: dict[str, str]) -> None:
+    out = console(soft_wrap=True)
+    out.print(title, style="bold")
     width = max(map(len, pairs), default=0)
     for key, value in pairs.items():
-        console.print(f"  {key:{width}}  {value.strip()}", markup=False)
+        out.print(f"  {key:{width}}  {value.strip()}")
 
 
 def _read_csv(file: Path) -> list[dict[str, str]]:

@@ -4,9 +4,10 @@ import time
 from collections.abc import Sequence
 
 import click
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from digitlab.terminal import console, lines_of
 from digitlab.tracking.runs import REPRODUCES, SHORT_ID, VERDICT, StoredRun
 
 # Knobs that say where and under which name, not what: never worth a column.
@@ -38,7 +39,7 @@ def print_runs(runs: Sequence[StoredRun]) -> None:
     for run in runs:
         table.add_row(
             run.short_id,
-            f"[{STATUS_STYLES.get(run.status, '')}]{run.status}[/]",
+            Text(run.status, STATUS_STYLES.get(run.status, "")),
             age(run.start_time),
             run.params.get("model.name", "-"),
             *(run.params.get(knob, "-") for knob in knobs[:MAX_KNOBS]),
@@ -46,28 +47,10 @@ def print_runs(runs: Sequence[StoredRun]) -> None:
             percent(run.metrics.get("test/accuracy")),
             _remark(run),
         )
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=200)
-    with console.capture() as captured:
-        console.print(table)
-    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    click.echo("\n".join(lines_of(table, pipe_width=200)))
     if len(knobs) > MAX_KNOBS:
         more = ", ".join(knobs[MAX_KNOBS:])
-        console.print(f"also varying: {more} (all with --json)", style="dim", soft_wrap=True)
-
-
-def lines_of(table: Table) -> list[str]:
-    """As the terminal shows it; on a pipe a line is as long as it needs to be.
-
-    Values such as [relu] are no markup.
-    """
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = 100_000
-    with console.capture() as captured:
-        console.print(table)
-    return [line.rstrip() for line in captured.get().splitlines()]
+        console(soft_wrap=True).print(f"also varying: {more} (all with --json)", style="dim")
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -25,7 +24,8 @@ from digitlab.comparison.wording import (
     sentences,
     table_rows,
 )
-from digitlab.tables import lines_of, markdown_table
+from digitlab.tables import markdown_table
+from digitlab.terminal import console, lines_of
 
 MAX_ROWS = 30
 NARROW = 100  # characters: a narrower terminal does without the losses
@@ -34,8 +34,8 @@ MAX_SENTENCES = 10
 
 def print_comparison(comparison: Comparison, differing: Sequence[Difference]) -> None:
     rows = table_rows(comparison)
-    console = Console()
-    if console.is_terminal and console.width < NARROW:
+    out = console()
+    if out.is_terminal and out.width < NARROW:
         rows = [{title: cell for title, cell in row.items() if title != "test loss"} for row in rows]
     lines = lines_of(_table(rows[:MAX_ROWS]))
     if len(rows) > MAX_ROWS:

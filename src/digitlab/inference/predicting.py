@@ -9,7 +9,6 @@ import click
 import numpy as np
 import numpy.typing as npt
 from rich.color import Color
-from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
@@ -18,6 +17,7 @@ from digitlab.inference.images import RefusedImage, expand, read_grey
 from digitlab.inference.models import TrainedModel
 from digitlab.inference.normalising import NoDigit, as_it_is, normalise
 from digitlab.serving import Classifier
+from digitlab.terminal import console
 
 BATCH = 1000  # images held at once, however many files there are
 MAX_DRAWN = 10  # pictures on a terminal
@@ -47,14 +47,14 @@ def predict_files(model: TrainedModel, wanted: Sequence[str], *, as_given: bool,
         refused = any(reading.error for reading in found)
         click.echo(json.dumps([_json(reading, names) for reading in found], indent=1))
         return 2 if refused else 0
-    console = Console(highlight=False, markup=False, emoji=False)
+    out = console()
     for number, reading in enumerate(readings):
         if reading.error:
             refused = True
             click.echo(f"digitlab: {_printable(reading.file)}: {reading.error}", err=True)
         else:
-            if console.is_terminal and number < MAX_DRAWN:
-                console.print(_drawn(reading, names))
+            if out.is_terminal and number < MAX_DRAWN:
+                out.print(_drawn(reading, names))
             click.echo(_line(reading, names))
     return 2 if refused else 0
 

@@ -4,10 +4,10 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from digitlab.sweep.results import TrialResult
+from digitlab.terminal import console
 
 if TYPE_CHECKING:
     from digitlab.sweep.work import Progress as Said
@@ -19,7 +19,7 @@ class SweepDisplay:
     """On standard error; may be told from several threads."""
 
     def __init__(self, num_trials: int, num_finished: int, metric: str) -> None:
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._console = console(stderr=True, soft_wrap=True)
         self._metric = metric
         self._total, self._done = num_trials, num_finished
         self._running: dict[int, str] = {}
@@ -58,7 +58,7 @@ class SweepDisplay:
         if result.error and result.state != "FINISHED":
             parts.append(result.error.splitlines()[0])
         line = "  ".join(parts)
-        self._console.print(line, style=STYLES.get(result.state, ""), markup=False)
+        self._console.print(line, style=STYLES.get(result.state, ""))
         self._bar.update(self._task, completed=self._done)
 
 

@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from digitlab.errors import DigitlabError
 from digitlab.sweep.manifest import SweepFolder, all_sweeps
 from digitlab.sweep.runner import earlier_results
 from digitlab.tables import age
+from digitlab.terminal import lines_of
 
 STYLES = {"finished": "green", "failed": "red", "running": "cyan", "cut short": "yellow"}
 
@@ -62,15 +63,10 @@ def print_sweeps(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         table.add_row(
             row["id"],
-            f"[{STYLES[row['status']]}]{row['status']}[/]",
+            Text(row["status"], STYLES[row["status"]]),
             age(row["created"]),
             row["name"],
             row["study"],
             *(str(row[name]) for name in ("done", "failed", "pending")),
         )
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=200)
-    with console.capture() as captured:
-        console.print(table)
-    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    click.echo("\n".join(lines_of(table, pipe_width=200)))

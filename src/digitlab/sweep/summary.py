@@ -17,7 +17,8 @@ from rich.table import Table
 from digitlab.config import Metric
 from digitlab.estimates import Estimate, estimate, reads
 from digitlab.sweep.results import TrialResult
-from digitlab.tables import lines_of, markdown_table, short_title
+from digitlab.tables import markdown_table, short_title
+from digitlab.terminal import lines_of
 
 # Of the weights that were tested; validation/... is of the last epoch.
 CHOSEN: dict[Metric, str] = {
