@@ -21,7 +21,8 @@ from tests.kills.victim import CONTROLLER_PLACES, WORKER_PLACES
 from tests.test_sweep import bits, processes_of, tree, wait_for, workers_of
 
 SWEEP = ["sweep", "model=cnn", "epochs=8", "checkpoint.every_seconds=0", "seed=0,1,2,3", "workers=2"]
-FUSED = [*SWEEP, "data.order_seed=0"]  # two workers with two trials side by side each
+ONE_ORDER = [*SWEEP, "data.order_seed=0"]
+FUSED = [*ONE_ORDER, "engine=fused"]  # two workers with two trials side by side each
 NUM_RANDOM_KILLS = 20
 
 
@@ -34,7 +35,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
 @pytest.fixture(scope="module")
 def expected_fused(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The same of FUSED, one by one all the same."""
-    yield from undisturbed(tmp_path_factory, [*FUSED, "engine=sequential"])
+    yield from undisturbed(tmp_path_factory, [*ONE_ORDER, "engine=sequential"])
 
 
 def undisturbed(factory: pytest.TempPathFactory, line: list[str]) -> Iterator[dict[str, str]]:
