@@ -2,7 +2,10 @@
 
 import gzip
 import hashlib
+import os
+import re
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -211,6 +214,85 @@ def test_damage_is_one_line_with_file_expectation_and_remedy(
     assert "delete" in result.err
     runs = digitlab("runs", "--json")
     assert runs.out.strip() == "[]", "no run is recorded"
+
+
+def pipe(raw: Path) -> str:
+    (raw / TRAIN_IMAGES).unlink()
+    os.mkfifo(raw / TRAIN_IMAGES)
+    return "is no regular file"
+
+
+def endless(raw: Path) -> str:
+    (raw / TRAIN_IMAGES).unlink()
+    (raw / TRAIN_IMAGES).symlink_to("/dev/zero")
+    return "is no regular file"
+
+
+def oversized(raw: Path) -> str:
+    with (raw / TRAIN_IMAGES).open("wb") as file:
+        file.truncate(10**10)
+    return "has 10,000,000,000 bytes"
+
+
+def endless_when_packed(raw: Path) -> str:
+    (raw / TRAIN_IMAGES).unlink()
+    (raw / f"{TRAIN_IMAGES}.gz").symlink_to("/dev/zero")
+    return "is no regular file"
+
+
+def bomb(raw: Path) -> str:
+    (raw / TRAIN_IMAGES).unlink()
+    zeros = gzip.compress(bytes(10**8), 1)
+    (raw / f"{TRAIN_IMAGES}.gz").write_bytes(zeros * 10)
+    return "starts with b'\\x00"
+
+
+def flipped_when_packed(raw: Path) -> str:
+    (raw / TRAIN_IMAGES).unlink()
+    packed = bytearray(gzip.compress(bytes(10**6)))
+    packed[20:40] = bytes(20)
+    (raw / f"{TRAIN_IMAGES}.gz").write_bytes(packed)
+    return "cannot be unpacked"
+
+
+def folder_instead(raw: Path) -> str:
+    (raw / TRAIN_IMAGES).unlink()
+    (raw / TRAIN_IMAGES).mkdir()
+    return "is no regular file"
+
+
+def loop(raw: Path) -> str:
+    (raw / TRAIN_IMAGES).unlink()
+    (raw / TRAIN_IMAGES).symlink_to(TRAIN_IMAGES)
+    return "missing"
+
+
+ODD_FILES = [pipe, endless, oversized, endless_when_packed, bomb, flipped_when_packed]
+ODD_FILES += [folder_instead, loop]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("odd", ODD_FILES)
+def test_a_file_that_is_none_or_never_ends_is_refused_at_once(
+    odd: Callable[[Path], str], raw: Path
+) -> None:
+    told = odd(raw)
+    tracemalloc.start()
+    with pytest.raises(DataError, match=re.escape(told)) as refused:
+        data.load(settings("mnist"), raw.parents[1])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert TRAIN_IMAGES in str(refused.value)
+    assert peak < 200e6
+
+
+@pytest.mark.parametrize("root", ["/dev/null", "/dev/null/x", "/proc/x"])
+def test_a_folder_that_cannot_be_made_is_one_line(root: str, digitlab: Cli) -> None:
+    result = digitlab("train", "data=mnist", f"data.root={root}")
+    assert result.code == 3
+    (line,) = result.err.splitlines()
+    assert root in line
+    assert "name another folder with data.root=" in line
 
 
 @pytest.mark.parametrize("damage", [flip_a_pixel, shift_labels])

@@ -39,7 +39,7 @@ MAY_IMPORT = {
 }
 CORE = {f"digitlab.{n}" for n in ("config", "errors", "randomness", "data", "datafiles", "models")}
 CORE |= {f"digitlab.{n}" for n in ("optimizers", "schedules", "evaluation", "training")}
-CORE |= {"digitlab.embedded_digits"}
+CORE |= {"digitlab.embedded_digits", "digitlab.files"}
 
 
 def imports(file: Path, *, everywhere: bool) -> set[str]:

@@ -22,6 +22,8 @@ from digitlab.data import Dataset, load
 from digitlab.document import Document, config_digest
 from digitlab.experiment import run_experiment
 from digitlab.interrupts import Interrupts
+from digitlab.reproduction.archive import Recorded
+from digitlab.reproduction.recorded_code import NotAvailable, recorded_code
 from digitlab.reproduction.verdict import judge, trace_differences
 from digitlab.sweep.work import TrialWatch
 from digitlab.tracking.location import resolve_uri
@@ -340,6 +342,64 @@ def test_an_archive_is_checked_and_nothing_of_it_is_run(digitlab: Cli, tmp_path:
     assert "try --code recorded" in told
     (tmp_path / "text.zip").write_text("no archive")
     assert digitlab("reproduce", str(tmp_path / "text.zip")).code == 5
+
+
+RENAME = """diff --git a/Makefile b/src/made.py
+similarity index 100%
+rename from Makefile
+rename to src/made.py
+"""
+NEW = """diff --git {0} {1}
+new file mode 100644
+--- /dev/null
++++ {1}
+@@ -0,0 +1 @@
++x
+"""
+PATCHES = {
+    RENAME: "the patch changes 'Makefile'",
+    NEW.format('"a/x\\tsrc/new.py"', '"b/x\\tsrc/new.py"'): "the patch changes 'x\\tsrc/new.py'",
+    NEW.format("a/Makefile2", "b/Makefile2"): "the patch changes 'Makefile2'",
+    NEW.format("a/../x", "b/../x"): "the patch does not apply",
+    NEW.format("a/.git/hooks/x", "b/.git/hooks/x"): "the patch does not apply",
+    "no patch": "the patch does not apply",
+}
+
+
+@pytest.fixture
+def with_patch(
+    tmp_path: Path, make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], Recorded]:
+    """A run of a small checkout's commit and a patch."""
+    clone = Clone(tmp_path / "clone")
+    (clone.folder / "Makefile").write_text("all:\n")
+    clone.commit("second")
+    monkeypatch.setattr("digitlab.reproduction.recorded_code.CHECKOUT", clone.folder)
+    document = trained(make_config(*QUICK))
+
+    def make(patch: str) -> Recorded:
+        digest = hashlib.sha256(patch.encode()).hexdigest()
+        commit = clone.git("rev-parse", "HEAD").strip()
+        code = dataclasses.replace(document.code, commit=commit, patch=digest)
+        return Recorded(dataclasses.replace(document, code=code), patch.encode(), "0" * 32, "")
+
+    return make
+
+
+def test_a_patch_that_changes_anything_but_the_code_is_refused(
+    with_patch: Callable[[str], Recorded], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for patch, told in PATCHES.items():
+        with pytest.raises(NotAvailable) as refused, recorded_code(with_patch(patch)):
+            pass
+        assert told in str(refused.value), patch
+    with recorded_code(with_patch(NEW.format("a/src/größe.py", "b/src/größe.py"))) as folder:
+        assert (folder / "src" / "größe.py").read_text() == "x\n"
+    assert not folder.exists()
+    recorded = with_patch(RENAME)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(NotAvailable, match="it takes git"), recorded_code(recorded):
+        pass
 
 
 def test_a_bare_document_is_enough_to_judge_by(

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ class Answers:
         return np.equal(self.predictions, self.labels)
 
 
-def read_answers(file: Path) -> Answers:
+def read_answers(file: Path | BinaryIO) -> Answers:
     """From a run's predictions.parquet."""
     import pyarrow.parquet
 

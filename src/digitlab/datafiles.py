@@ -7,6 +7,10 @@ torchvision (2.7 s to import) is used for downloading only. Knows nothing of spl
 
 import gzip
 import hashlib
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +20,12 @@ from filelock import FileLock
 from digitlab.config import NUM_TRAIN
 from digitlab.embedded_digits import REINSTALL, read_digits
 from digitlab.errors import DataError
+from digitlab.files import read_file, reason
 
 Bytes = npt.NDArray[np.uint8]
 NUM_CLASSES = 10
 SIDE = 28
+MAX_BYTES = 64_000_000  # of a file, packed or not: the largest has 47 million
 
 FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "kmnist": "KMNIST"}
 FILES = {
@@ -77,7 +83,8 @@ def read_verified(name: str, root: Path) -> tuple[dict[str, tuple[Bytes, Bytes]]
     Raises:
         DataError: a file is missing, damaged or not what it should be: which, and what to do.
     """
-    arrays = {split: _read(name, split, root) for split in FILES}
+    with _refusals_told(root):
+        arrays = {split: _read(name, split, root) for split in FILES}
     digests = {}
     for split, pair in arrays.items():
         for kind, file, array in zip(("images", "labels"), FILES[split], pair, strict=True):
@@ -111,7 +118,19 @@ def raw_folder(name: str, root: Path) -> Path:
 
 def is_present(name: str, root: Path) -> bool:
     """Whether all four files are there, packed or not; `digits` always is."""
-    return name == "digits" or not _missing(name, root)
+    with _refusals_told(root):
+        return name == "digits" or not _missing(name, root)
+
+
+@contextmanager
+def _refusals_told(root: Path) -> Iterator[None]:
+    """What the disk refuses below `root`, as one line with what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or root}: {reason(error)}; name another folder with data.root="
+        ) from None
 
 
 def _read(name: str, split: str, root: Path) -> tuple[Bytes, Bytes]:
@@ -137,8 +156,8 @@ def _read_idx(name: str, file: Path, shape: tuple[int, ...]) -> Bytes:
     packed = file.with_name(file.name + ".gz")
     content = _unpack(name, packed) if packed.exists() and _needs_packed(name, file) else None
     if content is None:
-        content = file.read_bytes()
-    elif file.exists() and file.read_bytes() != content:
+        content = read_file(file, MAX_BYTES)
+    elif file.exists() and read_file(file, MAX_BYTES) != content:
         raise DataError(f"{file}: differs from {packed.name} beside it; {_remedy(name)}")
     header = 4 + 4 * len(shape)
     expected = bytes([0, 0, 8, len(shape)]) + b"".join(n.to_bytes(4) for n in shape)
@@ -163,15 +182,15 @@ def _needs_packed(name: str, file: Path) -> bool:
 
 
 def _unpack(name: str, packed: Path) -> bytes:
-    content = packed.read_bytes()
+    content = read_file(packed, MAX_BYTES)
     if name in PACKED_MD5:
         found = hashlib.md5(content, usedforsecurity=False).hexdigest()
         expected = PACKED_MD5[name][packed.stem]
         if found != expected:
             raise DataError(f"{packed}: MD5 {found}, expected {expected}; {_remedy(name)}")
     try:
-        return gzip.decompress(content)
-    except (OSError, EOFError) as error:
+        return gzip.GzipFile(fileobj=io.BytesIO(content)).read(MAX_BYTES)
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{packed}: cannot be unpacked ({error}); {_remedy(name)}") from None
 
 

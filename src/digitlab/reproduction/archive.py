@@ -1,24 +1,39 @@
 """A run as one file: everything that running it again and checking the result needs.
 
-A zip archive of plain files under fixed names. Reading one executes nothing and writes nothing.
+A zip archive of plain files under fixed names. Reading one executes nothing and writes nothing, and
+takes no more time and memory than its size allows for.
 """
 
+import csv
 import dataclasses
 import hashlib
 import io
+import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import safetensors.torch
+
 from digitlab import document as documents
+from digitlab.answers import PREDICTIONS_FILE, read_answers
+from digitlab.datafiles import NUM_CLASSES
 from digitlab.document import Document, RefusedDocument
+from digitlab.files import read_file, reason
 from digitlab.record import write_atomically
+from digitlab.serving import CONFIG_FILE, WEIGHTS_FILE, weights_digest
+from digitlab.trace import Trace, predictions_digest, to_floats
 
 CHECKSUMS = "SHA256SUMS"
 LOCK = "requirements.lock"
-REQUIRED = (documents.FILE, "config.yaml", "weights.safetensors", "metrics.csv", "predictions.parquet")
+METRICS_FILE = "metrics.csv"
+REQUIRED = (documents.FILE, CONFIG_FILE, WEIGHTS_FILE, METRICS_FILE, PREDICTIONS_FILE)
 OPTIONAL = (documents.PATCH_FILE, LOCK)
-MAX_BYTES = 200_000_000  # of one file, unpacked
+RUN_ID = re.compile(r"[0-9A-Za-z-]{1,64}")  # a record that is not delivered yet has one with dashes
+MAX_BYTES = 200_000_000  # of an archive, and of all its files together, unpacked
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+ENTRY, MAX_ENTRIES = b"PK\x01\x02", 100  # the list has ten at most; packed bytes may look like one
+MAX_ROWS = 1_000_000  # of predictions
 DATE = (1980, 1, 1, 0, 0, 0)  # the same run gives the same bytes
 
 
@@ -30,13 +45,17 @@ class Recorded:
     """
 
     document: Document
-    patch: str | None
+    patch: bytes | None
     run_id: str
     origin: str
 
 
 def write_archive(file: Path, contents: Mapping[str, bytes], run_id: str) -> None:
-    """contents: by name; atomically, with a list of checksums that `sha256sum -c` understands."""
+    """contents: by name; atomically, with a list of checksums that `sha256sum -c` understands.
+
+    Raises:
+        RefusedDocument: reading it would refuse it.
+    """
     sums = "".join(
         f"{hashlib.sha256(contents[name]).hexdigest()}  {name}\n" for name in sorted(contents)
     )
@@ -45,77 +64,91 @@ def write_archive(file: Path, contents: Mapping[str, bytes], run_id: str) -> Non
         archive.comment = run_id.encode()
         for name, content in sorted({**contents, CHECKSUMS: sums.encode()}.items()):
             archive.writestr(zipfile.ZipInfo(name, DATE), content, zipfile.ZIP_DEFLATED)
+    parse_archive(packed.getvalue(), f"run {run_id}")
     write_atomically(file, packed.getvalue())
 
 
-def read_archive(file: Path) -> Recorded:
-    """Raises RefusedDocument if anything in it is damaged, missing, too large or out of place."""
+def read_recorded(file: Path) -> Recorded:
+    """From an archive, or a bare record.json.
+
+    Raises:
+        RefusedDocument: anything in it is damaged, missing, too large or out of place.
+    """
     try:
-        with zipfile.ZipFile(file) as archive:
-            contents = {info.filename: _read(archive, info) for info in archive.infolist()}
-            run_id = archive.comment.decode("ascii")
-    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError) as error:
-        raise RefusedDocument(
-            [f"{file} is neither an archive of a run nor a record.json: {error}"]
-        ) from None
-    if missing := [name for name in (*REQUIRED, CHECKSUMS) if name not in contents]:
-        raise RefusedDocument([f"{file} lacks {', '.join(missing)}"])
-    _check_sums(file, contents)
-    if not (run_id.isalnum() and len(run_id) <= 32):
-        raise RefusedDocument([f"{file} names no run"])
-    patch = contents.get(documents.PATCH_FILE)
-    return Recorded(
-        document=documents.parse(contents[documents.FILE]),
-        patch=patch.decode() if patch is not None else None,
-        run_id=run_id,
-        origin=str(file),
-    )
+        content = read_file(file, MAX_BYTES)
+    except OSError as error:
+        raise RefusedDocument([f"{file}: {reason(error)}"]) from None
+    is_document = content[:64].lstrip().startswith(b"{")
+    return (_of_document if is_document else parse_archive)(content, str(file))
 
 
-def read_document_file(file: Path) -> Recorded:
-    """A bare record.json: all that running it today and judging the result takes.
+def _of_document(content: bytes, origin: str) -> Recorded:
+    """All that running it today and judging the result takes.
 
     What was not committed, which `--code recorded` may need, is not in it. It names no run: the start
     of its checksum stands for one.
-
-    Raises:
-        RefusedDocument: see document.parse.
     """
-    with file.open("rb") as opened:
-        content = opened.read(documents.MAX_BYTES + 1)
-    return Recorded(
-        document=documents.parse(content),
-        patch=None,
-        run_id=hashlib.sha256(content).hexdigest()[:32],
-        origin=str(file),
-    )
+    run_id = hashlib.sha256(content).hexdigest()[:32]
+    return Recorded(documents.parse(content), patch=None, run_id=run_id, origin=origin)
 
 
-def is_document_file(file: Path) -> bool:
-    """Whether it begins as JSON does, and not as an archive."""
-    with file.open("rb") as opened:
-        return opened.read(64).lstrip().startswith(b"{")
+def parse_archive(content: bytes, origin: str) -> Recorded:
+    """As read_recorded does, of a file's content."""
+    try:
+        contents, run_id = _unpacked(content)
+    except Exception as error:  # zipfile and its decoders raise whatever damaged bytes lead to
+        cause = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RefusedDocument(
+            [f"{origin} is neither an archive of a run nor a record.json: {cause}"]
+        ) from None
+    if missing := [name for name in (*REQUIRED, CHECKSUMS) if name not in contents]:
+        raise RefusedDocument([f"{origin} lacks {', '.join(missing)}"])
+    _check_sums(contents, origin)
+    document = documents.parse(contents[documents.FILE])
+    if document.trace is None or not document.trace.weights:
+        raise RefusedDocument([f"{origin}: its {documents.FILE} has no result"])
+    _check_results(contents, document.trace, origin)
+    return Recorded(document, contents.get(documents.PATCH_FILE), run_id, origin)
+
+
+def _unpacked(content: bytes) -> tuple[dict[str, bytes], str]:
+    """The files by name, and the id of their run."""
+    if content.count(ENTRY) > MAX_ENTRIES:
+        raise ValueError("it holds too many files")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        entries, comment = archive.infolist(), archive.comment
+        _check_entries(entries)
+        contents = {info.filename: _read(archive, info) for info in entries}
+    run_id = comment.decode("ascii")
+    # zipfile takes whatever is left of a comment that was cut.
+    if not content.endswith(len(comment).to_bytes(2, "little") + comment):
+        raise ValueError("it does not end where it says")
+    if not RUN_ID.fullmatch(run_id):
+        raise ValueError("it names no run")
+    return contents, run_id
+
+
+def _check_entries(entries: Sequence[zipfile.ZipInfo]) -> None:
+    names = [info.filename for info in entries]
+    for info in entries:
+        if info.filename not in (*REQUIRED, *OPTIONAL, CHECKSUMS):
+            raise ValueError(f"it holds {ascii(info.filename)[:80]}, which no archive of a run does")
+        if names.count(info.filename) > 1:
+            raise ValueError(f"it holds {info.filename} more than once")
+        if info.compress_type not in METHODS:
+            raise ValueError(f"{info.filename} is packed in another way than by deflation")
+    if (size := sum(info.file_size for info in entries)) > MAX_BYTES:
+        raise ValueError(f"its files have {size:,} bytes together, more than {MAX_BYTES:,}")
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    if info.filename not in (*REQUIRED, *OPTIONAL, CHECKSUMS):
-        raise ValueError(f"it holds {ascii(info.filename)[:80]}, which no archive of a run does")
-    if info.file_size > MAX_BYTES:
-        raise ValueError(f"{info.filename} has {info.file_size} bytes, more than {MAX_BYTES}")
     with archive.open(info) as member:
-        content = member.read(MAX_BYTES + 1)
-    if len(content) != info.file_size:
-        raise ValueError(f"{info.filename} has another size than it says")
-    return content
+        return member.read(info.file_size)  # without a number zipfile unpacks all before it counts
 
 
-def _check_sums(file: Path, contents: Mapping[str, bytes]) -> None:
-    listed = {
-        name: digest
-        for digest, _, name in (
-            line.partition("  ") for line in contents[CHECKSUMS].decode("utf-8", "replace").splitlines()
-        )
-    }
+def _check_sums(contents: Mapping[str, bytes], origin: str) -> None:
+    lines = contents[CHECKSUMS].decode("utf-8", "replace").splitlines()
+    listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     damaged = [
         name
         for name, content in contents.items()
@@ -123,5 +156,45 @@ def _check_sums(file: Path, contents: Mapping[str, bytes]) -> None:
     ]
     if damaged:
         raise RefusedDocument(
-            [f"{file}: {name} is damaged (its SHA-256 is another)" for name in damaged]
+            [f"{origin}: {name} is damaged (its SHA-256 is another)" for name in damaged]
         )
+
+
+def _check_results(contents: Mapping[str, bytes], trace: Trace, origin: str) -> None:
+    """That weights, predictions and metrics are those of the trace: the sums may be anybody's."""
+    for name, belongs in (
+        (WEIGHTS_FILE, _are_weights),
+        (PREDICTIONS_FILE, _are_predictions),
+        (METRICS_FILE, _are_metrics),
+    ):
+        try:
+            is_sound = belongs(contents[name], trace)
+        except Exception:  # the readers raise whatever bytes of another kind lead to
+            is_sound = False
+        if not is_sound:
+            raise RefusedDocument(
+                [f"{origin}: {name} is not what the trace in its {documents.FILE} says"]
+            )
+
+
+def _are_weights(content: bytes, trace: Trace) -> bool:
+    return weights_digest(safetensors.torch.load(content)) == trace.weights
+
+
+def _are_predictions(content: bytes, trace: Trace) -> bool:
+    import pyarrow.parquet
+
+    num_rows = pyarrow.parquet.read_metadata(io.BytesIO(content)).num_rows
+    if num_rows != trace.num_test_images or num_rows > MAX_ROWS:
+        return False
+    found = read_answers(io.BytesIO(content)).predictions
+    are_classes = found.dtype.kind == "i" and found.min() >= 0 and found.max() < NUM_CLASSES
+    return are_classes and predictions_digest(found) == trace.predictions
+
+
+def _are_metrics(content: bytes, trace: Trace) -> bool:
+    rows = csv.DictReader(io.StringIO(content.decode()))
+    return all(
+        {name: float(row[name]) for name in epoch} == to_floats(epoch)
+        for row, epoch in zip(rows, trace.epochs, strict=True)
+    )

@@ -8,6 +8,7 @@ from digitlab import document as documents
 from digitlab import project
 from digitlab.document import RefusedDocument
 from digitlab.errors import UsageError
+from digitlab.files import is_file_of_some_kind
 from digitlab.provenance import CHECKOUT
 from digitlab.record import Record
 from digitlab.reproduction.archive import (
@@ -15,9 +16,7 @@ from digitlab.reproduction.archive import (
     OPTIONAL,
     REQUIRED,
     Recorded,
-    is_document_file,
-    read_archive,
-    read_document_file,
+    read_recorded,
     write_archive,
 )
 from digitlab.tracking.delivery import open_store
@@ -31,10 +30,10 @@ def read(wanted: str, uri: str) -> Recorded:
         RefusedDocument: there is no document, or one that is not to be trusted.
     """
     file = Path(wanted)
-    if not file.is_file() and (len(file.parts) > 1 or file.suffix in (".json", ".zip")):
+    if is_file_of_some_kind(file):
+        return read_recorded(file)
+    if len(file.parts) > 1 or file.suffix in (".json", ".zip"):
         raise UsageError(f"there is no file {wanted}")
-    if file.is_file():
-        return read_document_file(file) if is_document_file(file) else read_archive(file)
     with tempfile.TemporaryDirectory() as scratch:
         run_id, folder = _files_of(wanted, uri, Path(scratch), (documents.FILE, documents.PATCH_FILE))
         if not (folder / documents.FILE).exists():
@@ -43,7 +42,7 @@ def read(wanted: str, uri: str) -> Recorded:
         patch = folder / documents.PATCH_FILE
         return Recorded(
             document=document,
-            patch=patch.read_text() if patch.exists() else None,
+            patch=patch.read_bytes() if patch.exists() else None,
             run_id=run_id,
             origin=f"run {run_id[:8]}",
         )
@@ -82,7 +81,7 @@ def _files_of(wanted: str, uri: str, scratch: Path, names: Sequence[str]) -> tup
         RefusedDocument: the document is too large, or another than the run was made with.
     """
     folder = project.records() / wanted
-    if folder.parent == project.records() and (folder / "run.json").is_file():
+    if folder.parent == project.records() and is_file_of_some_kind(folder / "run.json"):
         return wanted, Record.load(folder).artifacts
     check_prefix(wanted)
     store = open_store(uri)

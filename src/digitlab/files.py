@@ -1,0 +1,34 @@
+"""Files that a user or a record names, read: regular ones only, up to a bound.
+
+A pipe or a device may never end, and any of them may be larger than the memory. Knows no contents.
+"""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+
+def read_file(file: Path, limit: int) -> bytes:
+    """Raises OSError where it cannot be read, is no regular file, or has more than `limit` bytes."""
+    # Opening a pipe would wait for somebody who writes into it.
+    with os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
+        found = os.fstat(opened.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "is no regular file", str(file))
+        if found.st_size > limit:
+            raise OSError(errno.EFBIG, f"has {found.st_size:,} bytes, more than {limit:,}", str(file))
+        return opened.read(found.st_size)
+
+
+def is_file_of_some_kind(file: Path) -> bool:
+    """Whether there is something other than a folder; a name that no file can have names nothing."""
+    try:
+        return not stat.S_ISDIR(file.stat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def reason(error: OSError) -> str:
+    """Without its number and its file: `Permission denied`."""
+    return error.strerror or str(error) or type(error).__name__
