@@ -12,13 +12,17 @@ from pathlib import Path
 def read_file(file: Path, limit: int) -> bytes:
     """Raises OSError where it cannot be read, is no regular file, or has more than `limit` bytes."""
     # Opening a pipe would wait for somebody who writes into it.
-    with os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
-        found = os.fstat(opened.fileno())
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "is no regular file", str(file))
         if found.st_size > limit:
             raise OSError(errno.EFBIG, f"has {found.st_size:,} bytes, more than {limit:,}", str(file))
-        return opened.read(found.st_size)
+        with os.fdopen(descriptor, "rb", closefd=False) as opened:
+            return opened.read(found.st_size)
+    finally:
+        os.close(descriptor)
 
 
 def is_file_of_some_kind(file: Path) -> bool:
