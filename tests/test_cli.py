@@ -16,6 +16,7 @@ import requests
 import yaml
 
 from digitlab import project, user_interface
+from digitlab.interrupts import ONE_REQUEST_SECONDS
 from digitlab.record import all_records
 from digitlab.tracking.location import resolve_uri
 from digitlab.tracking.store import RunStore
@@ -195,19 +196,40 @@ def test_a_signal_ends_a_run_as_killed_within_a_step(
     assert run["metrics"]["train/loss"] > 0  # type: ignore[index]
 
 
-def test_a_second_signal_ends_it_at_once_and_the_next_command_tidies_up(
-    digitlab: Cli, digitlab_process: Start, home: Path
-) -> None:
-    (home / "mlruns").mkdir()
-    process = digitlab_process(*LONG_RUN, f"tracking.uri=sqlite:///{home}/mlruns/mlflow.db")
+def test_signals_that_come_together_are_one_request(digitlab: Cli, digitlab_process: Start) -> None:
+    """`timeout` signals its child and then the whole group, systemd TERM and HUP."""
+    process = digitlab_process(*LONG_RUN)
     await_epochs(process, 2)
-    process.send_signal(signal.SIGSTOP)  # so that both signals arrive before it acts on the first
-    process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGTERM)
-    process.send_signal(signal.SIGCONT)
-    assert process.wait(30) in (130, 143)
+    os.killpg(process.pid, signal.SIGTERM)
+    process.send_signal(signal.SIGHUP)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode in (143, 129), errors
     (run,) = runs(digitlab)
     assert run["status"] == "KILLED"
+    assert run["tags"]["digitlab.error"].startswith("stopped by SIG")  # type: ignore[index]
+
+
+def test_a_later_signal_ends_a_process_at_once() -> None:
+    waiting = """
+import time
+from digitlab.interrupts import Interrupts
+with Interrupts() as interrupts, interrupts.deferred():
+    print("ready", flush=True)
+    while interrupts.signal_number is None:
+        time.sleep(0.01)
+    print("heard", flush=True)
+    time.sleep(60)
+"""
+    process = subprocess.Popen([sys.executable, "-c", waiting], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == "heard\n"
+    time.sleep(ONE_REQUEST_SECONDS)
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=10)
+    assert process.returncode == 129
 
 
 def test_a_run_killed_with_9_is_marked_by_the_next_command(

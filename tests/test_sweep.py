@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from digitlab import project
+from digitlab.interrupts import ONE_REQUEST_SECONDS
 from digitlab.record import all_records
 from digitlab.sweep.manifest import all_sweeps
 from digitlab.tracking.location import resolve_uri
@@ -385,6 +386,55 @@ def test_ctrl_c_on_the_terminal_while_workers_start_stops_too(
     wait_for(lambda: processes_of(home) == [], "every process ends")
 
 
+ENDLESS = ("model=cnn", "epochs=100000", "checkpoint.every_seconds=0")
+WAYS = {
+    "processes": ["seed=0,1,2", "engine=sequential", "workers=2"],
+    "side by side": ["seed=0,1,2,3", "data.order_seed=0", "engine=fused", "workers=2"],
+    "in process": ["seed=0,1", "executor=inprocess", "engine=sequential"],
+    "search": ["optimizer.learning_rate=interval(0.001,0.1)", "sweep.search=random", "trials=4"],
+}
+
+
+@pytest.mark.parametrize(
+    ("way", "number", "code"),
+    [
+        ("processes", signal.SIGTERM, 143),
+        ("processes", signal.SIGHUP, 129),
+        ("processes", signal.SIGINT, 130),
+        ("side by side", signal.SIGTERM, 143),
+        ("in process", signal.SIGTERM, 143),
+        ("search", signal.SIGTERM, 143),
+    ],
+)
+def test_a_signal_to_the_whole_group_stops_every_trial(
+    way: str, number: signal.Signals, code: int, digitlab_process: Start, home: Path
+) -> None:
+    """As `timeout`, scancel and systemd send it: the controller twice, and whoever works for it."""
+    process = digitlab_process("sweep", *ENDLESS, "study=group", *WAYS[way])
+    wait_for(lambda: is_training(home, 1 if way == "in process" else 2), "training")
+    process.send_signal(number)
+    os.killpg(process.pid, number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors
+    assert "to go on: digitlab resume" in errors
+    wait_for(lambda: processes_of(home) == [], "every process ends")
+    own, trials = tree("group")
+    assert {run.status for run in own + trials} == {"KILLED"}
+    assert {run.tags["digitlab.error"].split()[0] for run in trials} == {"stopped"}
+
+
+def test_a_signal_to_one_worker_stops_every_trial(digitlab_process: Start, home: Path) -> None:
+    process = digitlab_process("sweep", *ENDLESS, "study=worker", *WAYS["side by side"])
+    wait_for(lambda: is_training(home, 4), "training")
+    workers_of(process)[0].terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    assert "to go on: digitlab resume" in errors
+    own, trials = tree("worker")
+    assert {run.status for run in own + trials} == {"KILLED"}
+
+
 def test_a_second_ctrl_c_stops_at_once(digitlab_process: Start, home: Path, digitlab: Cli) -> None:
     process = digitlab_process("sweep", *LONG, "study=twice", "seed=0,1")
     wait_for(lambda: is_training(home), "training")
@@ -392,7 +442,7 @@ def test_a_second_ctrl_c_stops_at_once(digitlab_process: Start, home: Path, digi
     for worker in workers:
         worker.suspend()  # it cannot reach its next step
     process.send_signal(signal.SIGINT)
-    time.sleep(0.5)
+    time.sleep(ONE_REQUEST_SECONDS + 0.2)
     assert process.poll() is None, "it waits for the trials"
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=10) == 130

@@ -133,6 +133,21 @@ def test_running_tasks_stop_at_a_step_when_asked() -> None:
         assert future.result(timeout=60) == "stopped at a step"
 
 
+def test_what_is_given_to_a_new_worker_while_all_stop_stops_too() -> None:
+    """One that was started too late to be among those that were asked."""
+    with Processes(1, answer) as pool:
+        pool.interrupt()
+        pool._start(0)
+        assert pool._workers[0].process.is_alive()
+        pool._workers[0].connection.send((work_until_interrupted, (), {}))
+        said = [pool._workers[0].connection.recv() for _ in range(2)]
+        assert said == [("begun", None), ("tell", "started")]
+        pool._workers[0].connection.send(None)
+        assert pool._workers[0].connection.recv() == ("tell", signal.SIGINT)
+        pool._workers[0].connection.send(None)
+        assert pool._workers[0].connection.recv() == ("result", "stopped at a step")
+
+
 def test_workers_of_one_gpu_share_it() -> None:
     shared = gpu_environment(["0", "1"], per_gpu=2)
     assert [shared(i)["CUDA_VISIBLE_DEVICES"] for i in range(5)] == ["0", "0", "1", "1", "0"]

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -11,16 +12,20 @@ from digitlab.errors import Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+ONE_REQUEST_SECONDS = 0.5  # `timeout` signals its child and then the whole group, systemd TERM and HUP
+
 
 class Interrupts:
-    """While entered, the first signal raises Interrupted and the second ends the process at once.
+    """While entered, the first signal raises Interrupted and a later one ends the process at once.
 
-    Inside `deferred()` the first one waits for the next `check()`: the training loop calls it before
-    each step, so that a run ends within a step and its weights are whole.
+    What comes within half a second of the first is the same request. Inside `deferred()` the first one
+    waits for the next `check()`: the training loop calls it before each step, so that a run ends within
+    a step and its weights are whole.
     """
 
     def __init__(self) -> None:
         self._received: int | None = None
+        self._received_at = 0.0
         self._is_deferred = False
 
     def __enter__(self) -> Self:
@@ -38,6 +43,10 @@ class Interrupts:
         """The signal that was received, if any."""
         return self._received
 
+    def request(self, number: int) -> None:
+        """As if this signal had been received; takes effect at the next `check()`. Thread-safe."""
+        self._received = self._received or number
+
     def check(self) -> None:
         if self._received is not None:
             raise Interrupted(self._received)
@@ -52,10 +61,12 @@ class Interrupts:
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self._received is not None:
+            if time.monotonic() - self._received_at < ONE_REQUEST_SECONDS:
+                return
             if _is_in_foreground():
                 os.write(2, b"\x1b[?25h\nstopped at once; the same command again goes on\n")
             os._exit(128 + number)  # the record says RUNNING; the next command marks it KILLED
-        self._received = number
+        self._received, self._received_at = number, time.monotonic()
         if _is_in_foreground():
             os.write(2, b"\nstopping; once more to stop at once\n")
         if not self._is_deferred:

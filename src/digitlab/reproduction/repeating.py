@@ -14,12 +14,17 @@ code may be asked by a later digitlab: this conversation must stay as it is.
 
 import dataclasses
 import json
+import signal
 import sys
-from typing import Any
+import threading
+from typing import TYPE_CHECKING, Any
 
 from digitlab import document as documents
 from digitlab import project
 from digitlab.errors import DigitlabError, Interrupted
+
+if TYPE_CHECKING:
+    from digitlab.interrupts import Interrupts
 
 
 def main() -> int:
@@ -52,6 +57,7 @@ def _repeat(asked: dict[str, Any]) -> int:
     if sys.stdin.readline().strip() != "go":
         return 0
     with Interrupts() as interrupts:
+        threading.Thread(target=_stop_with_asker, args=(interrupts,), daemon=True).start()
         outcome = run_experiment(
             config,
             interrupts=interrupts,
@@ -70,6 +76,12 @@ def _repeat(asked: dict[str, Any]) -> int:
         }
     )
     return 0
+
+
+def _stop_with_asker(interrupts: "Interrupts") -> None:
+    """Whoever asked keeps standard input open for as long as the answer is wanted."""
+    sys.stdin.read()
+    interrupts.request(signal.SIGTERM)
 
 
 def _say(message: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from digitlab.errors import Interrupted
-from digitlab.interrupts import Interrupts
+from digitlab.interrupts import SIGNALS, Interrupts
 
 Tell = Callable[[Any], Any]
 
@@ -68,10 +68,10 @@ class InProcess(Executor):
 
 
 class _Worker:
-    """One process and what it is doing."""
+    """One process and what it is doing. A word on `stop` asks it to stop, whatever else is said."""
 
-    def __init__(self, process: Any, connection: Connection) -> None:
-        self.process, self.connection = process, connection
+    def __init__(self, process: Any, connection: Connection, stop: Connection) -> None:
+        self.process, self.connection, self.stop = process, connection, stop
         self.future: Future[Any] | None = None
         self.unbegun: Any = None  # the task that it was given, until it says that it has begun
 
@@ -80,7 +80,8 @@ class Processes(Executor):
     """Worker processes that import once and take many tasks, each in a session of its own.
 
     A task is a module-level function that is called with `tell` and `interrupts` besides its own
-    arguments. `environment(i)` gives worker i its environment variables. Thread-safe.
+    arguments. A worker that a signal has stopped tells its number. `environment(i)` gives worker i its
+    environment variables. Thread-safe.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class Processes(Executor):
         self._queue: collections.deque[tuple[Future[Any], Any]] = collections.deque()
         self._workers: dict[int, _Worker] = {}
         self._lock = threading.Lock()
-        self._is_closing = False
+        self._is_closing = self._is_stopping = False
         self._num_lost = 0
         self._wake_reader, self._wake_writer = multiprocessing.Pipe(duplex=False)
         self._thread = threading.Thread(target=self._dispatch, daemon=True, name="sweep executor")
@@ -106,12 +107,11 @@ class Processes(Executor):
         return future
 
     def interrupt(self) -> None:
-        """Ask every running task to stop at its next step."""
+        """Ask every running task to stop at its next step. What waits is not begun any more."""
         with self._lock:
+            self._is_stopping = True
             for worker in self._workers.values():
-                if worker.process.is_alive():
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(worker.process.pid, signal.SIGINT)
+                _ask_to_stop(worker)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         if cancel_futures:
@@ -155,6 +155,7 @@ class Processes(Executor):
             worker.process.kill()
             worker.process.join()
             worker.connection.close()
+            worker.stop.close()
         self._wake_reader.close()
         self._wake_writer.close()
 
@@ -163,7 +164,7 @@ class Processes(Executor):
 
     def _hand_out(self) -> None:
         for index in range(self.num_workers):
-            if not self._queue:
+            if not self._queue or self._is_stopping:
                 return
             worker = self._workers.get(index)
             if worker is None or worker.future is None:
@@ -190,14 +191,18 @@ class Processes(Executor):
         warm_up()
         context = multiprocessing.get_context("forkserver")
         ours, theirs = context.Pipe()
-        process = context.Process(
-            target=_work, args=(theirs, {**os.environ, **self._environment(index)}), daemon=True
-        )
+        told_to_stop, stop = context.Pipe(duplex=False)
+        environment = {**os.environ, **self._environment(index)}
+        process = context.Process(target=_work, args=(theirs, told_to_stop, environment), daemon=True)
         process.start()
         theirs.close()
+        told_to_stop.close()
+        worker = _Worker(process, ours, stop)
         with self._lock:
-            self._workers[index] = _Worker(process, ours)
-        return self._workers[index]
+            self._workers[index] = worker
+            if self._is_stopping:
+                _ask_to_stop(worker)
+        return worker
 
     def _receive(self, index: int) -> None:
         worker = self._workers[index]
@@ -230,23 +235,31 @@ class Processes(Executor):
             worker = self._workers.pop(index)
         worker.process.join(5)
         worker.connection.close()
+        worker.stop.close()
         code: int | None = worker.process.exitcode
         return code
+
+
+def _ask_to_stop(worker: _Worker) -> None:
+    with contextlib.suppress(OSError):  # it is dead
+        worker.stop.send(None)
 
 
 def warm_up() -> None:
     """Start importing what workers need, in the background, if nobody has yet.
 
-    Ctrl-C on the terminal reaches that process, too, and must not end its imports: it is born with
-    the signal blocked, and so are workers, which open it for themselves.
+    What stops a sweep mostly reaches the whole process group, and must not end that process, without
+    which nobody knows how workers are: it is born with these signals blocked, and so are workers, which
+    open them for themselves.
     """
     from multiprocessing import forkserver, resource_tracker
 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    resource_tracker.ensure_running()  # starting it unblocks the signal
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # starting that one unblocks them
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -257,14 +270,12 @@ def default_workers(threads: int) -> int:
     return max(len(os.sched_getaffinity(0)) // threads, 1)
 
 
-def _work(connection: Connection, environment: dict[str, str]) -> None:
+def _work(connection: Connection, told_to_stop: Connection, environment: dict[str, str]) -> None:
     """A worker's life: tasks until there are no more, or nobody to do them for."""
     gc.enable()
-    threading.Thread(target=_die_with_controller, daemon=True).start()
-    os.setsid()  # Ctrl-C on the terminal is for the controller alone
-    # From now on this signal is the controller's word, though a background shell ignores it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    interrupts = Interrupts()
+    threading.Thread(target=_heed_controller, args=(told_to_stop, interrupts), daemon=True).start()
+    os.setsid()  # what reaches the controller's group is for the controller alone
     os.environ.clear()
     os.environ.update(environment)  # as they are now, not as they were when the first worker started
 
@@ -272,7 +283,8 @@ def _work(connection: Connection, environment: dict[str, str]) -> None:
         connection.send(("tell", content))
         return connection.recv()
 
-    with contextlib.suppress(EOFError, OSError), Interrupts() as interrupts, interrupts.deferred():
+    with contextlib.suppress(EOFError, OSError), interrupts, interrupts.deferred():
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         while (task := connection.recv()) is not None:
             connection.send(("begun", None))
             function, args, kwargs = task
@@ -280,12 +292,15 @@ def _work(connection: Connection, environment: dict[str, str]) -> None:
                 reply = "result", function(*args, tell=tell, interrupts=interrupts, **kwargs)
             except (Exception, Interrupted):
                 reply = "error", traceback.format_exc()
+            if interrupts.signal_number is not None:
+                tell(signal.Signals(interrupts.signal_number))  # it may have reached this process alone
             connection.send(reply)
 
 
-def _die_with_controller() -> None:
-    """End at once, in the middle of a step, when the controller is gone, however it ended."""
-    controller = multiprocessing.parent_process()
-    assert controller is not None, "we are a worker"
-    controller.join()
+def _heed_controller(told_to_stop: Connection, interrupts: Interrupts) -> None:
+    """Stop at the next step when it says so; end at once, in the middle of a step, when it is gone."""
+    with contextlib.suppress(EOFError, OSError):
+        told_to_stop.recv()
+        interrupts.request(signal.SIGINT)
+        told_to_stop.recv()
     os._exit(1)

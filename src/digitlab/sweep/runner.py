@@ -6,6 +6,7 @@ the sweep's own run. Everything it needs to go on after a kill is on disk before
 
 import dataclasses
 import queue
+import signal
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -191,6 +192,9 @@ class Runner:
             if said.state == "FAILED" and self._policy.fail_fast and not self._policy.retries:
                 self._is_stopping = True
                 return "stopped at the first failure"
+            return None
+        if isinstance(said, signal.Signals):  # whoever is signalled, all of them stop
+            self._interrupts.request(said)
             return None
         self._display.progress(said)
         with self._lock:
