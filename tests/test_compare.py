@@ -4,6 +4,10 @@ import csv
 import io
 import json
 import random
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,7 @@ from digitlab.plots import draw_disagreements
 from digitlab.tracking.location import resolve_uri
 from digitlab.tracking.runs import StoredRun
 from digitlab.tracking.store import RunStore
-from tests.conftest import Cli
+from tests.conftest import CHECKOUT, Cli
 
 QUICK = ("epochs=1", "study=s", "executor=inprocess")
 
@@ -64,7 +68,7 @@ def test_a_repetition_is_no_new_seed() -> None:
     runs, notes = finished_once([reproduction, original, again, stored(4, params={"seed": "1"})])
     assert [int(run.run_id, 16) for run in runs] == [2, 4]
     (note,) = notes
-    assert note.startswith("Left out: 2 runs with the seed and the knobs of another")
+    assert note.startswith("Left out: 2 runs with the seed, knobs, code and rounding of another")
 
 
 def test_groups_are_ranked_by_their_mean_and_ties_share_the_best() -> None:
@@ -96,6 +100,55 @@ def test_a_sweep_is_compared_by_groups_of_seeds(digitlab: Cli) -> None:
     assert own_run is not None
     for name in ("learning_rate x seed", own_run.run_id[:10], "s"):
         assert json.loads(digitlab("compare", name, "--json").out) == found, name
+
+
+def test_other_code_and_other_rounding_are_other_rows(
+    digitlab: Cli, home: Path, tmp_path: Path
+) -> None:
+    """Of source that decides a number; the rest of it (here cli.py) may change."""
+    line = ["sweep", "model=cnn", "seed=range(2)", *QUICK]
+    assert digitlab(*line).code == 0
+
+    def elsewhere(*arguments: str, **environment: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "digitlab.cli", *arguments],
+            capture_output=True,
+            text=True,
+            env={"PATH": "/usr/bin:/bin", "DIGITLAB_HOME": str(home), **environment},
+        )
+        assert done.returncode == 0, done.stderr
+
+    shutil.copytree(CHECKOUT / "src", tmp_path / "src")
+    cli = tmp_path / "src" / "digitlab" / "cli.py"
+    cli.write_text(cli.read_text() + "# one line more\n")
+    elsewhere("train", "model=cnn", "seed=1", *QUICK[:2], PYTHONPATH=str(tmp_path / "src"))
+    found = json.loads(digitlab("compare", "s", "--json").out)
+    assert [row["seeds"] for row in found["rows"]] == [["0", "1"]], "the third is a true repetition"
+    assert "Left out: 1 run with the seed, knobs, code and rounding" in "\n".join(found["notes"])
+
+    models = tmp_path / "src" / "digitlab" / "models.py"
+    models.write_text(
+        models.read_text().replace("functional.relu(features)", "functional.gelu(features)")
+    )
+    elsewhere(*line, PYTHONPATH=str(tmp_path / "src"))
+    new, old = (sweep["id"] for sweep in json.loads(digitlab("sweeps", "--json").out))
+    found = json.loads(digitlab("compare", old, new, "--json").out)
+    assert [row["seeds"] for row in found["rows"]] == [["0", "1"]] * 2
+    first, second = (row["knobs"]["code"] for row in found["rows"])
+    assert re.fullmatch(r"models.py [0-9a-f]{7}", first)
+    assert re.fullmatch(r"models.py [0-9a-f]{7}", second)
+    assert first != second
+    (note,) = (note for note in found["notes"] if "code that decides numbers" in note)
+    assert note.startswith("The code that decides numbers differs: models.py (")
+    assert f"code={first}" in digitlab("compare", old, new).out
+
+    elsewhere("train", "model=cnn", "seed=0", *QUICK[:2], ATEN_CPU_CAPABILITY="default")
+    found = json.loads(digitlab("compare", "s", "--json").out)
+    assert sorted(len(row["seeds"]) for row in found["rows"]) == [1, 2, 2]
+    by_rounding = {(row["knobs"].get("rounding"), row["knobs"]["code"]) for row in found["rows"]}
+    assert len(by_rounding) == 3
+    (note,) = (note for note in found["notes"] if "other rounding" in note)
+    assert "ATEN_CPU_CAPABILITY is default, was unset" in note
 
 
 def test_two_runs_are_compared_on_the_images_that_both_were_asked(digitlab: Cli, home: Path) -> None:

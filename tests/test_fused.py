@@ -17,7 +17,7 @@ from digitlab import project
 from digitlab.composition import compose
 from digitlab.config import Config
 from digitlab.data import Dataset, load
-from digitlab.fingerprint import source_digest
+from digitlab.fingerprint import deciding_digest, source_files
 from digitlab.fused import convnet, forms, linear, probe
 from digitlab.fused.convnet import (
     TOGETHER,
@@ -336,7 +336,10 @@ def test_answers_that_cannot_be_read_are_found_out_again(damage: str) -> None:
 def test_answers_of_other_machines_stay_and_those_of_other_code_are_dropped() -> None:
     entry = {"answers": {"a test": {"way": "fast", "gain": 2.0}}}
     others = {
-        "other machine": {"depends_on": {"source": source_digest(), "cpu": "another"}, **entry},
+        "other machine": {
+            "depends_on": {"source": deciding_digest(source_files()), "cpu": "another"},
+            **entry,
+        },
         "other code": {"depends_on": {"source": "older"}, **entry},
     }
     file = project.mlruns() / forms.FILE
@@ -346,7 +349,7 @@ def test_answers_of_other_machines_stay_and_those_of_other_code_are_dropped() ->
     forms.remembered("a test", ["plain"], lambda: forms.Answer("plain"))
     kept = json.loads(file.read_text())
     assert set(kept) == {"other machine", forms._key(1)}
-    assert kept[forms._key(1)]["depends_on"]["source"] == source_digest()
+    assert kept[forms._key(1)]["depends_on"]["source"] == deciding_digest(source_files())
 
 
 def test_minus_zero_and_nan_are_told_apart_from_zero() -> None:

@@ -3,6 +3,8 @@
 import ast
 from pathlib import Path
 
+from digitlab.fingerprint import decides_numbers
+
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "digitlab"
 FILES = {
     "digitlab." + ".".join(f.relative_to(SOURCE).with_suffix("").parts): f for f in SOURCE.rglob("*.py")
@@ -40,6 +42,20 @@ MAY_IMPORT = {
 CORE = {f"digitlab.{n}" for n in ("config", "errors", "randomness", "data", "datafiles", "models")}
 CORE |= {f"digitlab.{n}" for n in ("optimizers", "schedules", "evaluation", "training")}
 CORE |= {"digitlab.embedded_digits", "digitlab.files"}
+
+# Where numbers are computed: a data set, a training from its first step or a checkpoint, its device.
+COMPUTES = {"data", "devices", "evaluation", "models", "resumable", "training"}
+COMPUTES = {f"digitlab.{n}" for n in (*COMPUTES, "checkpoint", "fused.exactness", "fused.training")}
+# What these import and is nevertheless without numbers, and why.
+USED_WITHOUT_NUMBERS = {
+    "errors": "ends a training, with a message",
+    "provenance": "names the processor",
+    "project": "says where fused/forms keeps what it has tried",
+    "record": "writes a file",
+    "fingerprint": "tells fused/forms whether the source is the one that it has tried",
+    "interrupts": "ends a training between two steps",
+    "serving": "digests weights and keeps them to the bit",
+}
 
 
 def imports(file: Path, *, everywhere: bool) -> set[str]:
@@ -88,3 +104,28 @@ def test_slow_libraries_are_never_imported_at_the_top_of_the_command_line() -> N
     for name in names:
         roots = {m.partition(".")[0] for m in imports(FILES[f"digitlab.{name}"], everywhere=False)}
         assert not roots & {"torch", "mlflow", "pandas", "matplotlib", "sklearn"}, name
+
+
+def test_what_computes_numbers_is_what_decides_them() -> None:
+    """By walking all imports, lazy ones too, from where numbers are computed."""
+    decisive, used, left = set(), set(), set(COMPUTES)
+    while left:
+        name = left.pop()
+        decisive.add(name)
+        for inner in (module for module in imports(FILES[name], everywhere=True) if module in FILES):
+            if inner.removeprefix("digitlab.") in USED_WITHOUT_NUMBERS:
+                used.add(inner.removeprefix("digitlab."))
+            elif inner not in decisive:
+                left.add(inner)
+    names = {name: file.relative_to(SOURCE).as_posix() for name, file in FILES.items()}
+    not_packages = {file for file in names.values() if not file.endswith("/__init__.py")}
+    assert {names[name] for name in decisive} == set(filter(decides_numbers, not_packages)), (
+        "name a file that decides no number in fingerprint.WITHOUT_NUMBERS"
+    )
+    assert used == USED_WITHOUT_NUMBERS.keys(), "a reason that is no longer needed"
+    assert not any(decides_numbers(f"{name}.py") for name in used)
+
+
+def test_a_file_that_is_unknown_decides_numbers() -> None:
+    assert decides_numbers("mlp.py")
+    assert decides_numbers("training/loop.py")

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from digitlab.experiment import run_experiment
 from digitlab.interrupts import Interrupts
 from digitlab.reproduction.archive import Recorded
 from digitlab.reproduction.recorded_code import NotAvailable, recorded_code
-from digitlab.reproduction.verdict import judge, trace_differences
+from digitlab.reproduction.verdict import input_differences, judge, trace_differences
 from digitlab.sweep.work import TrialWatch
 from digitlab.tracking.location import resolve_uri
 from digitlab.tracking.runs import StoredRun
@@ -120,6 +121,51 @@ def test_another_configuration_is_different_even_where_rounding_would_excuse_it(
         arithmetic=recorded.arithmetic | {"threads": "2"},
     )
     assert judge(recorded, excused).kind == "DIFFERENT"
+
+
+def by_other_code(
+    document: Document, *files: str, losses_off: float = 0.0, **arithmetic: str
+) -> Document:
+    """The same run by code in which these files are others, its losses off by so much (relative)."""
+    assert document.trace is not None
+    code = dataclasses.replace(
+        document.code, source="0" * 64, files=document.code.files | dict.fromkeys(files, "0" * 16)
+    )
+    losses = [(float.fromhex(x) * (1 + losses_off)).hex() for x in document.trace.step_losses]
+    return dataclasses.replace(
+        document,
+        code=code,
+        arithmetic=document.arithmetic | arithmetic,
+        trace=dataclasses.replace(document.trace, step_losses=losses),
+    )
+
+
+def test_the_numbers_are_judged_before_the_code(make_config: Callable[..., Config]) -> None:
+    recorded = trained(make_config(*QUICK, "model=logistic_regression"))
+    undecided = by_other_code(recorded, "cli.py", "tracking/store.py", "a_file_long_gone/cli.py")
+    assert not input_differences(recorded, by_other_code(recorded, "cli.py", "tracking/store.py"))
+    assert input_differences(recorded, undecided) == ["code: a_file_long_gone/cli.py"]
+    verdict = judge(recorded, by_other_code(recorded, "cli.py", "sweep/work.py"))
+    assert (verdict.kind, verdict.details) == ("IDENTICAL", [])
+    verdict = judge(recorded, by_other_code(recorded, "cli.py", "models.py"))
+    assert (verdict.kind, verdict.details) == ("IDENTICAL", ["by other code: models.py"])
+
+    verdict = judge(recorded, by_other_code(recorded, "models.py", losses_off=2e-7, cpu="another"))
+    assert verdict.kind == "SAME COMPUTATION, OTHER ROUNDING"
+    assert verdict.cause.startswith("the loss of step 1")
+    details = "\n".join(verdict.details)
+    assert "cpu is another" in details
+    assert "differs besides, and these numbers show nothing of it: code: models.py" in details
+
+    verdict = judge(recorded, by_other_code(recorded, "models.py", losses_off=1e-3, cpu="another"))
+    assert (verdict.kind, verdict.cause) == ("DIFFERENT", "code: models.py")
+    details = "\n".join(verdict.details)
+    assert "it shows first in the loss of step 1" in details
+    assert "rounding differs, too, but explains no such difference: cpu is another" in details
+    assert "points; rounding: up to" in details
+
+    same_arithmetic = judge(recorded, by_other_code(recorded, "models.py", losses_off=2e-7))
+    assert (same_arithmetic.kind, same_arithmetic.cause) == ("DIFFERENT", "code: models.py")
 
 
 def test_another_order_of_the_images_is_different(
@@ -288,6 +334,11 @@ def test_clones_archives_and_recorded_code(tmp_path: Path) -> None:
     today = second.run("reproduce", run_id, "--tracking-uri", store)
     assert today.returncode == 4, today.stdout + today.stderr
     assert "DIFFERENT: code: models.py, untracked.py" in today.stdout
+    assert re.search(r"test accuracy is \S+ %, was \S+ % \(\S+ points", today.stdout), today.stdout
+    again = second.run("runs", "--json", "--tracking-uri", store).stdout
+    pair = f"`digitlab compare {run_id[:8]} {json.loads(again)[0]['run_id'][:8]}` tests these two"
+    assert pair in today.stdout
+    assert "then `digitlab compare OLD_SWEEP NEW_SWEEP`" in today.stdout
     for wanted, *where in ((run_id, "--tracking-uri", store), (str(archive),)):
         recorded = second.run("reproduce", wanted, *where, "--code", "recorded")
         assert recorded.returncode == 0, recorded.stdout + recorded.stderr

@@ -211,17 +211,27 @@ def test_a_dry_run_says_which_source_file_makes_a_trial_run_again(
     line = ["sweep", *QUICK, "study=source", "seed=0,1"]
     digitlab(*line)
     shutil.copytree(CHECKOUT / "src", tmp_path / "src")
-    with (tmp_path / "src" / "digitlab" / "models.py").open("a") as file:
-        file.write("# one line more\n")
-    again = subprocess.run(
-        [sys.executable, "-m", "digitlab.cli", *line, "--dry-run"],
-        capture_output=True,
-        text=True,
-        env={"PYTHONPATH": str(tmp_path / "src"), "PATH": "/usr/bin:/bin", "DIGITLAB_HOME": str(home)},
-    )
-    assert again.returncode == 0, again.stderr
-    assert "2 trials: 0 finished, 2 to run" in again.stdout
-    assert re.search(r"source changed since run \w+: models.py$", again.stdout, re.MULTILINE)
+
+    def after_a_change_of(name: str) -> str:
+        with (tmp_path / "src" / "digitlab" / name).open("a") as file:
+            file.write("# one line more\n")
+        again = subprocess.run(
+            [sys.executable, "-m", "digitlab.cli", *line, "--dry-run"],
+            capture_output=True,
+            text=True,
+            env={
+                "PYTHONPATH": str(tmp_path / "src"),
+                "PATH": "/usr/bin:/bin",
+                "DIGITLAB_HOME": str(home),
+            },
+        )
+        assert again.returncode == 0, again.stderr
+        return again.stdout
+
+    assert "2 trials: 2 finished, 0 to run" in after_a_change_of("cli.py"), "it decides no number"
+    dry_run = after_a_change_of("models.py")
+    assert "2 trials: 0 finished, 2 to run" in dry_run
+    assert re.search(r"source changed since run \w+: models.py$", dry_run, re.MULTILINE)
 
 
 def test_a_bad_trial_stops_all_before_the_first(digitlab: Cli, home: Path) -> None:

@@ -1,6 +1,7 @@
-"""What decides a run's result, as one hash: its knobs as resolved, the package's source, the data.
+"""What decides a run's result: its knobs as resolved, the source that computes it, the data.
 
-Two runs of one fingerprint have the same result, so the second need not run. Knows no runs.
+Two runs of one fingerprint have the same result, so the second need not run. The line between source
+that decides a number and source that does not is drawn here, by file name, for records of any age.
 """
 
 import functools
@@ -20,13 +21,49 @@ WITHOUT_EFFECT = (
     "checkpoint.every_steps",
 )
 
+# Source files, and folders, that decide no number: they describe, record, show, compare, or call what
+# computes. Every other file decides, one of a user's own too. tests/test_house_rules.py checks both.
+WITHOUT_NUMBERS = (
+    *("__init__.py", "errors.py", "terminal.py", "project.py", "provenance.py", "fingerprint.py"),
+    *("checking.py", "composition.py", "completion.py", "cli.py", "commands.py", "command_line/"),
+    *("record.py", "document.py", "trace.py", "answers.py", "artifacts.py", "serving.py"),
+    *("plots.py", "pictures.py", "opening.py", "experiment.py", "resuming.py", "interrupts.py"),
+    *("progress.py", "reaping.py", "ports.py", "doctor.py", "user_interface.py", "looking.py"),
+    *("showing.py", "tables.py", "estimates.py", "tracking/", "sweep/", "reproduction/"),
+    *("comparison/", "reporting/", "inference/"),
+)
+
 
 def fingerprint(config: Config, *, device: str, data: Mapping[str, str]) -> str:
     """SHA-256 in hex. device: `cpu` or `cuda`, as resolved. data: digests of the four files."""
     knobs = {k: v for k, v in flatten(to_dict(config)).items() if k not in WITHOUT_EFFECT}
     files = {name: data[name] for name in sorted(data) if name.startswith(("train_", "test_"))}
-    decisive = {"knobs": knobs, "device": device, "data": files, "source": source_digest()}
+    decisive = {
+        "knobs": knobs,
+        "device": device,
+        "data": files,
+        "source": deciding_digest(source_files()),
+    }
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def decides_numbers(name: str) -> bool:
+    """Whether a source file, by its path in the package, can change a number of a result."""
+    return not any(
+        name == one or (one.endswith("/") and name.startswith(one)) for one in WITHOUT_NUMBERS
+    )
+
+
+def deciding_digest(files: Mapping[str, str]) -> str:
+    """SHA-256 over the files that decide numbers, of today's `source_files` or of a record's."""
+    deciding = {name: digest for name, digest in files.items() if decides_numbers(name)}
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+
+
+def differing_source(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """The files that decide numbers and differ, or are on one side only."""
+    names = sorted({*before, *now})
+    return [name for name in names if decides_numbers(name) and before.get(name) != now.get(name)]
 
 
 @functools.cache

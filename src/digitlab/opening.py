@@ -16,7 +16,13 @@ from digitlab.checking import as_param, flatten
 from digitlab.config import Config
 from digitlab.data import Dataset
 from digitlab.document import Code, Document
-from digitlab.fingerprint import WITHOUT_EFFECT, fingerprint, source_digest, source_files
+from digitlab.fingerprint import (
+    WITHOUT_EFFECT,
+    deciding_digest,
+    fingerprint,
+    source_digest,
+    source_files,
+)
 from digitlab.record import Membership, Record
 from digitlab.serving import CONFIG_FILE
 from digitlab.tracking.location import recorded_values
@@ -61,7 +67,7 @@ def identity(document: Document) -> dict[str, str]:
     return {
         "configuration": documents.config_digest(knobs),
         "data": json.dumps(document.data, sort_keys=True),
-        "source": document.code.source,
+        "source": deciding_digest(document.code.files),
         "arithmetic": document.canary,
     }
 

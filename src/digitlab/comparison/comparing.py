@@ -8,7 +8,6 @@ from pathlib import Path
 from digitlab.answers import Answers
 from digitlab.comparison.choosing import choose, choose_all
 from digitlab.comparison.groups import (
-    SOURCE,
     TEST_IMAGES,
     Group,
     default_metric,
@@ -16,6 +15,7 @@ from digitlab.comparison.groups import (
     group_by_seed,
     ranked,
 )
+from digitlab.comparison.origins import told_apart
 from digitlab.comparison.significance import (
     Finding,
     compare_predictions,
@@ -55,13 +55,16 @@ def compare(
     against: str | None = None,
 ) -> Comparison:
     """Runs named one by one each get a row; of sweeps and studies, runs that differ in their seed
-    only share one. against: the run whose row the others are compared with; default: the best.
+    only share one: knobs, code that decides numbers and data are the same.
+
+    against: the run whose row the others are compared with; default: the best.
 
     Raises:
         UsageError: nothing to compare, an unknown name or metric.
     """
     chosen = choose_all(store, wanted)
     runs, notes = _finished([run for one in chosen for run in one.runs], wanted)
+    runs, origins = told_apart(store, runs)
     singly = all(one.kind == "run" for one in chosen)
     if not singly:
         runs, repeated = finished_once(runs)
@@ -77,8 +80,7 @@ def compare(
             "The first row was picked by its test result, which flatters it: "
             "--sort validation/accuracy picks without looking at the test."
         )
-    if len({run.tags.get(SOURCE) for run in runs}) > 1:
-        notes.append("Not all runs were made by the same code: --diff says what differs.")
+    notes += origins
     return Comparison(
         groups=groups,
         metric=metric,

@@ -10,7 +10,8 @@ from digitlab.tables import UNINTERESTING, short_title
 from digitlab.tracking.runs import REPRODUCES, StoredRun
 
 SEED, MODEL = "seed", "model.name"
-TEST_IMAGES, SOURCE = "digitlab.data.test_images", "digitlab.source"
+DATA, SOURCE = "digitlab.data.", "digitlab.source"  # tags; of the first the start
+TEST_IMAGES = f"{DATA}test_images"
 # Metrics of the tested weights, by the name that people sort by; whether more is better.
 METRICS = {
     "validation/accuracy": ("chosen/validation_accuracy", True),
@@ -19,6 +20,7 @@ METRICS = {
     "test/loss": ("test/loss", False),
     "test/calibration_error": ("test/calibration_error", False),
 }
+_IRRELEVANT = (UNINTERESTING | set(WITHOUT_EFFECT)) - {MODEL}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +57,7 @@ def group_by_seed(runs: Sequence[StoredRun], *, each: bool = False) -> list[Grou
     """In the order of the runs. each: every run is a group of its own."""
     members: dict[tuple[str, ...], list[StoredRun]] = {}
     for run in runs:
-        key = (run.run_id,) if each else _point(run)
+        key = (run.run_id,) if each else point(run)
         members.setdefault(key, []).append(run)
     knobs = differing_knobs(runs, with_seed=each)
     return [
@@ -67,18 +69,25 @@ def group_by_seed(runs: Sequence[StoredRun], *, each: bool = False) -> list[Grou
     ]
 
 
+def point(run: StoredRun) -> tuple[str, ...]:
+    """All that decides a run's result but its seed, and what origins.told_apart makes a knob."""
+    knobs: Mapping[str, str] = {k: v for k, v in run.params.items() if k not in _IRRELEVANT | {SEED}}
+    return (*(f"{k}={knobs[k]}" for k in sorted(knobs)), run.tags.get(TEST_IMAGES, ""))
+
+
 def finished_once(runs: Iterable[StoredRun]) -> tuple[list[StoredRun], list[str]]:
     """Each result once, oldest first; and how many were left out, as a line, if any.
 
-    Of runs alike in seed and all that decides the result, the newest that is no reproduction of
-    another: counted twice, they would pretend to more seeds than there are.
+    Of runs alike in seed and all that decides the result (of other code or rounding, what
+    origins.told_apart says), the newest that is no reproduction of another: counted twice, they would
+    pretend to more seeds than there are.
     """
     originals_last = sorted(runs, key=lambda run: (REPRODUCES not in run.tags, run.start_time))
-    once = {(*_point(run), run.params.get(SEED, "")): run for run in originals_last}
+    once = {(*point(run), run.params.get(SEED, "")): run for run in originals_last}
     repeated = len(originals_last) - len(once)
     note = (
-        f"Left out: {repeated} run{'s' * (repeated != 1)} with the seed and the knobs of another, as "
-        "`digitlab reproduce` makes them: no further seeds."
+        f"Left out: {repeated} run{'s' * (repeated != 1)} with the seed, knobs, code and rounding of "
+        "another, as `digitlab reproduce` makes them: no further seeds."
     )
     return sorted(once.values(), key=lambda run: run.start_time), [note] if repeated else []
 
@@ -127,12 +136,3 @@ def default_metric(groups: Sequence[Group]) -> str:
     """By validation, as everything is chosen, where any of them has one."""
     has_validation = any(group.estimate("validation/accuracy") for group in groups)
     return "validation/accuracy" if has_validation else "test/accuracy"
-
-
-_IRRELEVANT = (UNINTERESTING | set(WITHOUT_EFFECT)) - {MODEL}
-
-
-def _point(run: StoredRun) -> tuple[str, ...]:
-    """All that decides a run's result but its seed and its code."""
-    knobs: Mapping[str, str] = {k: v for k, v in run.params.items() if k not in _IRRELEVANT | {SEED}}
-    return (*(f"{k}={knobs[k]}" for k in sorted(knobs)), run.tags.get(TEST_IMAGES, ""))

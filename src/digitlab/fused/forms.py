@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from digitlab import arithmetic, project
-from digitlab.fingerprint import source_digest
+from digitlab.fingerprint import deciding_digest, source_files
 from digitlab.record import write_atomically
 
 FILE = "exact.json"
@@ -153,7 +153,7 @@ def _decisive(threads: int) -> dict[str, str]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     rounding = arithmetic.describe(threads=threads, device=device)
     canary = arithmetic.canary(threads=threads, device=device)
-    return {**rounding, "canary": canary, "source": source_digest()}
+    return {**rounding, "canary": canary, "source": deciding_digest(source_files())}
 
 
 @functools.cache

@@ -7,7 +7,7 @@ from digitlab.comparison import wording
 from digitlab.comparison.choosing import Chosen
 from digitlab.comparison.comparing import Comparison
 from digitlab.comparison.differences import read_document
-from digitlab.comparison.groups import SOURCE, Group, knobs_of
+from digitlab.comparison.groups import Group, knobs_of
 from digitlab.document import Document
 from digitlab.errors import UsageError
 from digitlab.estimates import reads
@@ -15,8 +15,8 @@ from digitlab.reporting.drawing import Figure, draw
 from digitlab.tracking.runs import StoredRun
 from digitlab.tracking.store import RunStore
 
-# Tags that should be the same in all runs of a report.
-ALIKE = {"source": SOURCE, "host": "digitlab.host", "arithmetic": "digitlab.canary"}
+# Tags that should be the same in all runs of a report; other code is a row of its own.
+ALIKE = {"host": "digitlab.host", "arithmetic": "digitlab.canary"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +104,7 @@ def _commands(chosen: Chosen, comparison: Comparison) -> list[str]:
 
 
 def _environment(store: RunStore, comparison: Comparison, best: StoredRun) -> dict[str, str]:
-    """Of the best run, and whether the others were made by the same code and on the same machine."""
+    """Of the best run, and whether the others were made on the same machine."""
     runs = [run for group in comparison.groups for run in group.runs]
     found: dict[str, str] = {"runs": str(len(runs))}
     try:

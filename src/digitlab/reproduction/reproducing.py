@@ -72,6 +72,8 @@ def reproduce(wanted: str, uri: str, options: Options) -> int:
         repeated = _repeat(recorded, uri, options)
         new_run = repeated.run_id or repeated.record_id
         verdict = judge(recorded.document, repeated.document)
+        if verdict.kind == "DIFFERENT":
+            verdict.details.append(_how_to_weigh(recorded, repeated))
         if repeated.run_id:
             with contextlib.suppress(TrackingError):
                 open_store(uri).set_tag(repeated.run_id, VERDICT, verdict.kind)
@@ -81,6 +83,18 @@ def reproduce(wanted: str, uri: str, options: Options) -> int:
         verdict = Verdict(kind="CANNOT", cause=str(error))
     _show(verdict, run_id, new_run, as_json=options.as_json)
     return verdict.exit_code
+
+
+def _how_to_weigh(recorded: Recorded, repeated: Repeated) -> str:
+    """What says whether a difference matters, which one pair of runs cannot."""
+    over_seeds = (
+        "does it matter? One pair of runs cannot say: `digitlab sweep ... seed=range(5)` before and "
+        "after the change, then `digitlab compare OLD_SWEEP NEW_SWEEP`"
+    )
+    if Path(recorded.origin).is_file() or not repeated.run_id:
+        return over_seeds
+    pair = f"digitlab compare {recorded.run_id[:8]} {repeated.run_id[:8]}"
+    return f"{over_seeds}; `{pair}` tests these two models on the same images"
 
 
 def _vary(recorded: Recorded, uri: str, options: Options) -> int:

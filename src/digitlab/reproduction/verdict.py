@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from digitlab.checking import as_param
 from digitlab.document import Document, differing_knobs
-from digitlab.fingerprint import WITHOUT_EFFECT
+from digitlab.fingerprint import WITHOUT_EFFECT, differing_source
 from digitlab.trace import Trace, to_floats
 
 Kind = Literal["IDENTICAL", "SAME COMPUTATION, OTHER ROUNDING", "DIFFERENT", "CANNOT"]
@@ -45,19 +45,29 @@ class Verdict:
 
 def input_differences(recorded: Document, repeated: Document) -> list[str]:
     """What decides the result and differs: configuration, code, data, split, in this order."""
-    found = []
+    return [
+        *_configuration_differences(recorded, repeated),
+        *_code_differences(recorded, repeated),
+        *_data_differences(recorded, repeated),
+    ]
+
+
+def _configuration_differences(recorded: Document, repeated: Document) -> list[str]:
     knobs = [
         f"{path} is {as_param(now)}, was {as_param(before)}"
         for path, (before, now) in differing_knobs(recorded.config, repeated.config).items()
         if path not in (*WITHOUT_EFFECT, *OF_ARITHMETIC)
     ]
-    if knobs:
-        found.append(f"configuration: {_listed(knobs)}")
-    if recorded.code.source != repeated.code.source:
-        before, now = recorded.code.files, repeated.code.files
-        files = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
-        found.append(f"code: {_listed(files)}")
-    before, now = recorded.data, repeated.data
+    return [f"configuration: {_listed(knobs)}"] if knobs else []
+
+
+def _code_differences(recorded: Document, repeated: Document) -> list[str]:
+    files = differing_source(recorded.code.files, repeated.code.files)
+    return [f"code: {_listed(files)}"] if files else []
+
+
+def _data_differences(recorded: Document, repeated: Document) -> list[str]:
+    before, now, found = recorded.data, repeated.data, []
     files = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
     if data := [name for name in files if name != "validation_indices"]:
         found.append(f"data: {_listed(data)}")
@@ -91,39 +101,63 @@ def promises_identity(recorded: Document, repeated: Document) -> bool:
 
 
 def judge(recorded: Document, repeated: Document) -> Verdict:
-    """Both must have ended. The final accuracy alone decides nothing."""
+    """Both must have ended. The numbers come first; the final accuracy alone decides nothing."""
     assert recorded.trace is not None
     assert repeated.trace is not None
-    inputs = input_differences(recorded, repeated)
+    code = _code_differences(recorded, repeated)
+    has_same_inputs = input_differences(recorded, repeated) == code
     first = next(trace_differences(recorded.trace, repeated.trace), None)
-    if first is None and all(text.startswith("code:") for text in inputs):
-        return Verdict(kind="IDENTICAL", details=[f"by other {text}" for text in inputs])
-    shown = f"it shows first in {first}" if first else "no trace of it in the result"
+    if first is None and has_same_inputs:
+        return Verdict(kind="IDENTICAL", details=[f"by other {text}" for text in code])
     rounding = arithmetic_differences(recorded, repeated)
-    if inputs:
-        others = [f"differs, too: {text}" for text in inputs[1:]]
-        if rounding:
-            others.append(f"rounding may differ, too: {_listed(rounding)}")
-        return Verdict(kind="DIFFERENT", cause=inputs[0], details=[shown, *others])
-    assert first is not None
-    gap = loss_gap(recorded.trace, repeated.trace)
-    num_steps = min(JUDGED_STEPS, len(recorded.trace.step_losses))
-    agreement = f"the first {num_steps} step losses agree to {gap:.0e}"
-    if rounding and gap <= ROUNDING and _orders_agree(recorded.trace, repeated.trace):
-        points = 100 * accuracy_gap(recorded.trace, repeated.trace)
-        band = 100 * accuracy_band(recorded.trace)
-        details = [*rounding, f"{agreement} (limit {ROUNDING:.0e})"]
-        details.append(f"test accuracy differs by {points:.2f} points (limit {band:.2f})")
-        if points <= band:
-            return Verdict(kind="SAME COMPUTATION, OTHER ROUNDING", cause=first, details=details)
-        return Verdict(
-            kind="DIFFERENT", cause=f"test accuracy, by {points:.2f} points", details=details
+    if first and rounding and has_same_inputs and _agree_to_rounding(recorded.trace, repeated.trace):
+        details = [*rounding, *_gaps(recorded.trace, repeated.trace)]
+        details += [f"differs besides, and these numbers show nothing of it: {text}" for text in code]
+        return Verdict(kind="SAME COMPUTATION, OTHER ROUNDING", cause=first, details=details)
+    return _different(recorded, repeated, first)
+
+
+def _different(recorded: Document, repeated: Document, first: str | None) -> Verdict:
+    """With everything that may be the cause. first: where it shows first, if it does."""
+    assert recorded.trace is not None
+    assert repeated.trace is not None
+    cause, *others = [*input_differences(recorded, repeated), *([first] if first else [])]
+    details = [
+        f"it shows first in {text}" if text == first else f"differs, too: {text}" for text in others
+    ]
+    rounding = arithmetic_differences(recorded, repeated)
+    if first is None:
+        details.append("no trace of it in the result")
+    elif rounding:
+        details.append(f"rounding differs, too, but explains no such difference: {_listed(rounding)}")
+    elif cause == first:
+        details.append(
+            "configuration, code, data, split and arithmetic are the same: a promise is broken"
         )
-    broken = ["configuration, code, data, split and arithmetic are the same: a promise is broken"]
-    found = [f"rounding differs ({_listed(rounding)}), but {agreement} only"] if rounding else broken
+    details += _gaps(recorded.trace, repeated.trace)
     if not recorded.reproducible:
-        found.append("the record says itself that it went on by force over a change")
-    return Verdict(kind="DIFFERENT", cause=first, details=found)
+        details.append("the record says itself that it went on by force over a change")
+    return Verdict(kind="DIFFERENT", cause=cause, details=details)
+
+
+def _agree_to_rounding(recorded: Trace, repeated: Trace) -> bool:
+    return (
+        loss_gap(recorded, repeated) <= ROUNDING
+        and _orders_agree(recorded, repeated)
+        and accuracy_gap(recorded, repeated) <= accuracy_band(recorded)
+    )
+
+
+def _gaps(recorded: Trace, repeated: Trace) -> list[str]:
+    """How far apart the numbers are, beside what rounding can do."""
+    num_steps = min(JUDGED_STEPS, len(recorded.step_losses))
+    before, now = (100 * to_floats(trace.test)["accuracy"] for trace in (recorded, repeated))
+    return [
+        f"the first {num_steps} step losses agree to {loss_gap(recorded, repeated):.0e} "
+        f"(rounding: to {ROUNDING:.0e})",
+        f"test accuracy is {now:.2f} %, was {before:.2f} % ({now - before:+.2f} points; "
+        f"rounding: up to {100 * accuracy_band(recorded):.2f})",
+    ]
 
 
 def trace_differences(recorded: Trace, repeated: Trace) -> Iterator[str]:

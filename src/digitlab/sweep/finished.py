@@ -12,7 +12,7 @@ from typing import Any
 from digitlab import project
 from digitlab.checking import as_param, flatten
 from digitlab.errors import TrackingError
-from digitlab.fingerprint import WITHOUT_EFFECT, source_digest, source_files
+from digitlab.fingerprint import WITHOUT_EFFECT, differing_source, source_digest, source_files
 from digitlab.record import ENGINE_TAG, waiting_records
 from digitlab.sweep.manifest import Manifest, Trial
 from digitlab.sweep.results import TrialResult
@@ -93,8 +93,8 @@ class Reasons:
         if closest is None:
             return "never run"
         differing = _differences(flat, closest.params)
-        if not differing and closest.tags.get("digitlab.source") != source_digest():
-            return f"source changed since run {closest.short_id}: {self._changed_files(closest)}"
+        if not differing and (changed := self._changed_files(closest)):
+            return f"source changed since run {closest.short_id}: {changed}"
         if not differing:
             return f"other data or device than run {closest.short_id}"
         if all(knob in trial.swept or f"{knob.partition('.')[0]}" in trial.swept for knob in differing):
@@ -107,6 +107,8 @@ class Reasons:
 
     def _changed_files(self, run: StoredRun) -> str:
         digest = run.tags.get("digitlab.source", "")
+        if digest == source_digest():
+            return ""
         if digest not in self._files:
             self._files[digest] = _changed(run, self._manifest.tracking_uri)
         changed = self._files[digest]
@@ -150,7 +152,7 @@ def _differences(wanted: Mapping[str, str], had: Mapping[str, str]) -> list[str]
 
 
 def _changed(run: StoredRun, uri: str) -> list[str]:
-    """The source files that differ from those of a run."""
+    """The source files that decide numbers and differ from those of a run."""
     try:
         with tempfile.TemporaryDirectory() as scratch:
             store: RunStore = open_store(uri)
@@ -158,5 +160,4 @@ def _changed(run: StoredRun, uri: str) -> list[str]:
             before = json.loads(file.read_text())["code"]["files"]
     except (TrackingError, OSError, ValueError, KeyError, TypeError):
         return ["which files is not known any more"]
-    now = source_files()
-    return [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    return differing_source(before, source_files())
