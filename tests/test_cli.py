@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import requests
 import yaml
+from mlflow import MlflowClient
 
 from digitlab import project, user_interface
 from digitlab.interrupts import ONE_REQUEST_SECONDS
@@ -472,6 +474,33 @@ def test_square_brackets_and_colons_in_names_are_text(digitlab: Cli) -> None:
     assert shown.out.startswith(f"{name}  FINISHED  {run['run_id']}\nstudy {name}, started")
     assert sweep in listed.out
     assert digitlab("runs", "--study", name).code == 0
+
+
+def test_what_another_wrote_into_the_store_is_shown_and_never_obeyed(
+    digitlab: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evil = "\x1b[2J\x9b31m\x07\u202ename\r\x00"
+    assert digitlab("train", "epochs=1").code == digitlab("train", "epochs=1", "seed=1").code == 0
+    client, mine = MlflowClient(resolve_uri(None)), [str(run["run_id"]) for run in runs(digitlab)]
+    for run_id in mine:
+        client.set_tag(run_id, "mlflow.runName", evil)
+        for tag in ("error", "commit", "host", "verdict", "reproduces", "sweep.name", "class"):
+            client.set_tag(run_id, f"digitlab.{tag}", evil + run_id)
+    client.rename_experiment(str(runs(digitlab)[0]["experiment_id"]), evil)
+    told = [
+        *(digitlab(command) for command in ("runs", "doctor")),
+        *(digitlab(command, mine[0]) for command in ("show", "reproduce")),
+        *(digitlab("compare", *mine, *form) for form in ([], ["--diff"], ["--csv"], ["--markdown"])),
+        *(digitlab("compare", evil), digitlab("runs", "--study", "none"), digitlab("show", evil)),
+    ]
+    for result in told:
+        assert not {c for c in result.out + result.err if not c.isprintable() and c != "\n"}
+        assert "Traceback" not in result.err
+    assert r"\x1b[2J\x9b31m\x07\u202ename\r\x00" in told[2].out
+    monkeypatch.setenv("FORCE_COLOR", "1")  # the styles of rich are ours, also where there are colours
+    obeyed = digitlab("show", mine[0]).out
+    assert "\x1b[1m" in obeyed
+    assert not re.search("\x1b\\[2J|\x9b|\x07|\u202e", obeyed)
 
 
 def test_bare_it_shows_the_help(digitlab: Cli) -> None:

@@ -19,21 +19,11 @@ MAY_IMPORT = {
     "hydra": {"digitlab.composition"},
     "torchvision": {"digitlab.datafiles"},
     "click": {
-        *(
-            "digitlab.cli",
-            "digitlab.commands",
-            "digitlab.looking",
-            "digitlab.completion",
-            "digitlab.doctor",
-        ),
+        *("digitlab.cli", "digitlab.completion", "digitlab.terminal"),
         *(
             f"digitlab.command_line.{name}"
             for name in ("options", "training", "comparing", "looking", "using")
         ),
-        *("digitlab.user_interface", "digitlab.tables", "digitlab.reproduction.reproducing"),
-        *("digitlab.sweep.launching", "digitlab.sweep.dry_run", "digitlab.sweep.listing"),
-        *("digitlab.sweep.summary", "digitlab.comparison.presenting"),
-        *("digitlab.inference.predicting", "digitlab.inference.demo"),
     },
     "optuna": {"digitlab.sweep.search", "digitlab.sweep.figures"},
     "matplotlib": {"digitlab.plots", "digitlab.sweep.figures", "digitlab.reporting.figures"},

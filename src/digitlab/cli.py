@@ -13,6 +13,7 @@ from digitlab import __version__
 from digitlab.command_line import comparing, looking, training, using
 from digitlab.completion import register_shells
 from digitlab.errors import DigitlabError, Interrupted
+from digitlab.terminal import echo
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 EPILOG = """\b
@@ -48,7 +49,7 @@ def completion(shell: str) -> None:
     """
     from digitlab.completion import script
 
-    click.echo(script(cli, shell))
+    echo(script(cli, shell))
 
 
 for command in (*training.COMMANDS, *looking.COMMANDS, *comparing.COMMANDS, *using.COMMANDS):
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> Any:
     try:
         cli.main(arguments, prog_name="digitlab", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
+        echo(error.format_message())
     except click.NoSuchOption as error:
         hint = " (knobs have no dashes: epochs=3)" if error.option_name.startswith("--") else ""
         _complain(f"{error.format_message()}{hint}")
@@ -95,7 +96,7 @@ def never_proxy_loopback() -> None:
 
 def _complain(message: str) -> None:
     for line in message.splitlines():
-        click.echo(f"digitlab: {line}", err=True)
+        echo(f"digitlab: {line}", err=True)
 
 
 if __name__ == "__main__":

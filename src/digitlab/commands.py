@@ -5,8 +5,6 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from digitlab import project
 from digitlab.checking import to_config
 from digitlab.composition import compose, multirun
@@ -14,6 +12,7 @@ from digitlab.config import Config
 from digitlab.errors import DigitlabError, TrackingError, UsageError
 from digitlab.record import Record, all_records, waiting_records
 from digitlab.sweep.results import TrialResult
+from digitlab.terminal import echo, say
 from digitlab.tracking.location import (
     resolve_uri,
     unreachable,
@@ -122,19 +121,15 @@ def sync(elsewhere: str | None) -> int:
         if elsewhere:
             record.redirect(elsewhere)
         if Delivery(record, say).finish():
-            click.echo(f"delivered {record.run.name} ({record.delivered.run_id})")
+            echo(f"delivered {record.run.name} ({record.delivered.run_id})")
         else:
             failed += 1
         record.release()
     if failed:
         say("to deliver elsewhere: digitlab sync --tracking-uri URI; to drop a run: delete its folder")
     if not waiting:
-        click.echo("nothing to deliver")
+        echo("nothing to deliver")
     return 4 if failed else 0
-
-
-def say(message: str) -> None:
-    click.secho(message, fg="yellow", err=True)
 
 
 def _run(config: Config) -> None:
@@ -165,22 +160,22 @@ def _summarise(config: Config, outcome: "Outcome") -> None:
     right, total = outcome.evaluation.confusion.trace(), len(outcome.evaluation.labels)
     reference = outcome.run_id[:8] if outcome.run_id else outcome.record_id
     took = f"in {outcome.seconds:.1f} s"
-    click.echo(f"run {reference}  {outcome.name}  FINISHED {took}  (study {config.study})")
+    echo(f"run {reference}  {outcome.name}  FINISHED {took}  (study {config.study})")
     if (last := len(outcome.history)) < config.epochs:
         stopping = config.early_stopping
-        click.echo(
+        echo(
             f"  stopped early after epoch {last}: no better {stopping.metric} "
             f"in {stopping.patience} epochs"
         )
     if chosen := outcome.history[outcome.chosen_epoch - 1].validation:
-        click.echo(f"  validation  accuracy {100 * chosen.accuracy:.2f} %  loss {chosen.loss:.4f}")
-    click.echo(
+        echo(f"  validation  accuracy {100 * chosen.accuracy:.2f} %  loss {chosen.loss:.4f}")
+    echo(
         f"  test        accuracy {100 * scores.accuracy:.2f} %  loss {scores.loss:.4f}  "
         f"({right} of {total} right, weights of epoch {outcome.chosen_epoch})"
     )
     if outcome.run_id:
         where = f" tracking.uri={shlex.quote(config.tracking.uri)}" if config.tracking.uri else ""
-        click.echo(
+        echo(
             f"  look at it: digitlab show {reference}{where}   compare: digitlab runs{where}   "
             f"digitlab ui{where}"
         )

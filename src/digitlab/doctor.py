@@ -3,16 +3,14 @@
 import importlib.metadata
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
-
-import click
 
 from digitlab import project, provenance
 from digitlab.config import NUM_TRAIN, DataConfig
 from digitlab.errors import DigitlabError
 from digitlab.record import all_records, waiting_records
+from digitlab.terminal import console, say, styled
 from digitlab.tracking.location import unreachable, without_password
 
 MIN_FREE_BYTES = 1 << 30
@@ -32,14 +30,14 @@ def examine(uri: str) -> int:
         "cut short": _cut_short,
         "disk": _disk,
     }
-    problems = 0
+    out, problems = console(soft_wrap=True), 0
     for name, check in checks.items():
         try:
-            mark, text = click.style("ok ", fg="green"), check()
+            mark, text = styled("ok ", "green"), check()
         except DigitlabError as error:
-            mark, text = click.style("ill", fg="red"), str(error)
+            mark, text = styled("ill", "red"), str(error)
             problems += 1
-        click.echo(f"{mark}  {name:18}  {text}")
+        out.print(mark, f"{name:18}", text, sep="  ")
     return 1 if problems else 0
 
 
@@ -112,9 +110,9 @@ def _dead_runs(uri: str) -> str:
     from digitlab.reaping import close_dead_records, close_dead_runs
     from digitlab.tracking.delivery import Delivery, open_store
 
-    closed = close_dead_records(all_records(project.records()), _quietly)
+    closed = close_dead_records(all_records(project.records()), say)
     for record in closed:
-        Delivery(record, _quietly).finish()
+        Delivery(record, say).finish()
     names = [record.run.name for record in closed]
     if unreachable(uri) is None:
         store = open_store(uri)
@@ -160,7 +158,3 @@ def _disk() -> str:
 
 def _listed(folders: set[Path]) -> str:
     return ", ".join(sorted(map(str, folders)))
-
-
-def _quietly(message: str) -> None:
-    print(message, file=sys.stderr)

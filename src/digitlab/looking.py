@@ -6,14 +6,14 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import click
 import yaml
 
 from digitlab import project
 from digitlab.checking import knobs
-from digitlab.commands import require, say, settle_dead_runs
+from digitlab.commands import require, settle_dead_runs
 from digitlab.composition import compose, sources
 from digitlab.record import Record, waiting_records
+from digitlab.terminal import echo, say
 from digitlab.tracking.location import recorded_values, without_password
 
 
@@ -22,15 +22,15 @@ def list_sweeps(*, as_json: bool) -> None:
 
     rows = describe_sweeps(project.sweeps())
     if as_json:
-        click.echo(json.dumps(rows, indent=1))
+        echo(json.dumps(rows, indent=1))
     elif rows:
         print_sweeps(rows)
     else:
-        click.echo("no sweeps yet: `digitlab sweep seed=0,1` makes the first")
+        echo("no sweeps yet: `digitlab sweep seed=0,1` makes the first")
 
 
 def print_config(overrides: Sequence[str]) -> None:
-    click.echo(yaml.safe_dump(recorded_values(compose(overrides)), sort_keys=False), nl=False)
+    echo(yaml.safe_dump(recorded_values(compose(overrides)), sort_keys=False), nl=False)
 
 
 def print_sources(overrides: Sequence[str]) -> None:
@@ -38,7 +38,7 @@ def print_sources(overrides: Sequence[str]) -> None:
     rows = [(path, json.dumps(value), source) for path, (value, source) in found.items()]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for path, value, source in rows:
-        click.echo(f"{path:{widths[0]}}  {value:{widths[1]}}  {source}")
+        echo(f"{path:{widths[0]}}  {value:{widths[1]}}  {source}")
 
 
 def explain_knobs(overrides: Sequence[str]) -> None:
@@ -50,9 +50,9 @@ def explain_knobs(overrides: Sequence[str]) -> None:
     for knob in knobs(choices).values():
         if not knob.path.endswith(".name"):
             whose = f" (only {knob.group})" if knob.group else ""
-            click.echo(f"{knob.path:26} {knob.help}{whose}\n{'':26} {knob.allowed}")
+            echo(f"{knob.path:26} {knob.help}{whose}\n{'':26} {knob.allowed}")
     for group, names in project.groups().items():
-        click.echo(f"{group + '=':26} choices: {', '.join(names)}")
+        echo(f"{group + '=':26} choices: {', '.join(names)}")
 
 
 def list_runs(uri: str, *, study: str | None, limit: int, as_json: bool) -> None:
@@ -79,11 +79,11 @@ def list_runs(uri: str, *, study: str | None, limit: int, as_json: bool) -> None
     of_runs = [run for run in local + stored if run.tags.get("digitlab.kind") != "sweep"]
     runs = sorted(of_runs, key=lambda run: -run.start_time)[:limit]
     if as_json:
-        click.echo(json.dumps([dataclasses.asdict(run) for run in runs], indent=1))
+        echo(json.dumps([dataclasses.asdict(run) for run in runs], indent=1))
     elif runs:
         print_runs(runs)
     else:
-        click.echo("no runs yet: `digitlab train` makes the first")
+        echo("no runs yet: `digitlab train` makes the first")
 
 
 def _mention_waiting(uri: str) -> None:
@@ -116,7 +116,7 @@ def show_run(uri: str, prefix: str, *, as_json: bool) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             description = describe(store, run, Path(scratch))
     if as_json:
-        click.echo(json.dumps(description, indent=1))
+        echo(json.dumps(description, indent=1))
     else:
         print_run(run, description)
 

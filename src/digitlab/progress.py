@@ -1,12 +1,11 @@
 """What a user sees while a run trains: a bar on a terminal, one line an epoch elsewhere."""
 
-import sys
 import time
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from digitlab.record import Record
-from digitlab.terminal import console
+from digitlab.terminal import console, echo
 from digitlab.training import EpochReport
 
 REDRAW_EVERY_SECONDS = 0.1
@@ -51,7 +50,7 @@ class TrainingProgress:
             following = min(report.epoch + 1, self.epochs)
             self._bar.update(self._task, description=f"epoch {following}/{self.epochs}", scores=scores)
         else:
-            print(f"epoch {report.epoch}/{self.epochs}  {scores}", file=sys.stderr, flush=True)
+            echo(f"epoch {report.epoch}/{self.epochs}  {scores}", err=True)
 
     def recorded(self, record: Record) -> None:
         run, run_id = record.run, record.delivered.run_id

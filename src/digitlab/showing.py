@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
 
 from digitlab.record import Record
 from digitlab.tables import STATUS_STYLES, age, percent
-from digitlab.terminal import console
+from digitlab.terminal import console, styled
 from digitlab.tracking.runs import StoredRun, undelivered
 from digitlab.tracking.store import RunStore
 
@@ -55,8 +54,8 @@ def describe_record(record: Record) -> dict[str, Any]:
 
 def print_run(run: StoredRun, description: dict[str, Any]) -> None:
     out = console(soft_wrap=True)
-    name, status = Text(run.name, "bold"), Text(run.status, STATUS_STYLES.get(run.status, ""))
-    out.print(Text("  ").join([name, status, Text(run.run_id)]))
+    name, status = styled(run.name, "bold"), styled(run.status, STATUS_STYLES.get(run.status, ""))
+    out.print(name, status, run.run_id, sep="  ")
     took = f", took {(run.end_time - run.start_time) / 1000:.1f} s" if run.end_time else ""
     out.print(f"study {run.study}, started {age(run.start_time)} ago{took}")
     if error := run.tags.get("digitlab.error"):
@@ -94,7 +93,8 @@ def _print_pairs(title: str, pairs: dict[str, str]) -> None:
     out.print(title, style="bold")
     width = max(map(len, pairs), default=0)
     for key, value in pairs.items():
-        out.print(f"  {key:{width}}  {value.strip()}")
+        indented = value.strip().replace("\n", "\n" + " " * (width + 4))
+        out.print(f"  {key:{width}}  {indented}")
 
 
 def _read_csv(file: Path) -> list[dict[str, str]]:

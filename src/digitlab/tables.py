@@ -3,11 +3,9 @@
 import time
 from collections.abc import Sequence
 
-import click
 from rich.table import Table
-from rich.text import Text
 
-from digitlab.terminal import console, lines_of
+from digitlab.terminal import console, show_table, styled
 from digitlab.tracking.runs import REPRODUCES, SHORT_ID, VERDICT, StoredRun
 
 # Knobs that say where and under which name, not what: never worth a column.
@@ -39,7 +37,7 @@ def print_runs(runs: Sequence[StoredRun]) -> None:
     for run in runs:
         table.add_row(
             run.short_id,
-            Text(run.status, STATUS_STYLES.get(run.status, "")),
+            styled(run.status, STATUS_STYLES.get(run.status, "")),
             age(run.start_time),
             run.params.get("model.name", "-"),
             *(run.params.get(knob, "-") for knob in knobs[:MAX_KNOBS]),
@@ -47,7 +45,7 @@ def print_runs(runs: Sequence[StoredRun]) -> None:
             percent(run.metrics.get("test/accuracy")),
             _remark(run),
         )
-    click.echo("\n".join(lines_of(table, pipe_width=200)))
+    show_table(table, pipe_width=200)
     if len(knobs) > MAX_KNOBS:
         more = ", ".join(knobs[MAX_KNOBS:])
         console(soft_wrap=True).print(f"also varying: {more} (all with --json)", style="dim")

@@ -1,21 +1,68 @@
-"""The terminal, on which a user's text is text: no square bracket and no colon in it is a command."""
+"""The terminal, on which a user's text is text: nothing in it is markup, nothing in it is obeyed.
 
-from rich.console import Console
-from rich.table import Table
+Whatever is shown passes by here; names, tags and errors may come from a store that others write to.
+"""
+
+import unicodedata
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:  # rich takes longer to import than TAB completion may take
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+# Control and format characters (escapes, reversed writing), halves of characters, other line ends.
+OBEYED = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
-def console(*, stderr: bool = False, soft_wrap: bool = False, width: int | None = None) -> Console:
-    """The one way to make one. Styles are given beside the text, never in it."""
-    return Console(
+def printable(text: str) -> str:
+    """With what a terminal would obey spelled out: `\\x1b`. Line feeds and tabs stay."""
+    if text.isprintable():
+        return text
+    return "".join(
+        sign.encode("unicode_escape").decode()
+        if unicodedata.category(sign) in OBEYED and sign not in "\n\t"
+        else sign
+        for sign in text
+    )
+
+
+def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
+    click.echo(printable(text), err=err, nl=nl)
+
+
+def say(message: str) -> None:
+    """What is no result: on standard error."""
+    click.secho(printable(message), fg="yellow", err=True)
+
+
+def styled(text: str, style: str) -> "Text":
+    """For a console or a table; a style is given beside the text, never in it."""
+    from rich.text import Text
+
+    return Text(printable(text), style)
+
+
+def console(*, stderr: bool = False, soft_wrap: bool = False, width: int | None = None) -> "Console":
+    """The one way to make one."""
+    from rich.console import Console
+
+    class PrintableConsole(Console):
+        def render_str(self, text: str, **options: Any) -> "Text":
+            return super().render_str(printable(text), **options)
+
+    return PrintableConsole(
         stderr=stderr, soft_wrap=soft_wrap, width=width, highlight=False, markup=False, emoji=False
     )
 
 
-def lines_of(table: Table, *, pipe_width: int = 100_000) -> list[str]:
-    """As the terminal shows it; on a pipe a line is as long as it needs to be, up to `pipe_width`."""
+def show_table(table: "Table", *, pipe_width: int = 100_000) -> None:
+    """On a pipe a line is as long as it needs to be, up to `pipe_width`."""
     out = console()
     if not out.is_terminal:
         out.width = pipe_width
     with out.capture() as captured:
         out.print(table)
-    return [line.rstrip() for line in captured.get().splitlines()]
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))

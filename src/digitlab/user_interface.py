@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import click
-
 from digitlab import ports
 from digitlab.comparison.choosing import shown_run
 from digitlab.errors import Interrupted, TrackingError
 from digitlab.interrupts import Interrupts
+from digitlab.terminal import echo
 from digitlab.tracking.delivery import open_store
 from digitlab.tracking.environment import quiet_mlflow
 from digitlab.tracking.location import artifact_location
@@ -35,16 +34,16 @@ def serve(uri: str, *, host: str, port: int | None, study: str | None, wanted: s
     """
     links = _links_to(uri, wanted) if wanted else _links_to_runs(uri, study)
     if uri.startswith(("http://", "https://")):
-        click.echo(links(uri.rstrip("/")))
+        echo(links(uri.rstrip("/")))
         return
     chosen = ports.choose_port(host, port, FIRST_PORT)
     address = ports.address(host, chosen)
-    click.echo(f"starting the MLflow UI on {address} (20 s or so)", err=True)
+    echo(f"starting the MLflow UI on {address} (20 s or so)", err=True)
     # SIGTERM and SIGHUP must end the server too, not only Ctrl-C.
     with Interrupts(), suppress(Interrupted), _server(uri, host, chosen) as process:
         _wait(process, address)
-        click.echo(links(address))
-        click.echo("Ctrl-C ends it", err=True)
+        echo(links(address))
+        echo("Ctrl-C ends it", err=True)
         process.wait()
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from digitlab.command_line.options import JSON, TRACKING, store_uri
+from digitlab.terminal import echo, say
 
 
 @click.command()
@@ -41,7 +42,7 @@ def compare(
     with their mean, and differences are tested over seeds (t-tests). All p-values are corrected for
     the number of comparisons (Holm).
     """
-    from digitlab.commands import require, say, settle_dead_runs
+    from digitlab.commands import require, settle_dead_runs
 
     uri = store_uri((), tracking_uri)
     settle_dead_runs()
@@ -56,11 +57,11 @@ def compare(
     differing = differences(store, runs) if diff else None
     match "json" if as_json else form:
         case "json":
-            click.echo(presenting.as_json(found, differing))
+            echo(presenting.as_json(found, differing))
         case "csv":
-            click.echo(presenting.as_csv(found), nl=False)
+            echo(presenting.as_csv(found), nl=False)
         case "markdown":
-            click.echo(presenting.as_markdown(found, differing or ()), nl=False)
+            echo(presenting.as_markdown(found, differing or ()), nl=False)
         case _:
             presenting.print_comparison(found, differing or ())
     if disagreements:
@@ -89,7 +90,7 @@ def report(
     coordinates, learning curves, confusion matrices, worst mistakes, environment, how to reproduce it.
     A sweep's report is also added to its own run in the store.
     """
-    from digitlab.commands import require, say, settle_dead_runs
+    from digitlab.commands import require, settle_dead_runs
 
     uri = store_uri((), tracking_uri)
     settle_dead_runs()
@@ -99,9 +100,9 @@ def report(
 
     say("writing the report")
     written = write_report(open_store(uri), wanted, output, question=question, sort=sort)
-    click.echo(f"wrote {written.page} and {written.markdown}")
+    echo(f"wrote {written.page} and {written.markdown}")
     if written.own_run:
-        click.echo(f"  also an artifact of the sweep: digitlab ui {written.own_run}")
+        echo(f"  also an artifact of the sweep: digitlab ui {written.own_run}")
 
 
 COMMANDS = (compare, report)

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from digitlab.command_line.options import JSON, OVERRIDES, STORE
+from digitlab.terminal import echo
 
 RETRIES = click.option(
     "--retries",
@@ -132,9 +133,7 @@ def export(run: str, file: Path, tracking_uri: str | None) -> None:
     from digitlab.tracking.location import resolve_uri
 
     write(run, resolve_uri(tracking_uri), file)
-    click.echo(
-        f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB); check it: digitlab reproduce {file}"
-    )
+    echo(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB); check it: digitlab reproduce {file}")
 
 
 COMMANDS = (train, sweep, resume, reproduce, export)

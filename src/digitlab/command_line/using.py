@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from digitlab.command_line.options import JSON, TRACKING, store_uri
+from digitlab.terminal import echo, say
 
 if TYPE_CHECKING:
     from digitlab.inference.models import TrainedModel
@@ -63,10 +64,10 @@ def promote(run: str, name: str, tracking_uri: str | None) -> None:
     asked = f"{name}@{alias}" if alias else f"{name}/{version}"
     moved = f" (before: version {before})" if before not in (None, version) else ""
     alias_told = f", {alias}{moved}" if alias else ""
-    click.echo(f"run {run_id[:8]} is version {version} of {name}{alias_told}")
-    click.echo(f"  use it:   digitlab predict {shlex.quote(asked)} IMAGE...")
+    echo(f"run {run_id[:8]} is version {version} of {name}{alias_told}")
+    echo(f"  use it:   digitlab predict {shlex.quote(asked)} IMAGE...")
     store, served = shlex.quote(without_password(uri)), shlex.quote(f"models:/{asked}")
-    click.echo(
+    echo(
         f"  serve it: MLFLOW_TRACKING_URI={store} mlflow models serve -m {served} --env-manager local "
         "--port 5001"
     )
@@ -103,7 +104,7 @@ def export_onnx(model: str, file: Path, tracking_uri: str | None) -> None:
 
     difference = write(_trained(tracking_uri, model), file)
     size = file.stat().st_size / 1e3
-    click.echo(f"wrote {file} ({size:,.0f} kB); onnxruntime agrees with the model to {difference:.0e}")
+    echo(f"wrote {file} ({size:,.0f} kB); onnxruntime agrees with the model to {difference:.0e}")
 
 
 def _trained(tracking_uri: str | None, wanted: str) -> "TrainedModel":
@@ -116,8 +117,6 @@ def _trained(tracking_uri: str | None, wanted: str) -> "TrainedModel":
 
 
 def _warn_of_small_data(*models: "TrainedModel") -> None:
-    from digitlab.commands import say
-
     if any(model.data_name == "digits" for model in models):
         say(
             "trained on the small embedded set (1,437 images of 8x8 pixels): for drawings of your own "

@@ -7,9 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import click
 from rich.table import Table
-from rich.text import Text
 
 from digitlab.comparison.comparing import TEST, Comparison
 from digitlab.comparison.differences import Difference
@@ -25,7 +23,7 @@ from digitlab.comparison.wording import (
     table_rows,
 )
 from digitlab.tables import markdown_table
-from digitlab.terminal import console, lines_of
+from digitlab.terminal import console, echo, show_table, styled
 
 MAX_ROWS = 30
 NARROW = 100  # characters: a narrower terminal does without the losses
@@ -37,7 +35,8 @@ def print_comparison(comparison: Comparison, differing: Sequence[Difference]) ->
     out = console()
     if out.is_terminal and out.width < NARROW:
         rows = [{title: cell for title, cell in row.items() if title != "test loss"} for row in rows]
-    lines = lines_of(_table(rows[:MAX_ROWS]))
+    show_table(_table(rows[:MAX_ROWS]))
+    lines = []
     if len(rows) > MAX_ROWS:
         lines.append(f"… and {len(rows) - MAX_ROWS} more (all with --csv, --markdown or --json)")
     lines.append(legend(comparison))
@@ -47,9 +46,10 @@ def print_comparison(comparison: Comparison, differing: Sequence[Difference]) ->
             lines.append(f"  … and {len(told) - MAX_SENTENCES} more")
         lines.append("")
     lines += notes(comparison)
+    echo("\n".join(lines))
     if differing:
-        lines += ["", *lines_of(_table_of(differing, comparison.groups))]
-    click.echo("\n".join(lines))
+        echo("")
+        show_table(_table_of(differing, comparison.groups))
 
 
 def as_json(comparison: Comparison, differing: Sequence[Difference] | None) -> str:
@@ -134,7 +134,7 @@ def _table(rows: Sequence[dict[str, str]]) -> Table:
         table.add_column(title, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
         table.add_row(
-            *(Text(c, style="bold green" if c.startswith(BEST_MARK) else "") for c in row.values())
+            *(styled(c, "bold green" if c.startswith(BEST_MARK) else "") for c in row.values())
         )
     return table
 

@@ -15,8 +15,6 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-import click
-
 from digitlab import ports
 from digitlab.datafiles import class_names
 from digitlab.errors import Interrupted, UsageError
@@ -24,6 +22,7 @@ from digitlab.inference.images import decode_grey
 from digitlab.inference.models import TrainedModel
 from digitlab.inference.normalising import normalise
 from digitlab.interrupts import Interrupts
+from digitlab.terminal import echo
 
 FIRST_PORT = 5080
 MAX_BODY = 1_000_000  # bytes: a drawing has 10 to 20 thousand
@@ -41,8 +40,8 @@ POLICY = "default-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
 def serve(models: Sequence[TrainedModel], *, host: str, port: int | None) -> None:
     """Until Ctrl-C."""
     with make_server(models, host=host, port=port) as server, Interrupts(), suppress(Interrupted):
-        click.echo(f"draw here: {ports.address(host, server.server_address[1])}")
-        click.echo("Ctrl-C ends it", err=True)
+        echo(f"draw here: {ports.address(host, server.server_address[1])}")
+        echo("Ctrl-C ends it", err=True)
         server.serve_forever(poll_interval=0.2)
 
 

@@ -5,19 +5,18 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import click
 import numpy as np
 import numpy.typing as npt
 from rich.color import Color
 from rich.style import Style
-from rich.text import Text
+from rich.text import Text  # noqa: TID251 (pixels, nothing of a user)
 
 from digitlab.datafiles import SIDE, Bytes, class_names
 from digitlab.inference.images import RefusedImage, expand, read_grey
 from digitlab.inference.models import TrainedModel
 from digitlab.inference.normalising import NoDigit, as_it_is, normalise
 from digitlab.serving import Classifier
-from digitlab.terminal import console
+from digitlab.terminal import console, echo
 
 BATCH = 1000  # images held at once, however many files there are
 MAX_DRAWN = 10  # pictures on a terminal
@@ -45,17 +44,17 @@ def predict_files(model: TrainedModel, wanted: Sequence[str], *, as_given: bool,
     if as_json:
         found = list(readings)
         refused = any(reading.error for reading in found)
-        click.echo(json.dumps([_json(reading, names) for reading in found], indent=1))
+        echo(json.dumps([_json(reading, names) for reading in found], indent=1))
         return 2 if refused else 0
     out = console()
     for number, reading in enumerate(readings):
         if reading.error:
             refused = True
-            click.echo(f"digitlab: {_printable(reading.file)}: {reading.error}", err=True)
+            echo(f"digitlab: {reading.file}: {reading.error}", err=True)
         else:
             if out.is_terminal and number < MAX_DRAWN:
                 out.print(_drawn(reading, names))
-            click.echo(_line(reading, names))
+            echo(_line(reading, names))
     return 2 if refused else 0
 
 
@@ -94,7 +93,7 @@ def _line(reading: Reading, names: Sequence[str]) -> str:
     order = np.argsort(-reading.probabilities, kind="stable")
     first, *others = (f"{100 * reading.probabilities[place]:.1f} %" for place in order[:3])
     then = ", ".join(f"{names[p]}: {text}" for p, text in zip(order[1:3], others, strict=True))
-    return f"{_printable(reading.file)}  {names[order[0]]}  ({first}, then {then})"
+    return f"{reading.file}  {names[order[0]]}  ({first}, then {then})"
 
 
 def _json(reading: Reading, names: Sequence[str]) -> dict[str, object]:
@@ -122,8 +121,3 @@ def _drawn(reading: Reading, names: Sequence[str]) -> Text:
             )
         text.append("\n")
     return text
-
-
-def _printable(name: str) -> str:
-    """A file's name may hold anything, and a terminal obeys some of it."""
-    return "".join(sign if sign.isprintable() else "?" for sign in name)

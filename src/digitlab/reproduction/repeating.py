@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from digitlab import document as documents
 from digitlab import project
 from digitlab.errors import DigitlabError, Interrupted
+from digitlab.terminal import say
 
 if TYPE_CHECKING:
     from digitlab.interrupts import Interrupts
@@ -61,7 +62,7 @@ def _repeat(asked: dict[str, Any]) -> int:
         outcome = run_experiment(
             config,
             interrupts=interrupts,
-            say=_tell_user,
+            say=say,
             watch=TrainingProgress(),
             dataset=dataset,
             tags=asked["tags"],
@@ -87,10 +88,6 @@ def _stop_with_asker(interrupts: "Interrupts") -> None:
 def _say(message: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
-
-
-def _tell_user(message: str) -> None:
-    sys.stderr.write(message + "\n")
 
 
 if __name__ == "__main__":

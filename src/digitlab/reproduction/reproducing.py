@@ -11,8 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import click
-
 from digitlab import document as documents
 from digitlab.arithmetic import PORTABLE, VARIABLES, Arithmetic
 from digitlab.checking import as_param
@@ -32,6 +30,7 @@ from digitlab.reproduction.verdict import (
     judge,
     promises_identity,
 )
+from digitlab.terminal import console, echo, say, styled
 from digitlab.tracking.delivery import open_store
 from digitlab.tracking.runs import REPRODUCES, VARIES, VERDICT
 
@@ -106,11 +105,9 @@ def _vary(recorded: Recorded, uri: str, options: Options) -> int:
     new_run = repeated.run_id or repeated.record_id
     told = ", ".join(f"{path}={as_param(value)}" for path, value in changes.items())
     if options.as_json:
-        click.echo(
-            json.dumps({"varies": recorded.run_id, "run": new_run, "changes": changes}, indent=1)
-        )
+        echo(json.dumps({"varies": recorded.run_id, "run": new_run, "changes": changes}, indent=1))
     else:
-        click.echo(f"run {new_run[:8]} varies {recorded.origin} ({told}): no verdict on another run")
+        echo(f"run {new_run[:8]} varies {recorded.origin} ({told}): no verdict on another run")
     return 0
 
 
@@ -142,7 +139,7 @@ def _repeat(
             described = child.hear("described")
             today = documents.parse(json.dumps(described["document"]).encode())
             if not variation:
-                _say_what_changed(recorded, today, options)
+                _say_what_changed(recorded, today)
             child.go()
             ended = child.hear("ended")
     result = documents.parse(json.dumps(ended["document"]).encode())
@@ -174,7 +171,7 @@ def _code_folder(recorded: Recorded, options: Options) -> Iterator[Path]:
     with recorded_code(recorded) as folder:
         commit = recorded.document.code.commit[:12]
         with_patch = " with the recorded patch" if recorded.patch else ""
-        _say(f"running the code of commit {commit}{with_patch}", options)
+        say(f"running the code of commit {commit}{with_patch}")
         yield folder
 
 
@@ -191,7 +188,7 @@ def _environment(document: Document, kind: object) -> dict[str, str]:
     return {**inherited, **wanted}
 
 
-def _say_what_changed(recorded: Recorded, today: Document, options: Options) -> None:
+def _say_what_changed(recorded: Recorded, today: Document) -> None:
     before = recorded.document
     changed = [*input_differences(before, today), *arithmetic_differences(before, today)]
     versions = {**before.versions, **today.versions}
@@ -200,28 +197,22 @@ def _say_what_changed(recorded: Recorded, today: Document, options: Options) -> 
         for name in versions
         if before.versions.get(name) != today.versions.get(name) and name not in before.arithmetic
     ]
-    _say(
-        f"reproducing {recorded.origin}: {before.config['model']['name']}, seed {before.seed}", options
-    )
+    say(f"reproducing {recorded.origin}: {before.config['model']['name']}, seed {before.seed}")
     for text in changed:
-        _say(f"  changed since: {text}", options)
+        say(f"  changed since: {text}")
     if promises_identity(before, today):
-        _say("  same configuration, code, data and arithmetic: the result must be IDENTICAL", options)
-
-
-def _say(message: str, options: Options) -> None:
-    click.secho(message, fg="yellow", err=True)
+        say("  same configuration, code, data and arithmetic: the result must be IDENTICAL")
 
 
 def _show(verdict: Verdict, run_id: str, new_run: str | None, *, as_json: bool) -> None:
     if as_json:
         values = {**dataclasses.asdict(verdict), "recorded": run_id, "repeated": new_run}
-        click.echo(json.dumps({**values, "exit_code": verdict.exit_code}, indent=1))
+        echo(json.dumps({**values, "exit_code": verdict.exit_code}, indent=1))
         return
     colours = {"IDENTICAL": "green", "DIFFERENT": "red", "CANNOT": "red"}
-    head = click.style(verdict.kind, fg=colours.get(verdict.kind, "yellow"), bold=True)
-    click.echo(f"{head}{': ' + verdict.cause if verdict.cause else ''}")
+    head = styled(verdict.kind, f"bold {colours.get(verdict.kind, 'yellow')}")
+    console(soft_wrap=True).print(head, f": {verdict.cause}" if verdict.cause else "", sep="")
     for detail in verdict.details:
-        click.echo(f"  {detail}")
+        echo(f"  {detail}")
     if new_run:
-        click.echo(f"  recorded {run_id[:8]}, repeated {new_run[:8]}: digitlab show {new_run[:8]}")
+        echo(f"  recorded {run_id[:8]}, repeated {new_run[:8]}: digitlab show {new_run[:8]}")

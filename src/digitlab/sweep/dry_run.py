@@ -6,8 +6,6 @@ Creates nothing and starts nothing.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import click
-
 from digitlab import project
 from digitlab.record import Record
 from digitlab.sweep.display import in_words
@@ -15,6 +13,7 @@ from digitlab.sweep.engines import plan_chunks
 from digitlab.sweep.finished import Reasons, estimate_seconds, finished_runs, reusable
 from digitlab.sweep.manifest import Manifest, SweepFolder, Trial, newest_of
 from digitlab.sweep.runner import earlier_results, num_workers
+from digitlab.terminal import echo
 from digitlab.tracking.runs import StoredRun
 
 SHOWN_TRIALS = 200
@@ -39,14 +38,14 @@ def dry_run(planned: Manifest, *, rerun: bool) -> None:
     for trial in manifest.trials[:SHOWN_TRIALS]:
         done = reused.get(trial.number)
         told = f"finished  run {done.short_id}" if done else f"pending   {why(trial)}"
-        click.echo(f"{trial.number:4}  {trial.name:{width}}  {told}")
+        echo(f"{trial.number:4}  {trial.name:{width}}  {told}")
     if len(manifest.trials) > SHOWN_TRIALS:
-        click.echo(f"... and {len(manifest.trials) - SHOWN_TRIALS} more")
-    click.echo(f"{len(manifest.trials)} trials: {len(reused)} finished, {len(pending)} to run")
+        echo(f"... and {len(manifest.trials) - SHOWN_TRIALS} more")
+    echo(f"{len(manifest.trials)} trials: {len(reused)} finished, {len(pending)} to run")
     if pending:
         plan = plan_chunks(pending, planned.settings.engine, num_workers(manifest))
-        click.echo(f"engine: {plan.describe()}")
-    click.echo(f"time: {_time(manifest, pending, runs)}")
+        echo(f"engine: {plan.describe()}")
+    echo(f"time: {_time(manifest, pending, runs)}")
 
 
 def _cut_short(manifest: Manifest, trial: Trial) -> str | None:
@@ -62,16 +61,14 @@ def _show_search(manifest: Manifest, known: SweepFolder | None, runs: Sequence[S
     search = manifest.settings.sweep
     seeds = f" x {search.repeats} seeds" if search.repeats > 1 else ""
     pruned = "" if search.pruner == "none" else f"; the worst are given up early ({search.pruner})"
-    click.echo(
-        f"{search.search}: {search.trials} points{seeds} by {search.metric}{pruned}, chosen from"
-    )
+    echo(f"{search.search}: {search.trials} points{seeds} by {search.metric}{pruned}, chosen from")
     for knob, axis in manifest.axes.items():
-        click.echo(f"  {knob}: {_shown(axis)}")
+        echo(f"  {knob}: {_shown(axis)}")
     results = earlier_results(known).values() if known else []
     ended = sum(result.state != "INTERRUPTED" for result in results)
     left = manifest.num_trials - ended
-    click.echo(f"{manifest.num_trials} trials: {ended} ended, {left} to run")
-    click.echo(f"time: {_time_of_search(manifest, left, runs)}")
+    echo(f"{manifest.num_trials} trials: {ended} ended, {left} to run")
+    echo(f"time: {_time_of_search(manifest, left, runs)}")
 
 
 def _shown(axis: Mapping[str, Any]) -> str:

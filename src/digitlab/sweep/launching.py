@@ -4,8 +4,6 @@ import dataclasses
 import time
 from collections.abc import Sequence
 
-import click
-
 from digitlab import project
 from digitlab.errors import Interrupted
 from digitlab.interrupts import Interrupts
@@ -29,6 +27,7 @@ from digitlab.sweep.presets import check_preset, write_preset
 from digitlab.sweep.results import TrialResult
 from digitlab.sweep.runner import Listed, Policy, Runner, Source, earlier_results, num_workers
 from digitlab.sweep.settings import ProcessesSettings
+from digitlab.terminal import echo, say
 from digitlab.tracking.delivery import Delivery, open_store
 from digitlab.tracking.location import unreachable
 
@@ -42,10 +41,6 @@ class Options:
     fail_fast: bool = False
     retries: int = 0
     save_best: str | None = None
-
-
-def say(message: str) -> None:
-    click.secho(message, fg="yellow", err=True)
 
 
 def launch(planned: Manifest, options: Options) -> list[TrialResult]:
@@ -96,7 +91,7 @@ def _work(
     plural = "s" * (manifest.num_trials != 1)
     where = f"sweep {manifest.id} {manifest.name!r}: {manifest.num_trials} trial{plural}"
     if not pending and _has_ended(folder):
-        click.echo(f"{where}, all ended before: {_counted(results)}")
+        echo(f"{where}, all ended before: {_counted(results)}")
         _conclude(folder, manifest, results, options)
         return results
     verify_data(manifest)
@@ -239,7 +234,7 @@ def _conclude(
         if result.traceback:
             say(f"  traceback: {result.traceback}")
     if options.save_best:
-        click.echo(write_preset(options.save_best, folder, manifest, results))
+        echo(write_preset(options.save_best, folder, manifest, results))
 
 
 def _summarised(

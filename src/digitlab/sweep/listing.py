@@ -3,15 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-import click
 from rich.table import Table
-from rich.text import Text
 
 from digitlab.errors import DigitlabError
 from digitlab.sweep.manifest import SweepFolder, all_sweeps
 from digitlab.sweep.runner import earlier_results
 from digitlab.tables import age
-from digitlab.terminal import lines_of
+from digitlab.terminal import say, show_table, styled
 
 STYLES = {"finished": "green", "failed": "red", "running": "cyan", "cut short": "yellow"}
 
@@ -23,7 +21,7 @@ def describe_sweeps(sweeps: Path) -> list[dict[str, Any]]:
         try:
             rows.append(_describe(folder))
         except DigitlabError as error:
-            click.secho(str(error), fg="yellow", err=True)
+            say(str(error))
     return rows
 
 
@@ -63,10 +61,10 @@ def print_sweeps(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         table.add_row(
             row["id"],
-            Text(row["status"], STYLES[row["status"]]),
+            styled(row["status"], STYLES[row["status"]]),
             age(row["created"]),
             row["name"],
             row["study"],
             *(str(row[name]) for name in ("done", "failed", "pending")),
         )
-    click.echo("\n".join(lines_of(table, pipe_width=200)))
+    show_table(table, pipe_width=200)

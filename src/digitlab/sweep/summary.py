@@ -11,14 +11,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import click
 from rich.table import Table
 
 from digitlab.config import Metric
 from digitlab.estimates import Estimate, estimate, reads
 from digitlab.sweep.results import TrialResult
 from digitlab.tables import markdown_table, short_title
-from digitlab.terminal import lines_of
+from digitlab.terminal import echo, show_table
 
 # Of the weights that were tested; validation/... is of the last epoch.
 CHOSEN: dict[Metric, str] = {
@@ -145,7 +144,9 @@ def print_summary(results: Sequence[TrialResult], metric: Metric, *, limit: int 
     for row in rows[:limit]:
         table.add_row(*row.values())
     more = [f"… and {len(rows) - limit} more"] if len(rows) > limit else []
-    click.echo("\n".join([*lines_of(table), *more, *notes(results, metric)]))
+    show_table(table)
+    for line in [*more, *notes(results, metric)]:
+        echo(line)
 
 
 def as_markdown(results: Sequence[TrialResult], metric: Metric) -> str:
