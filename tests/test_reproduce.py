@@ -11,6 +11,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,12 +19,16 @@ import torch
 
 from digitlab import document as documents
 from digitlab import training
+from digitlab.checking import set_leaf
 from digitlab.config import Config
 from digitlab.data import Dataset, load
 from digitlab.document import Document, config_digest
+from digitlab.errors import DataError
 from digitlab.experiment import run_experiment
 from digitlab.interrupts import Interrupts
+from digitlab.pictures import tested_images
 from digitlab.reproduction.archive import Recorded
+from digitlab.reproduction.demands import excess
 from digitlab.reproduction.recorded_code import NotAvailable, recorded_code
 from digitlab.reproduction.verdict import input_differences, judge, trace_differences
 from digitlab.sweep.work import TrialWatch
@@ -470,6 +475,69 @@ def test_a_bare_document_is_enough_to_judge_by(
     refused = digitlab("reproduce", str(file))
     assert refused.code == 5
     assert "config_sha256 is not that of config" in refused.out
+
+
+def as_file(document: Document, file: Path, **knobs: Any) -> str:
+    """With other knobs, as somebody would write it who wants to be believed."""
+    config = json.loads(json.dumps(document.config))
+    for path, value in knobs.items():
+        assert set_leaf(config, path, value)
+    changed = dataclasses.replace(document, config=config, config_sha256=config_digest(config))
+    file.write_text(documents.dump(changed))
+    return str(file)
+
+
+def test_a_record_that_asks_for_more_than_its_trace_shows_is_asked_about(
+    digitlab: Cli, make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    recorded = trained(make_config(*QUICK, "model=cnn"))
+    huge = dict.fromkeys(("model.channels_1", "model.channels_2", "model.hidden_units"), 4096)
+    for knobs, told in (
+        ({"epochs": 1_000_000}, "it asks for 1,000,000 epochs though its trace has 2: up to about "),
+        ({"epochs": 9, "early_stopping.patience": 2}, "it asks for 9 epochs though its trace has 2"),
+        (huge, "GB of memory"),
+    ):
+        result = digitlab("reproduce", as_file(recorded, tmp_path / "record.json", **knobs))
+        assert result.code == 5
+        assert told in result.out
+        assert "--yes runs it all the same" in result.out
+    file = as_file(recorded, tmp_path / "record.json", epochs=3)
+    result = digitlab("reproduce", file, "--yes")
+    assert result.code == 4, result.out
+    assert result.out.startswith("DIFFERENT: the order of the images in epoch 3")
+
+
+def test_what_a_trace_shows_is_not_asked_about(make_config: Callable[..., Config]) -> None:
+    config = make_config(*QUICK)
+    trace = trained(config).trace
+    assert excess(config, trace) is None
+    stopped = make_config("epochs=1000", "early_stopping.patience=1")
+    assert excess(stopped, trace) is None, "it may have stopped early"
+    assert "998" not in str(excess(dataclasses.replace(config, epochs=998), None)), "the user's own"
+
+
+def test_a_record_says_nothing_about_places_here(
+    digitlab: Cli, make_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, named = tmp_path / "own", tmp_path / "named"
+    (own / "MNIST" / "raw").mkdir(parents=True)
+    (own / "MNIST" / "raw" / "t10k-labels-idx1-ubyte").touch()  # incomplete: nothing is downloaded
+    named.mkdir()
+    monkeypatch.setenv("DIGITLAB_DATA", str(own))
+    recorded = trained(make_config(*QUICK, f"data.root={named}"))
+    file = as_file(recorded, tmp_path / "record.json", **{"data.name": "mnist"})
+    result = digitlab("reproduce", file)
+    assert result.code == 5
+    assert f"{own / 'MNIST' / 'raw'}: train-images-idx3-ubyte" in result.out
+    assert f"its data lay in {named}, and are looked for in {own}: data.root= names" in result.err
+    assert list(named.iterdir()) == []
+    run = SimpleNamespace(params={"data.name": "mnist", "data.root": str(named)})
+    with pytest.raises(DataError, match=f"the run had its data in {named}"):
+        tested_images(run, None)  # type: ignore[arg-type]
+    assert list(named.iterdir()) == []
+    file = as_file(recorded, tmp_path / "record.json")
+    result = digitlab("reproduce", file, f"data.root={named}")
+    assert result.out.startswith("IDENTICAL"), "where the data lie makes it no variation"
 
 
 def test_a_bare_document_whose_code_takes_a_patch_says_so(digitlab: Cli, tmp_path: Path) -> None:

@@ -7,15 +7,17 @@ from pathlib import Path
 from digitlab import project
 from digitlab.answers import PREDICTIONS_FILE, Answers, read_answers
 from digitlab.datafiles import Bytes, class_names, digest, read_verified
-from digitlab.errors import UsageError
+from digitlab.errors import DataError, UsageError
 from digitlab.tracking.runs import StoredRun
 from digitlab.tracking.store import RunStore
 
 EPOCHS_FILE = "metrics.csv"
 
 
-def draw_missing(store: RunStore, run: StoredRun) -> list[str]:
+def draw_missing(store: RunStore, run: StoredRun, data_root: str | None = None) -> list[str]:
     """Draw the pictures that the run does not have and add them to it; returns their names.
+
+    data_root: see tested_images.
 
     Raises:
         UsageError: the run has not finished, or the test images are others than it was tested on.
@@ -26,7 +28,7 @@ def draw_missing(store: RunStore, run: StoredRun) -> list[str]:
     missing = [name for name in PICTURES if name not in there]
     if not missing:
         return []
-    answers, images = recorded_answers(store, run), tested_images(run)
+    answers, images = recorded_answers(store, run), tested_images(run, data_root)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         with store.download(run, EPOCHS_FILE, folder).open(newline="") as handle:
@@ -57,14 +59,22 @@ def recorded_answers(store: RunStore, run: StoredRun) -> Answers:
         return read_answers(store.download(run, PREDICTIONS_FILE, Path(scratch)))
 
 
-def tested_images(run: StoredRun) -> Bytes:
+def tested_images(run: StoredRun, data_root: str | None) -> Bytes:
     """The images (N, 28, 28) that the run was tested on, from the data set on this machine.
+
+    data_root: the folder that the run's own command named. What a store says about places may be
+    anybody's: with None they are looked for where this machine has its data.
 
     Raises:
         UsageError: those on this machine are others.
+        DataError: there are none.
     """
-    name, root = run.params["data.name"], run.params["data.root"]
-    arrays, _ = read_verified(name, project.data_root(None if root == "null" else root))
+    name, lay = run.params["data.name"], run.params["data.root"]
+    try:
+        arrays, _ = read_verified(name, project.data_root(data_root))
+    except DataError as error:
+        where = f"; the run had its data in {lay}: DIGITLAB_DATA names a folder here"
+        raise DataError(f"{error}{where if lay != 'null' else ''}") from None
     images, _ = arrays["test"]
     if digest(images) != run.tags.get("digitlab.data.test_images"):
         raise UsageError(

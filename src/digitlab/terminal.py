@@ -3,6 +3,7 @@
 Whatever is shown passes by here; names, tags and errors may come from a store that others write to.
 """
 
+import sys
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,11 @@ def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
 def say(message: str) -> None:
     """What is no result: on standard error."""
     click.secho(printable(message), fg="yellow", err=True)
+
+
+def confirm(question: str) -> bool:
+    """Whether somebody at the terminal agrees; without one nobody does."""
+    return sys.stdin.isatty() and click.confirm(printable(question), err=True)
 
 
 def styled(text: str, style: str) -> "Text":

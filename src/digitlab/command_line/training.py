@@ -100,6 +100,7 @@ def resume(wanted: str, force: bool, **options: Any) -> None:
     show_default=True,
     help="Run today's code, or the recorded commit and patch (which is code from the record).",
 )
+@click.option("--yes", is_flag=True, help="Run it though it asks for more than its trace shows.")
 @STORE
 @JSON
 def reproduce(run: str, overrides: tuple[str, ...], tracking_uri: str | None, **options: Any) -> None:
@@ -107,7 +108,7 @@ def reproduce(run: str, overrides: tuple[str, ...], tracking_uri: str | None, **
 
     RUN is its id, which may be shortened; FILE an archive by `digitlab export`, or a run's record.json.
     Only the record is read, never conf/. With knobs (`digitlab reproduce RUN epochs=20`) it is a
-    variation of the run, linked to it, without a verdict.
+    variation of the run, linked to it, without a verdict; data.root= only says where the data lie here.
 
     \b
     Exit codes:

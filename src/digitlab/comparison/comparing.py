@@ -108,7 +108,7 @@ def draw_disagreements(store: RunStore, comparison: Comparison, file: Path) -> i
     return plots.draw_disagreements(
         recorded_answers(store, first),
         recorded_answers(store, second),
-        tested_images(first),
+        tested_images(first, None),
         class_names(first.params["data.name"]),
         names=(_titled(first), _titled(second)),
         file=file,

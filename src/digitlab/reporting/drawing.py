@@ -96,7 +96,7 @@ def _draw_answers(
         figures.append(Figure((file,), title, f"On the test images; {described}.", 340))
         if place == 0:
             worst = folder / "worst_mistakes.png"
-            plots.draw_worst_mistakes(answers, tested_images(run), names, worst)
+            plots.draw_worst_mistakes(answers, tested_images(run, None), names, worst)
             caption = f"The wrongly read test images with the largest loss; {described}."
             figures.append(Figure(("worst_mistakes.png",), "Worst mistakes", caption, 640))
 

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from digitlab import document as documents
+from digitlab import project
 from digitlab.arithmetic import PORTABLE, VARIABLES, Arithmetic
 from digitlab.checking import as_param
+from digitlab.config import Config
 from digitlab.document import Document, RefusedDocument
 from digitlab.errors import ConfigError, TrackingError
 from digitlab.provenance import CHECKOUT, command_line
@@ -21,6 +23,7 @@ from digitlab.reproduction.archive import (
     Recorded,
 )
 from digitlab.reproduction.child import Cannot, Child
+from digitlab.reproduction.demands import excess
 from digitlab.reproduction.reading import check_tags, read
 from digitlab.reproduction.recorded_code import NotAvailable, recorded_code
 from digitlab.reproduction.verdict import (
@@ -30,19 +33,25 @@ from digitlab.reproduction.verdict import (
     judge,
     promises_identity,
 )
-from digitlab.terminal import console, echo, say, styled
+from digitlab.terminal import confirm, console, echo, say, styled
 from digitlab.tracking.delivery import open_store
 from digitlab.tracking.runs import REPRODUCES, VARIES, VERDICT
+
+PLACES = {"data.root"}  # knobs that say where things lie here, and change nothing of the run
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """overrides: knobs that make it a variation. code: `today` or `recorded`."""
+    """overrides: knobs that make it a variation, apart from PLACES. code: `today` or `recorded`.
+
+    yes: run it, whatever it asks of this machine.
+    """
 
     overrides: Sequence[str] = ()
     threads: int | None = None
     arithmetic: Arithmetic | None = None
     code: str = "today"
+    yes: bool = False
     as_json: bool = False
 
 
@@ -64,11 +73,12 @@ def reproduce(wanted: str, uri: str, options: Options) -> int:
         recorded = read(wanted, uri)
         check_tags(recorded, uri)
         run_id = recorded.run_id
-        if options.overrides:
-            return _vary(recorded, uri, options)
+        changes = _given(options.overrides, recorded.document)
+        if changes.keys() - PLACES:
+            return _vary(recorded, uri, options, changes)
         if recorded.document.trace is None or not recorded.document.trace.weights:
             raise Cannot("it has not finished: `digitlab resume` may finish it")
-        repeated = _repeat(recorded, uri, options)
+        repeated = _repeat(recorded, uri, options, changes)
         new_run = repeated.run_id or repeated.record_id
         verdict = judge(recorded.document, repeated.document)
         if verdict.kind == "DIFFERENT":
@@ -96,11 +106,17 @@ def _how_to_weigh(recorded: Recorded, repeated: Repeated) -> str:
     return f"{over_seeds}; `{pair}` tests these two models on the same images"
 
 
-def _vary(recorded: Recorded, uri: str, options: Options) -> int:
-    """The recorded run with other knobs: nothing to judge, but linked."""
-    from digitlab.composition import knob_values
+def _given(overrides: Sequence[str], document: Document) -> dict[str, Any]:
+    """Knobs by path."""
+    if not overrides:
+        return {}
+    from digitlab.composition import knob_values  # Hydra
 
-    changes = knob_values(options.overrides, recorded.document.config)
+    return knob_values(overrides, document.config)
+
+
+def _vary(recorded: Recorded, uri: str, options: Options, changes: Mapping[str, Any]) -> int:
+    """The recorded run with other knobs: nothing to judge, but linked."""
     repeated = _repeat(recorded, uri, options, changes)
     new_run = repeated.run_id or repeated.record_id
     told = ", ".join(f"{path}={as_param(value)}" for path, value in changes.items())
@@ -111,19 +127,20 @@ def _vary(recorded: Recorded, uri: str, options: Options) -> int:
     return 0
 
 
-def _repeat(
-    recorded: Recorded, uri: str, options: Options, variation: Mapping[str, Any] | None = None
-) -> Repeated:
-    """Run it in a fresh process, after saying what has changed since."""
-    document = recorded.document
-    changes = {"device": document.device, **_data_root(document), **(variation or {})}
+def _repeat(recorded: Recorded, uri: str, options: Options, given: Mapping[str, Any]) -> Repeated:
+    """Run it in a fresh process, after saying what has changed since. given: knobs by the user."""
+    document, is_variation = recorded.document, bool(given.keys() - PLACES)
+    changes = {"device": document.device, **given}
     if options.threads is not None:
         changes["threads"] = options.threads
     if options.arithmetic is not None:
         changes["arithmetic"] = options.arithmetic
     if options.code == "today":
-        _check_config(document, changes)
-    link = {VARIES: recorded.run_id} if variation else {REPRODUCES: recorded.run_id}
+        config = _checked_config(document, changes)
+        _ask_first(excess(config, None if "epochs" in given else document.trace), options)
+    if "data.root" not in given:
+        _say_where_data_lay(document)
+    link = {VARIES if is_variation else REPRODUCES: recorded.run_id}
     with _code_folder(recorded, options) as folder:
         kind = changes.get("arithmetic", document.config.get("arithmetic"))
         with Child(folder, _environment(document, kind)) as child:
@@ -138,7 +155,7 @@ def _repeat(
             )
             described = child.hear("described")
             today = documents.parse(json.dumps(described["document"]).encode())
-            if not variation:
+            if not is_variation:
                 _say_what_changed(recorded, today)
             child.go()
             ended = child.hear("ended")
@@ -146,21 +163,31 @@ def _repeat(
     return Repeated(result, ended["run_id"], ended["record_id"])
 
 
-def _data_root(document: Document) -> dict[str, str]:
-    """Where the run had its data, if that is a folder here, too."""
-    data = document.config.get("data")
-    root = data.get("root") if isinstance(data, dict) else None
-    return {"data.root": root} if isinstance(root, str) and Path(root).is_dir() else {}
-
-
-def _check_config(document: Document, changes: Mapping[str, Any]) -> None:
+def _checked_config(document: Document, changes: Mapping[str, Any]) -> Config:
     try:
-        document.checked_config(changes)
+        return document.checked_config(changes)
     except ConfigError as error:
         raise Cannot(
             "the recorded configuration does not fit today's schema "
             f"({'; '.join(error.problems[:3])}): try --code recorded"
         ) from None
+
+
+def _ask_first(demand: str | None, options: Options) -> None:
+    """A record may come from anybody, and ask for anything. Raises Cannot without leave."""
+    if demand is None or options.yes:
+        return
+    if not confirm(f"{demand}; run it all the same?"):
+        raise Cannot(f"{demand}; --yes runs it all the same")
+
+
+def _say_where_data_lay(document: Document) -> None:
+    """A record says nothing about places here; its user may."""
+    data = document.config.get("data")
+    root = data.get("root") if isinstance(data, dict) else None
+    here = project.data_root(None)
+    if isinstance(root, str) and Path(root) != here:
+        say(f"  its data lay in {root}, and are looked for in {here}: data.root= names another")
 
 
 @contextlib.contextmanager

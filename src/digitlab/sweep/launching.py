@@ -263,7 +263,8 @@ def _draw_best(manifest: Manifest, results: Sequence[TrialResult]) -> None:
     if run.params["record.plots"] != "never":
         from digitlab.pictures import draw_missing
 
-        draw_missing(store, run)
+        root = run.params["data.root"]  # of this command, or of the one that it finishes
+        draw_missing(store, run, None if root == "null" else root)
 
 
 def _counted(results: Sequence[TrialResult]) -> str:
