@@ -178,7 +178,7 @@ def test_the_other_pruners_prune_too(pruner: str, digitlab: Cli) -> None:
 def test_a_trial_that_diverges_is_a_failed_trial_and_the_search_goes_on(digitlab: Cli) -> None:
     result = digitlab(
         *("sweep", "epochs=1", "executor=inprocess", "study=nan", "sweep.search=tpe", "trials=12"),
-        *("model=cnn", "optimizer=sgd", "optimizer.learning_rate=0.1,1e30"),
+        *("model=cnn", "optimizer=sgd", "optimizer.learning_rate=0.1,1e30", "seed=range(6)"),
     )
     assert result.code == 1
     states = [event["state"] for event in events("ended")]
@@ -201,7 +201,7 @@ def test_with_several_workers_the_next_trial_starts_when_one_is_free(
     """Not in batches: a short trial's worker goes on while a long trial still runs."""
     process = digitlab_process(
         *("sweep", "study=free", "sweep.search=random", "trials=8", "epochs=1,60", "model=cnn"),
-        *("workers=2", "sweep.seed=1"),
+        *("workers=2", "sweep.seed=1", "seed=range(4)"),
     )
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors
@@ -249,6 +249,57 @@ def test_a_killed_search_with_pruning_goes_on_as_if_nothing_had_been(
 
     assert outcome("cut") == outcome("whole")
     assert {status for _, status, _, _ in outcome("cut")} == {"FINISHED", "KILLED"}
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "gp", "cmaes"])
+def test_a_search_trains_nothing_twice_and_ends_when_its_space_is_used_up(
+    sampler: str, digitlab: Cli, home: Path
+) -> None:
+    line = ["sweep", "epochs=1", "executor=inprocess", "study=small", f"sweep.search={sampler}"]
+    line += ["trials=9", "batch_size=interval(100,102)"]
+    line += [] if sampler == "cmaes" else ["optimizer=sgd,adam"]
+    size = 3 if sampler == "cmaes" else 6
+    result = digitlab(*line)
+    assert result.code == 0, result.err
+    assert f"the search ends after {size} of 9 trials" in result.err
+    assert f"{size} finished" in result.err
+    trained = [(run.params["batch_size"], run.params["optimizer.name"]) for run in tree("small")[1]]
+    assert len(trained) == len(set(trained)) == size
+    again = digitlab(*line)
+    assert f"{size} trials, all ended before: {size} finished" in again.out
+    assert f"{size} trials: {size} ended, 0 to run" in digitlab(*line, "--dry-run").out
+    (listed,) = json.loads(digitlab("sweeps", "--json").out)
+    assert (listed["done"], listed["pending"], listed["status"]) == (size, 0, "finished")
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "cmaes"])
+def test_a_small_search_resumed_makes_the_trials_of_one_uninterrupted(
+    sampler: str, search: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was chosen again and replaced is replaced by the same."""
+    from digitlab.sweep.runner import Runner
+
+    line = [f"sweep.search={sampler}", "trials=9", "batch_size=interval(100,108)"]
+    search("study=whole", *line)
+    real, left = Runner._start_more, [8]
+
+    def start_more(self: Runner, *arguments: object) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        real(self, *arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Runner, "_start_more", start_more)
+        search("study=cut", *line, code=130)
+    search("study=cut", *line)
+    assert len(set(chosen("whole"))) == 9
+    assert chosen("cut") == chosen("whole")
+    replaced = [
+        [e["point"] for e in sweep.events() if e.get("replaces")]
+        for sweep in all_sweeps(project.sweeps())
+    ]
+    assert replaced[0] == replaced[1] != []
 
 
 def test_a_search_is_frozen_too(search: Run, home: Path) -> None:

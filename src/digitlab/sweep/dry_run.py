@@ -13,6 +13,7 @@ from digitlab.sweep.engines import plan_chunks
 from digitlab.sweep.finished import Reasons, estimate_seconds, finished_runs, reusable
 from digitlab.sweep.manifest import Manifest, SweepFolder, Trial, newest_of
 from digitlab.sweep.runner import earlier_results, num_workers
+from digitlab.sweep.search import num_trials
 from digitlab.terminal import echo
 from digitlab.tracking.runs import StoredRun
 
@@ -66,8 +67,9 @@ def _show_search(manifest: Manifest, known: SweepFolder | None, runs: Sequence[S
         echo(f"  {knob}: {_shown(axis)}")
     results = earlier_results(known).values() if known else []
     ended = sum(result.state != "INTERRUPTED" for result in results)
-    left = manifest.num_trials - ended
-    echo(f"{manifest.num_trials} trials: {ended} ended, {left} to run")
+    total = num_trials(known, manifest) if known else manifest.num_trials
+    left = total - ended
+    echo(f"{total} trials: {ended} ended, {left} to run")
     echo(f"time: {_time_of_search(manifest, left, runs)}")
 
 

@@ -88,8 +88,9 @@ def _work(
 ) -> list[TrialResult]:
     started = time.monotonic()
     results, pending, source, engine = _what_is_left(folder, manifest, options)
-    plural = "s" * (manifest.num_trials != 1)
-    where = f"sweep {manifest.id} {manifest.name!r}: {manifest.num_trials} trial{plural}"
+    num_trials = len(results) + pending
+    plural = "s" * (num_trials != 1)
+    where = f"sweep {manifest.id} {manifest.name!r}: {num_trials} trial{plural}"
     if not pending and _has_ended(folder):
         echo(f"{where}, all ended before: {_counted(results)}")
         _conclude(folder, manifest, results, options)
@@ -97,9 +98,8 @@ def _work(
     verify_data(manifest)
     if isinstance(manifest.settings.executor, ProcessesSettings):
         warm_up()
-    display = SweepDisplay(
-        manifest.num_trials, len(results), own_run.merit(manifest.settings.sweep.metric)
-    )
+    metric = own_run.merit(manifest.settings.sweep.metric)
+    display = SweepDisplay(num_trials, len(results), metric)
     _announce(where, len(results), engine)
     own = own_run.OwnRun(manifest, say)
     status: Status = "KILLED"
@@ -164,7 +164,7 @@ def _what_is_left(
     if manifest.is_search:
         from digitlab.sweep.search import Search
 
-        search = Search(folder, manifest, num_workers=num_workers(manifest))
+        search = Search(folder, manifest, say=say, num_workers=num_workers(manifest))
         return search.results, search.num_left, search, ""
     runs = [] if options.rerun else finished_runs(manifest.study, manifest.tracking_uri)
     reused = reusable(manifest, runs)

@@ -8,6 +8,7 @@ from rich.table import Table
 from digitlab.errors import DigitlabError
 from digitlab.sweep.manifest import SweepFolder, all_sweeps
 from digitlab.sweep.runner import earlier_results
+from digitlab.sweep.search import num_trials
 from digitlab.tables import age
 from digitlab.terminal import say, show_table, styled
 
@@ -37,6 +38,7 @@ def _describe(folder: SweepFolder) -> dict[str, Any]:
         status = "failed" if failed else "finished"
     else:
         status = "cut short"
+    total = num_trials(folder, manifest)
     done = len(results) - failed + reused
     return {
         "id": manifest.id,
@@ -45,8 +47,8 @@ def _describe(folder: SweepFolder) -> dict[str, Any]:
         "status": status,
         "done": done,
         "failed": failed,
-        "pending": max(manifest.num_trials - done - failed, 0),
-        "trials": manifest.num_trials,
+        "pending": max(total - done - failed, 0),
+        "trials": total,
         "created": manifest.created,
         "command": manifest.command,
     }

@@ -2,15 +2,17 @@
 
 The journal is the truth. After a kill the study is built anew from it, event by event, and every
 choice's sampler is seeded by the number of its point: with one worker a search makes the same trials
-however often it is cut short.
+however often it is cut short. A configuration that was chosen before is replaced by a random new one.
 """
 
 import dataclasses
+import itertools
 import math
+import random
 import statistics
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from digitlab.randomness import derive_seed
@@ -24,13 +26,22 @@ from digitlab.tracking.runs import StoredRun
 from digitlab.tracking.store import FINGERPRINT_TAG
 
 FIRST_TRIALS = 5  # that no pruner judges: there is nothing to compare them with
+MAX_CANDIDATES = 10_000  # that are looked at for one that is new
+STEPS = 1000  # into which an interval is cut for that
 
 
 class Search:
     """A Source (see runner.py). Results of trials that ended earlier are in `results`."""
 
-    def __init__(self, folder: SweepFolder, manifest: Manifest, *, num_workers: int = 1) -> None:
-        self._folder, self._manifest = folder, manifest
+    def __init__(
+        self,
+        folder: SweepFolder,
+        manifest: Manifest,
+        *,
+        say: Callable[[str], None],
+        num_workers: int = 1,
+    ) -> None:
+        self._folder, self._manifest, self._say = folder, manifest, say
         self._settings = manifest.settings.sweep
         self._num_workers = num_workers
         self._study = _new_study(manifest)
@@ -39,6 +50,8 @@ class Search:
         self._ended: dict[int, TrialResult] = {}
         self._waiting: deque[Trial] = deque()
         self._known: dict[str, StoredRun] = {}
+        self._chosen: set[str] = set()  # fingerprints of points
+        self._num_trials = num_trials(folder, manifest)
         self._replay()
         runs = finished_runs(manifest.study, manifest.tracking_uri)
         self._known = {run.tags[FINGERPRINT_TAG]: run for run in runs}
@@ -49,14 +62,15 @@ class Search:
 
     @property
     def num_left(self) -> int:
-        return self._manifest.num_trials - len(self._ended)
+        return self._num_trials - len(self._ended)
 
     def take(self) -> list[Trial]:
         while True:
             if not self._waiting:
-                if len(self._asked) >= (self._settings.trials or 0):
+                if len(self._asked) * self._settings.repeats >= self._num_trials:
                     return []
                 self._waiting.extend(self._ask())
+                continue
             trial = self._waiting.popleft()
             run = self._known.get(trial.fingerprint)
             if run is None:
@@ -87,17 +101,55 @@ class Search:
             )
 
     def _ask(self) -> list[Trial]:
-        """The trials of a new point, written down before any of them can start."""
+        """The trials of a new point, written down before any can start; none if all were made."""
         number = len(self._asked)
         params = self._choose(number)
-        self._folder.log("asked", point=number, params=params)
-        return _trials_of(self._manifest, number, params)
+        replaces = not self._is_new(params)
+        if replaces:
+            self._give_up_last()
+            found = self._new_point(number)
+            if found is None:
+                self._end(number)
+                return []
+            params = self._choose(number, fixed=found)
+        self._folder.log("asked", point=number, params=params, replaces=replaces)
+        return self._trials(number, params)
+
+    def _is_new(self, params: Point) -> bool:
+        return _trials_of(self._manifest, 0, params)[0].fingerprint not in self._chosen
+
+    def _new_point(self, number: int) -> Point | None:
+        """At random, of those that were not chosen yet."""
+        dice = random.Random(derive_seed(self._settings.seed, "new point", number))
+        axes = self._manifest.axes
+        texts = [dice.sample(values, len(values)) for values in map(_texts, axes.values())]
+        candidates = itertools.islice(itertools.product(*texts), MAX_CANDIDATES)
+        points = (dict(zip(axes, candidate, strict=True)) for candidate in candidates)
+        return next(filter(self._is_new, points), None)
+
+    def _give_up_last(self) -> None:
+        """Optuna learns nothing from what it chose again."""
+        from optuna.trial import TrialState
+
+        self._study.tell(self._asked.pop(), state=TrialState.FAIL)
+
+    def _end(self, num_points: int) -> None:
+        made = num_points * self._settings.repeats
+        self._folder.log("used up", trials=made)
+        self._say(
+            f"the search ends after {made} of {self._num_trials} trials: "
+            "every configuration that it can choose has had its turn"
+        )
+        self._num_trials = made
+
+    def _trials(self, number: int, params: Point) -> list[Trial]:
+        trials = _trials_of(self._manifest, number, params)
+        self._chosen.add(trials[0].fingerprint)
+        return trials
 
     def _choose(self, number: int, fixed: Point | None = None) -> Point:
         self._study.sampler = _sampler(self._settings, number, self._num_workers)
-        if (
-            fixed is not None and self._settings.search != "cmaes"
-        ):  # which keeps its state in its choices
+        if fixed is not None:
             self._study.enqueue_trial({k: _parsed(self._manifest.axes[k], v) for k, v in fixed.items()})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # experimental samplers say so every time
@@ -111,7 +163,7 @@ class Search:
         for event in self._folder.events():
             if event["event"] == "asked":
                 asked[event["point"]] = event["params"]
-                self._choose(event["point"], fixed=event["params"])
+                self._choose_again(event)
             elif event["event"] == "ended" and event["state"] != "INTERRUPTED":
                 result = _result(event)
                 trial = self._asked[result.point]
@@ -120,8 +172,23 @@ class Search:
                         trial.report(value, epoch)
                 self.told(result)
         for point, params in asked.items():
-            trials = _trials_of(self._manifest, point, params)
+            trials = self._trials(point, params)
             self._waiting.extend(trial for trial in trials if trial.number not in self._ended)
+
+    def _choose_again(self, event: dict[str, Any]) -> None:
+        if event.get("replaces"):
+            self._choose(event["point"])
+            self._give_up_last()
+        elif self._settings.search == "cmaes":  # which keeps its state in its choices
+            self._choose(event["point"])
+            return
+        self._choose(event["point"], fixed=event["params"])
+
+
+def num_trials(folder: SweepFolder, manifest: Manifest) -> int:
+    """That the search will have made at its end."""
+    used_up = (event["trials"] for event in folder.events() if event["event"] == "used up")
+    return next(used_up, manifest.num_trials)
 
 
 def trials_made(folder: SweepFolder, manifest: Manifest) -> Iterator[Trial]:
@@ -202,9 +269,22 @@ def _distribution(axis: dict[str, Any]) -> Any:
 
     if "choices" in axis:
         return CategoricalDistribution(axis["choices"])
-    if isinstance(axis["low"], int) and isinstance(axis["high"], int):
+    if _is_integer(axis):
         return IntDistribution(axis["low"], axis["high"], log=axis["log"])
     return FloatDistribution(axis["low"], axis["high"], log=axis["log"])
+
+
+def _texts(axis: dict[str, Any]) -> list[str]:
+    """What may be chosen of an axis; of an interval, some of it."""
+    if "choices" in axis:
+        return list(axis["choices"])
+    low, high, is_integer = axis["low"], axis["high"], _is_integer(axis)
+    if is_integer and high - low <= STEPS:
+        return [str(value) for value in range(low, high + 1)]
+    start, stop = (math.log(low), math.log(high)) if axis["log"] else (low, high)
+    spaced = [start + (stop - start) * step / STEPS for step in range(STEPS + 1)]
+    values = [min(max(math.exp(x) if axis["log"] else x, low), high) for x in spaced]
+    return [str(round(x)) if is_integer else repr(x) for x in values]
 
 
 def _readable(axis: dict[str, Any], text: str) -> str:
@@ -217,8 +297,11 @@ def _readable(axis: dict[str, Any], text: str) -> str:
 def _parsed(axis: dict[str, Any], text: str) -> Any:
     if "choices" in axis:
         return text
-    is_integer = isinstance(axis["low"], int) and isinstance(axis["high"], int)
-    return int(text) if is_integer else float(text)
+    return int(text) if _is_integer(axis) else float(text)
+
+
+def _is_integer(axis: dict[str, Any]) -> bool:
+    return isinstance(axis["low"], int) and isinstance(axis["high"], int)
 
 
 def _tell(study: Any, trial: Any, results: list[TrialResult], metric: str) -> None:
