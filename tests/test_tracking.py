@@ -19,7 +19,7 @@ from digitlab import project
 from digitlab.errors import TrackingError, UsageError
 from digitlab.record import Record, all_records
 from digitlab.tracking.delivery import Delivery
-from digitlab.tracking.location import recorded_values, resolve_uri, unreachable, without_password
+from digitlab.tracking.location import resolve_uri, unreachable
 from digitlab.tracking.store import RunStore
 from tests.conftest import Cli
 from tests.test_record import new_record
@@ -292,14 +292,6 @@ def test_the_store_is_chosen_by_knob_then_environment_then_default(
         resolve_uri("./mlruns")
 
 
-def test_a_password_in_the_uri_is_never_recorded(make_config: object) -> None:
-    uri = "postgresql://me:secret@127.0.0.1:5432/runs"
-    assert without_password(uri) == "postgresql://me:***@127.0.0.1:5432/runs"
-    config = make_config(f"tracking.uri={uri}")  # type: ignore[operator]
-    assert "secret" not in str(recorded_values(config))
-    assert config.tracking.uri == uri
-
-
 def test_a_silent_port_is_told_within_seconds() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -307,6 +299,49 @@ def test_a_silent_port_is_told_within_seconds() -> None:
         started = time.monotonic()
         assert "does not answer" in (unreachable(f"http://127.0.0.1:{listener.getsockname()[1]}") or "")
         assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    "answer", [b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 2x0 OK\r\n\r\n", b"\0" * 100_000]
+)
+def test_whatever_answers_that_is_no_server_is_told(answer: bytes) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert "does not answer" in (unreachable(f"http://127.0.0.1:{listener.getsockname()[1]}") or "")
+        thread.join()
+
+
+def test_an_answer_that_drips_in_is_told_within_seconds() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        told = threading.Event()
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                while not told.wait(0.5):
+                    connection.sendall(b"H")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        started = time.monotonic()
+        assert "nothing within 3 s" in (
+            unreachable(f"http://127.0.0.1:{listener.getsockname()[1]}") or ""
+        )
+        assert time.monotonic() - started < 5
+        told.set()
+        thread.join()
 
 
 def test_the_server_is_reached_through_its_health_page(server: str) -> None:

@@ -11,10 +11,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from digitlab.checking import as_param, flatten
+from digitlab.checking import as_param, flatten, to_dict
 from digitlab.composition import compose
 from digitlab.fingerprint import WITHOUT_EFFECT
-from digitlab.tracking.location import recorded_values
 from digitlab.tracking.runs import StoredRun
 from experiments import reporting as r
 
@@ -62,7 +61,7 @@ def preset_of(run: StoredRun) -> str | None:
     for preset, num_seeds in SEEDS.items():
         if int(run.params["seed"]) < num_seeds:
             overrides = [f"experiment={preset}", f"seed={run.params['seed']}"]
-            expected = flatten(recorded_values(compose(overrides)))
+            expected = flatten(to_dict(compose(overrides)))
             decisive = {k: as_param(v) for k, v in expected.items() if k not in WITHOUT_EFFECT}
             if all(run.params.get(knob) == value for knob, value in decisive.items()):
                 return preset

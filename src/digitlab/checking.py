@@ -16,6 +16,7 @@ from annotated_types import Ge, Gt, Le, Lt, MaxLen
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from digitlab import addresses
 from digitlab.config import Config, contradictions
 from digitlab.errors import ConfigError
 
@@ -38,7 +39,10 @@ class Knob:
 
 
 def to_config(values: Mapping[str, Any]) -> Config:
-    """Check plain nested values against the schema; ConfigError lists every problem at once."""
+    """Check plain nested values against the schema; ConfigError lists every problem at once.
+
+    The configuration holds no secret: see `addresses`.
+    """
     try:
         config = _CONFIG.validate_python(values)
     except ValidationError as error:
@@ -47,8 +51,13 @@ def to_config(values: Mapping[str, Any]) -> Config:
         raise ConfigError(
             sorted({_describe(problem, known, choices) for problem in error.errors()})
         ) from None
-    if problems := contradictions(config):
+    uri = config.tracking.uri
+    refusal = addresses.refusal(uri) if uri else None
+    if problems := [*contradictions(config), *([f"tracking.uri {refusal}"] if refusal else [])]:
         raise ConfigError(problems)
+    if uri:
+        tracking = dataclasses.replace(config.tracking, uri=addresses.keep_secrets(uri))
+        config = dataclasses.replace(config, tracking=tracking)
     return config
 
 
@@ -178,6 +187,7 @@ def unknown(path: str, known: Mapping[str, Knob], choices: Mapping[str, str | No
 def _show(value: Any) -> str:
     text = repr(value) if not isinstance(value, bool) and value is not None else str(value).lower()
     text = "null" if value is None else text
+    text = addresses.redacted(text)
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from digitlab import __version__
+from digitlab.addresses import redacted
 from digitlab.command_line import comparing, looking, training, using
 from digitlab.completion import register_shells
 from digitlab.errors import DigitlabError, Interrupted
@@ -96,7 +97,7 @@ def never_proxy_loopback() -> None:
 
 def _complain(message: str) -> None:
     for line in message.splitlines():
-        echo(f"digitlab: {line}", err=True)
+        echo(f"digitlab: {redacted(line)}", err=True)
 
 
 if __name__ == "__main__":

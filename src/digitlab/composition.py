@@ -28,6 +28,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from digitlab import project
+from digitlab.addresses import redacted
 from digitlab.checking import flatten, knobs, nearest, set_leaf, to_config, to_dict, unknown
 from digitlab.config import Config
 from digitlab.errors import ConfigError
@@ -85,7 +86,7 @@ def sources(overrides: Sequence[str]) -> dict[str, tuple[Any, str]]:
         values.pop("defaults", None)
         prefix = f"{default.package}." if default.package else ""
         set_by |= dict.fromkeys(flatten(values, prefix), file)
-    set_by |= {o.key_or_group: f"override {_line(o)}" for o in chosen.values}
+    set_by |= {o.key_or_group: f"override {redacted(_line(o))}" for o in chosen.values}
     flat = flatten(to_dict(config))
     return {path: (value, set_by.get(path, "")) for path, value in flat.items()}
 

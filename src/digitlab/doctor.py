@@ -11,7 +11,7 @@ from digitlab.config import NUM_TRAIN, DataConfig
 from digitlab.errors import DigitlabError
 from digitlab.record import all_records, waiting_records
 from digitlab.terminal import console, say, styled
-from digitlab.tracking.location import unreachable, without_password
+from digitlab.tracking.location import unreachable
 
 MIN_FREE_BYTES = 1 << 30
 
@@ -103,7 +103,7 @@ def _tracking(uri: str) -> str:
     from digitlab.tracking.delivery import open_store
 
     open_store(uri).runs(limit=1)
-    return without_password(uri)
+    return uri
 
 
 def _dead_runs(uri: str) -> str:

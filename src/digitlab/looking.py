@@ -9,12 +9,11 @@ from pathlib import Path
 import yaml
 
 from digitlab import project
-from digitlab.checking import knobs
+from digitlab.checking import knobs, to_dict
 from digitlab.commands import require, settle_dead_runs
 from digitlab.composition import compose, sources
 from digitlab.record import Record, waiting_records
 from digitlab.terminal import echo, say
-from digitlab.tracking.location import recorded_values, without_password
 
 
 def list_sweeps(*, as_json: bool) -> None:
@@ -30,7 +29,7 @@ def list_sweeps(*, as_json: bool) -> None:
 
 
 def print_config(overrides: Sequence[str]) -> None:
-    echo(yaml.safe_dump(recorded_values(compose(overrides)), sort_keys=False), nl=False)
+    echo(yaml.safe_dump(to_dict(compose(overrides)), sort_keys=False), nl=False)
 
 
 def print_sources(overrides: Sequence[str]) -> None:
@@ -91,7 +90,7 @@ def _mention_waiting(uri: str) -> None:
     waiting: dict[str, int] = {}
     for record in waiting_records(project.records()):
         if record.run.status != "RUNNING" and record.run.tracking_uri != uri:
-            store = without_password(record.run.tracking_uri)
+            store = record.run.tracking_uri
             waiting[store] = waiting.get(store, 0) + 1
     for store, count in waiting.items():
         say(f"not yet delivered to {store}: {count} (`digitlab sync` delivers)")

@@ -12,7 +12,7 @@ import yaml
 
 from digitlab import arithmetic, project, provenance
 from digitlab import document as documents
-from digitlab.checking import as_param, flatten
+from digitlab.checking import as_param, flatten, to_dict
 from digitlab.config import Config
 from digitlab.data import Dataset
 from digitlab.document import Code, Document
@@ -25,7 +25,6 @@ from digitlab.fingerprint import (
 )
 from digitlab.record import Membership, Record
 from digitlab.serving import CONFIG_FILE
-from digitlab.tracking.location import recorded_values
 from digitlab.tracking.runs import OWN_ID
 
 DIGEST_LENGTH = 36  # MLflow's limit for a data set's digest
@@ -33,7 +32,7 @@ DIGEST_LENGTH = 36  # MLflow's limit for a data set's digest
 
 def describe_run(config: Config, dataset: Dataset, device: torch.device, *, command: str) -> Document:
     """Everything that the result depends on, as it is now in this process."""
-    values = recorded_values(config)
+    values = to_dict(config)
     code, patch = provenance.code(), provenance.patch()
     return Document(
         format=1,

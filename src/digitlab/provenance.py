@@ -5,6 +5,7 @@ import functools
 import importlib.metadata
 import os
 import platform
+import re
 import shlex
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from digitlab import __version__
+from digitlab.addresses import redacted
 
 CHECKOUT = Path(__file__).parents[2]
 CODE = ("src", "conf", "pyproject.toml", "requirements.lock")
@@ -56,9 +58,9 @@ def this_process() -> Process:
 
 
 def command_line() -> str:
-    """What the user typed, ready to paste: `digitlab train model=cnn`."""
+    """What the user typed, ready to paste but for its secrets: `digitlab train model=cnn`."""
     name = Path(sys.argv[0]).name
-    return shlex.join(["digitlab" if name == "cli.py" else name, *sys.argv[1:]])
+    return shlex.join(["digitlab" if name == "cli.py" else name, *map(redacted, sys.argv[1:])])
 
 
 @functools.cache
@@ -95,7 +97,14 @@ def patch() -> str:
         index = {"GIT_INDEX_FILE": str(Path(scratch) / "index")}
         _git("read-tree", "HEAD", environment=index)
         _git("add", "--all", "--", *_existing_code(), environment=index)
-        return _git("diff", "--cached", "--binary", "--no-color", "HEAD", environment=index) or ""
+        changes = _git("diff", "--cached", "--binary", "--no-color", "HEAD", environment=index) or ""
+    files = re.split("^(?=diff --git )", changes, flags=re.MULTILINE)
+    return "".join(_redacted_lines(f) if f.startswith("diff --git a/conf/") else f for f in files)
+
+
+def _redacted_lines(changes: str) -> str:
+    """A file of conf/ may name a store with its password; what was committed cannot be hidden."""
+    return re.sub("^[+].*$", lambda added: redacted(added[0]), changes, flags=re.MULTILINE)
 
 
 @functools.cache

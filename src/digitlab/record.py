@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
+from digitlab.addresses import keep_secrets
 from digitlab.errors import DigitlabError
 from digitlab.provenance import Process, this_process
 
@@ -108,6 +109,7 @@ class Record:
     def load(cls, folder: Path) -> "Record":
         values = json.loads((folder / "run.json").read_text())
         values["process"] = Process(**values["process"])
+        values["tracking_uri"] = keep_secrets(values["tracking_uri"])  # in old records
         delivery = folder / "delivery.json"
         delivered = json.loads(delivery.read_text()) if delivery.exists() else {}
         return cls(folder, Run(**values), Delivered(**delivered))

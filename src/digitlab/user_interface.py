@@ -12,13 +12,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from digitlab import ports
+from digitlab.addresses import with_secrets
 from digitlab.comparison.choosing import shown_run
 from digitlab.errors import Interrupted, TrackingError
 from digitlab.interrupts import Interrupts
 from digitlab.terminal import echo
 from digitlab.tracking.delivery import open_store
 from digitlab.tracking.environment import quiet_mlflow
-from digitlab.tracking.location import artifact_location
+from digitlab.tracking.location import artifact_location, shown_server
 from digitlab.tracking.views import link, run_link
 
 FIRST_PORT = 5000
@@ -34,7 +35,7 @@ def serve(uri: str, *, host: str, port: int | None, study: str | None, wanted: s
     """
     links = _links_to(uri, wanted) if wanted else _links_to_runs(uri, study)
     if uri.startswith(("http://", "https://")):
-        echo(links(uri.rstrip("/")))
+        echo(links(shown_server(uri)))
         return
     chosen = ports.choose_port(host, port, FIRST_PORT)
     address = ports.address(host, chosen)
@@ -79,7 +80,7 @@ def _server(uri: str, host: str, port: int) -> Iterator[subprocess.Popen[bytes]]
     quiet_mlflow()
     folder = artifact_location(uri)
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)]
-    command += ["--workers", "1", "--backend-store-uri", uri]
+    command += ["--workers", "1"]
     command += ["--default-artifact-root", folder.as_uri()] if folder else []
     # Its own session: Ctrl-C reaches this process only, which then ends the whole group.
     process = subprocess.Popen(
@@ -89,6 +90,7 @@ def _server(uri: str, host: str, port: int) -> Iterator[subprocess.Popen[bytes]]
         stderr=subprocess.DEVNULL if not os.environ.get("DIGITLAB_VERBOSE") else None,
         env={
             **os.environ,
+            "MLFLOW_BACKEND_STORE_URI": with_secrets(uri),  # arguments are there for everybody to read
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         },
     )

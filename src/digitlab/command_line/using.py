@@ -53,7 +53,6 @@ def promote(run: str, name: str, tracking_uri: str | None) -> None:
     A model that is registered already gets the other name or alias as well.
     """
     from digitlab.commands import require
-    from digitlab.tracking.location import without_password
 
     uri = store_uri((), tracking_uri)
     require(uri)
@@ -66,7 +65,7 @@ def promote(run: str, name: str, tracking_uri: str | None) -> None:
     alias_told = f", {alias}{moved}" if alias else ""
     echo(f"run {run_id[:8]} is version {version} of {name}{alias_told}")
     echo(f"  use it:   digitlab predict {shlex.quote(asked)} IMAGE...")
-    store, served = shlex.quote(without_password(uri)), shlex.quote(f"models:/{asked}")
+    store, served = shlex.quote(uri), shlex.quote(f"models:/{asked}")
     echo(
         f"  serve it: MLFLOW_TRACKING_URI={store} mlflow models serve -m {served} --env-manager local "
         "--port 5001"

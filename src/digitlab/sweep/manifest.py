@@ -17,6 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from digitlab.addresses import keep_secrets
 from digitlab.checking import recorded_config
 from digitlab.config import Config
 from digitlab.errors import DigitlabError, UsageError
@@ -128,6 +129,7 @@ class SweepFolder:
             settings = to_settings(BEFORE_ENGINES | values.pop("settings"))
             trials = [Trial(**trial) for trial in values.pop("trials")]
             bases = [Base(**base) for base in values.pop("bases")]
+            values["tracking_uri"] = keep_secrets(values["tracking_uri"])  # in old manifests
             return Manifest(settings=settings, trials=trials, bases=bases, **values)
         except (OSError, ValueError, TypeError, KeyError, UsageError) as error:
             raise DigitlabError(f"the manifest of sweep {self.id} cannot be read: {error}") from None

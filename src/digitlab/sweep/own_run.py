@@ -5,13 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from digitlab import project, provenance
+from digitlab.checking import to_dict
 from digitlab.errors import TrackingError
 from digitlab.record import Record, Status
 from digitlab.sweep.manifest import Manifest
 from digitlab.sweep.results import TrialResult
 from digitlab.sweep.settings import to_values
 from digitlab.tracking.delivery import Delivery, open_store
-from digitlab.tracking.location import unreachable, without_password
+from digitlab.tracking.location import shown_server, unreachable
 from digitlab.tracking.views import link, sweep_view
 
 KIND_TAG = "digitlab.kind"
@@ -70,7 +71,7 @@ class OwnRun:
         except TrackingError as error:
             self._say(f"{error}; the sweep goes on, and its records stay here for `digitlab sync`")
             return None
-        server = uri.rstrip("/") if self.is_on_server else LOCAL_SERVER
+        server = shown_server(uri) if self.is_on_server else LOCAL_SERVER
         return link(server, experiment_id, key=manifest.id, charts=True)
 
     def summarise(self, results: Sequence[TrialResult], step: int) -> dict[str, str]:
@@ -154,14 +155,12 @@ def _varying(manifest: Manifest) -> list[str]:
 
 
 def _shown(manifest: Manifest) -> dict[str, object]:
-    """The manifest as it may leave this machine: without a password in a URI."""
+    """The manifest for people to read."""
     trials = []
     for trial in manifest.trials:
-        values = json.loads(json.dumps(trial.values))
-        if uri := values["tracking"]["uri"]:
-            values["tracking"]["uri"] = without_password(uri)
         about = {"number": trial.number, "name": trial.name, "swept": trial.swept}
-        trials.append({**about, "fingerprint": trial.fingerprint, "config": values})
+        config = to_dict(trial.config())
+        trials.append({**about, "fingerprint": trial.fingerprint, "config": config})
     return {
         "id": manifest.id,
         "name": manifest.name,

@@ -1,16 +1,15 @@
 """Which tracking store is meant, and whether it answers. Does not import mlflow."""
 
+import base64
 import os
 import socket
+import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
-from digitlab import project
-from digitlab.checking import to_dict
-from digitlab.config import Config
+from digitlab import addresses, project
 from digitlab.errors import UsageError
 
 PROBE_SECONDS = 3.0
@@ -20,26 +19,30 @@ DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 def resolve_uri(chosen: str | None) -> str:
     """The knob `tracking.uri`, $MLFLOW_TRACKING_URI, or mlruns/mlflow.db of the project; absolute.
 
+    Without its secrets: `addresses.with_secrets` has them for whoever connects.
+
     Raises:
-        UsageError: a folder or file: URI, which MLflow no longer writes.
+        UsageError: no address of a store.
     """
-    uri = chosen or os.environ.get("MLFLOW_TRACKING_URI") or ""
+    uri = chosen or os.environ.get(addresses.STORE) or ""
     if not uri:
         return f"sqlite:///{project.mlruns() / 'mlflow.db'}"
-    parts = urlsplit(uri)
-    if parts.scheme in ("", "file"):
-        raise UsageError(
-            f"tracking.uri must be a database or a server (sqlite:///FILE, http://HOST:PORT, "
-            f"postgresql://...), got {uri!r}: MLflow no longer writes folders"
-        )
+    if refusal := addresses.refusal(uri):
+        raise UsageError(f"{'--tracking-uri' if chosen else addresses.STORE} {refusal}")
     file = sqlite_file(uri)
-    return f"sqlite:///{file.resolve()}" if file else uri
+    return f"sqlite:///{file.resolve()}" if file else addresses.keep_secrets(uri)
 
 
 def sqlite_file(uri: str) -> Path | None:
     """The file of a `sqlite:///` URI, None for any other."""
     prefix = "sqlite:///"
     return Path(uri.removeprefix(prefix)) if uri.startswith(prefix) else None
+
+
+def shown_server(uri: str) -> str:
+    """Of a tracking server: as a browser is to open it."""
+    parts = urlsplit(uri.rstrip("/"))
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def artifact_location(uri: str) -> Path | None:
@@ -50,39 +53,51 @@ def artifact_location(uri: str) -> Path | None:
     return (file.parent if file else project.mlruns()) / "artifacts"
 
 
-def without_password(uri: str) -> str:
-    """The URI as it may be recorded and shown."""
-    parts = urlsplit(uri)
-    if parts.password is None:
-        return uri
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{host}"))
-
-
-def recorded_values(config: Config) -> dict[str, Any]:
-    """The configuration as it may leave this machine: without a password in `tracking.uri`."""
-    values = to_dict(config)
-    if config.tracking.uri:
-        values["tracking"]["uri"] = without_password(config.tracking.uri)
-    return values
-
-
 def unreachable(uri: str) -> str | None:
     """Why the store does not answer within 3 s; None if it does, or if that cannot be told."""
-    parts = urlsplit(uri)
     if file := sqlite_file(uri):
+        if file.is_dir():
+            return f"{file} is a folder, no database"
         return None if os.access(_first_existing(file), os.W_OK) else f"{file} cannot be written"
+    answers: list[str | None] = []
+    # A thread, since no timeout of a socket ends a name that is looked up, or an answer that drips in.
+    probe = threading.Thread(target=lambda: answers.append(_probe(uri)), daemon=True)
+    probe.start()
+    probe.join(PROBE_SECONDS)
+    reason = answers[0] if answers else f"nothing within {PROBE_SECONDS:g} s"
+    return f"{uri} does not answer ({reason})" if reason else None
+
+
+def _probe(uri: str) -> str | None:
+    """What is wrong with the store's answer; None if nothing is, or if that cannot be told."""
+    whole = uri
     try:
-        if parts.scheme in ("http", "https"):
-            urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=PROBE_SECONDS).close()
+        whole = addresses.with_secrets(uri)
+        parts = urlsplit(whole)
+        if parts.scheme in addresses.SERVERS:
+            urllib.request.urlopen(_health_request(whole), timeout=PROBE_SECONDS).close()
         elif port := DATABASE_PORTS.get(parts.scheme.partition("+")[0]):
             address = (parts.hostname or "localhost", parts.port or port)
             socket.create_connection(address, timeout=PROBE_SECONDS).close()
     except urllib.error.HTTPError:
         return None  # it answers; whether it lets us in shows when something is written
-    except (OSError, ValueError) as error:
-        return f"{without_password(uri)} does not answer ({getattr(error, 'reason', error)})"
+    except Exception as error:  # whatever an answer that is no HTTP, or hostile, brings about
+        reason = str(getattr(error, "reason", error)).strip() or type(error).__name__
+        return addresses.redacted_for(whole, reason.splitlines()[0][:200])
     return None
+
+
+def _health_request(address: str) -> urllib.request.Request:
+    """With user and password as a header: urllib knows nothing of them in an address."""
+    parts = urlsplit(address)
+    host = parts.netloc.rpartition("@")[2]
+    place = parts._replace(netloc=host, path=f"{parts.path.rstrip('/')}/health")
+    request = urllib.request.Request(urlunsplit(place))
+    if parts.username is not None:
+        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        encoded = base64.b64encode(login.encode()).decode()
+        request.add_header("Authorization", f"Basic {encoded}")
+    return request
 
 
 def _first_existing(path: Path) -> Path:

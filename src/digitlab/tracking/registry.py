@@ -4,12 +4,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from digitlab.addresses import with_secrets
 from digitlab.errors import UsageError
-from digitlab.tracking.environment import quiet_mlflow
-from digitlab.tracking.location import sqlite_file, without_password
+from digitlab.tracking.client import open_client
 from digitlab.tracking.plainly import told_plainly
 from digitlab.tracking.runs import StoredRun
-from digitlab.tracking.sqlite_store import ensure_store
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}")
 ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,99}")
@@ -40,13 +39,7 @@ class Registry:
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
-        quiet_mlflow()
-        if file := sqlite_file(uri):
-            ensure_store(file)
-        from mlflow.client import MlflowClient
-
-        with told_plainly(uri):
-            self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        self._client = open_client(uri)
 
     def register(self, run: StoredRun, name: str, alias: str | None) -> tuple[str, str | None]:
         """The model in the run's artifact folder `model`, under its version, the same if repeated.
@@ -84,14 +77,16 @@ class Registry:
         with told_plainly(self._uri):
             # Not models:/..., which asks the registry of this process and not that of self._uri.
             source = self._client.get_model_version_download_uri(version.name, version.version)
-            path = download_artifacts(artifact_uri=source, dst_path=str(folder), tracking_uri=self._uri)
+            path = download_artifacts(
+                artifact_uri=source, dst_path=str(folder), tracking_uri=with_secrets(self._uri)
+            )
         return Path(path), str(version.run_id or "")
 
     def run_id(self, wanted: str) -> str:
         """Of the run that trained it. Raises UsageError: no such model, or none that a run left."""
         found = self._version(wanted).run_id
         if not found:
-            raise UsageError(f"the model {wanted} came of no run in {without_password(self._uri)}")
+            raise UsageError(f"the model {wanted} came of no run in {self._uri}")
         return str(found)
 
     def names_of(self, name: str) -> list[str]:
@@ -123,7 +118,7 @@ class Registry:
             if names
             else "there is none yet: `digitlab promote RUN NAME`"
         )
-        raise UsageError(f"no model {wanted} in {without_password(self._uri)}; {there}")
+        raise UsageError(f"no model {wanted} in {self._uri}; {there}")
 
     def _names(self) -> list[str]:
         """Every name with its aliases, else its last version, as they can be asked for."""

@@ -9,11 +9,9 @@ from typing import Any
 
 from digitlab.errors import UsageError
 from digitlab.record import Record
-from digitlab.tracking.environment import quiet_mlflow
-from digitlab.tracking.location import sqlite_file, without_password
+from digitlab.tracking.client import open_client
 from digitlab.tracking.plainly import told_plainly
 from digitlab.tracking.runs import AmbiguousRun, StoredRun, check_prefix
-from digitlab.tracking.sqlite_store import ensure_store
 from digitlab.tracking.upload import Upload
 from digitlab.tracking.views import View, tag_name, view_tag
 
@@ -28,13 +26,7 @@ class RunStore:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        quiet_mlflow()
-        if file := sqlite_file(uri):
-            ensure_store(file)
-        from mlflow.client import MlflowClient
-
-        with told_plainly(uri):
-            self._client = MlflowClient(tracking_uri=uri)
+        self._client = open_client(uri)
         self._upload = Upload(self._client, uri)
 
     def deliver(self, record: Record) -> None:
@@ -57,7 +49,7 @@ class RunStore:
                 if not experiments:
                     names = self.studies()
                     there = f"there are: {', '.join(names)}" if names else "there is none yet"
-                    raise UsageError(f"no study {study!r} in {self._shown}; {there}")
+                    raise UsageError(f"no study {study!r} in {self.uri}; {there}")
             found = self._client.search_runs(
                 list(experiments), order_by=["attributes.start_time DESC"], max_results=limit
             )
@@ -77,7 +69,7 @@ class RunStore:
                 list(experiments), filter_string=f"attributes.run_id LIKE '{prefix}%'", max_results=20
             )
         if not found:
-            raise UsageError(f"no run {prefix} in {self._shown}: `digitlab runs` lists them")
+            raise UsageError(f"no run {prefix} in {self.uri}: `digitlab runs` lists them")
         if len(found) > 1:
             ids = ", ".join(run.info.run_id[:12] for run in found)
             raise AmbiguousRun(f"{prefix} is the start of {len(found)} runs: {ids}")
@@ -172,10 +164,6 @@ class RunStore:
         with told_plainly(self.uri):
             experiment = self._client.get_experiment_by_name(study)
         return experiment.experiment_id if experiment else None
-
-    @property
-    def _shown(self) -> str:
-        return without_password(self.uri)
 
 
 def _stored(run: Any, study: str) -> StoredRun:

@@ -10,7 +10,7 @@ from typing import Any
 
 from digitlab.errors import TrackingError
 from digitlab.record import Record, Run
-from digitlab.tracking.location import artifact_location, without_password
+from digitlab.tracking.location import artifact_location
 from digitlab.tracking.plainly import told_plainly
 from digitlab.tracking.runs import OWN_ID, SHORT_ID
 from digitlab.tracking.views import KEY, STUDY_VIEW, tag_name, view_tag
@@ -71,7 +71,7 @@ class Upload:
                 experiment = self._client.get_experiment_by_name(study)
         if experiment is None or experiment.lifecycle_stage == "deleted":
             raise TrackingError(
-                f"the study {study!r} was deleted in {without_password(self._uri)}: restore it "
+                f"the study {study!r} was deleted in {self._uri}: restore it "
                 "(mlflow experiments restore) or choose another with study=NAME"
             )
         return str(experiment.experiment_id)
@@ -105,9 +105,7 @@ class Upload:
                 [experiment_id], filter_string=f"tags.`{RECORD_TAG}` = '{record_id}'", max_results=1
             )
             if not found:
-                raise TrackingError(
-                    f"the sweep {record_id} has not been delivered to {without_password(self._uri)} yet"
-                )
+                raise TrackingError(f"the sweep {record_id} has not been delivered to {self._uri} yet")
             self._run_ids[record_id] = found[0].info.run_id
         return self._run_ids[record_id]
 
