@@ -11,7 +11,7 @@ FILES = {
 }
 MAY_IMPORT = {
     "mlflow": {
-        "digitlab.tracking.store",
+        "digitlab.tracking.client",
         "digitlab.tracking.model_format",
         "digitlab.tracking.sqlite_store",
         *(f"digitlab.tracking.{name}" for name in ("served_model", "registry", "upload")),

@@ -24,7 +24,8 @@ WITHOUT_EFFECT = (
 # Source files, and folders, that decide no number: they describe, record, show, compare, or call what
 # computes. Every other file decides, one of a user's own too. tests/test_house_rules.py checks both.
 WITHOUT_NUMBERS = (
-    *("__init__.py", "errors.py", "terminal.py", "project.py", "provenance.py", "fingerprint.py"),
+    *("__init__.py", "errors.py", "addresses.py", "terminal.py", "project.py", "provenance.py"),
+    "fingerprint.py",
     *("checking.py", "composition.py", "completion.py", "cli.py", "commands.py", "command_line/"),
     *("record.py", "document.py", "trace.py", "answers.py", "artifacts.py", "serving.py"),
     *("plots.py", "pictures.py", "opening.py", "experiment.py", "resuming.py", "interrupts.py"),
