@@ -14,7 +14,7 @@ MAY_IMPORT = {
         "digitlab.tracking.client",
         "digitlab.tracking.model_format",
         "digitlab.tracking.sqlite_store",
-        *(f"digitlab.tracking.{name}" for name in ("served_model", "registry", "upload")),
+        *(f"digitlab.tracking.{name}" for name in ("served_model", "registry", "upload", "ui_server")),
     },
     "hydra": {"digitlab.composition"},
     "torchvision": {"digitlab.datafiles"},

@@ -133,6 +133,7 @@ def test_pruned_trials_end_as_killed_with_reason_and_epoch(digitlab: Cli) -> Non
     assert pruned
     assert {run.status for run in trials} == {"KILLED", "FINISHED"}
     for run in pruned:
+        assert run.name.startswith("pruned: ")
         epoch = int(run.tags["digitlab.pruned.epoch"])
         assert 1 <= epoch < 8
         assert f"given up after epoch {epoch}: validation/accuracy" in run.tags["digitlab.error"]

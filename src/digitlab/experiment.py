@@ -295,6 +295,9 @@ def _end_badly(record: Record, error: BaseException) -> None:
             status = "KILLED"
         case Pruned():
             status, run.is_resumable = "KILLED", False
+            run.name = f"pruned: {run.name}"  # MLflow shows the cross of any run cut short
+            tags["mlflow.runName"] = run.name
+            tags["mlflow.note.content"] = f"Pruned: {error}\n\n{run.tags['mlflow.note.content']}"
             tags["digitlab.pruned.epoch"] = str(error.epoch)
         case Diverged():
             run.is_resumable = False

@@ -25,7 +25,7 @@ from digitlab.fingerprint import (
 )
 from digitlab.record import Membership, Record
 from digitlab.serving import CONFIG_FILE
-from digitlab.tracking.runs import OWN_ID
+from digitlab.tracking.runs import OWN_ID, REPRODUCES, VARIES, VERDICT
 
 DIGEST_LENGTH = 36  # MLflow's limit for a data set's digest
 
@@ -90,7 +90,7 @@ def open_record(
         record_id=member.record_id if member else None,
         parent=member.sweep if member else None,
         is_resumable=True,
-        name=member.name if member else name,
+        name=_kind(tags) + (member.name if member else name),
         tracking_uri=uri,
         params={path: as_param(value) for path, value in flatten(document.config).items()},
         tags={
@@ -107,7 +107,7 @@ def open_record(
             "mlflow.source.name": "digitlab",
             "mlflow.source.type": "LOCAL",
             "mlflow.source.git.commit": code.commit,
-            "mlflow.note.content": _note(document.command),
+            "mlflow.note.content": _note(document.command, tags),
             **digests,
             **(member.tags if member else {}),
             **tags,
@@ -126,9 +126,17 @@ def write_first_artifacts(record: Record, document: Document) -> None:
         (record.artifacts / documents.PATCH_FILE).write_text(patch)
 
 
-def _note(command: str) -> str:
+def _kind(tags: Mapping[str, str]) -> str:
+    """What tells a run from the one that it repeats; in front, since tables cut ends."""
+    return "reproduction of " if REPRODUCES in tags else "variation of " if VARIES in tags else ""
+
+
+def _note(command: str, tags: Mapping[str, str]) -> str:
     """The run's description in the MLflow UI, in Markdown."""
+    origin = tags.get(REPRODUCES)
+    verdict = f"Reproduces run `{origin}`: the tag `{VERDICT}` says how it ended.\n\n" if origin else ""
     return (
+        f"{verdict}"
         f"    {command}\n\n"
         "Run it again, with a verdict on whether the result is the same:\n\n"
         f"    digitlab reproduce {OWN_ID}\n\n"

@@ -9,14 +9,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from digitlab import ports
 from digitlab.addresses import with_secrets
 from digitlab.comparison.choosing import shown_run
 from digitlab.errors import Interrupted, TrackingError
 from digitlab.interrupts import Interrupts
-from digitlab.terminal import echo
+from digitlab.terminal import echo, say
 from digitlab.tracking.delivery import open_store
 from digitlab.tracking.environment import quiet_mlflow
 from digitlab.tracking.location import artifact_location, shown_server
@@ -36,6 +35,7 @@ def serve(uri: str, *, host: str, port: int | None, study: str | None, wanted: s
     links = _links_to(uri, wanted) if wanted else _links_to_runs(uri, study)
     if uri.startswith(("http://", "https://")):
         echo(links(shown_server(uri)))
+        say("elsewhere on this server MLflow shows its GenAI pages: click on “Model training” once")
         return
     chosen = ports.choose_port(host, port, FIRST_PORT)
     address = ports.address(host, chosen)
@@ -76,23 +76,19 @@ def _links_to(uri: str, wanted: str) -> Links:
 
 @contextmanager
 def _server(uri: str, host: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """One worker and no job processes: 2 processes where MLflow's default starts 10."""
     quiet_mlflow()
-    folder = artifact_location(uri)
-    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)]
-    command += ["--workers", "1"]
-    command += ["--default-artifact-root", folder.as_uri()] if folder else []
+    command = [sys.executable, "-m", "uvicorn", "digitlab.tracking.ui_server:app"]
+    command += ["--host", host, "--port", str(port), "--log-level", "warning"]
+    store = {"MLFLOW_BACKEND_STORE_URI": with_secrets(uri)}  # arguments are there for all to read
+    if folder := artifact_location(uri):
+        store["MLFLOW_DEFAULT_ARTIFACT_ROOT"] = folder.as_uri()
     # Its own session: Ctrl-C reaches this process only, which then ends the whole group.
     process = subprocess.Popen(
         command,
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL if not os.environ.get("DIGITLAB_VERBOSE") else None,
-        env={
-            **os.environ,
-            "MLFLOW_BACKEND_STORE_URI": with_secrets(uri),  # arguments are there for everybody to read
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-        },
+        env={**os.environ, **store},
     )
     try:
         yield process

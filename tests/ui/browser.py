@@ -13,7 +13,6 @@ FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
 ]
-ASSISTANT_CLOSE = '[data-component-id="mlflow.assistant.chat_panel.close"]'
 PATIENCE = 60_000  # milliseconds: two shared cores may be busy with something else
 
 
@@ -39,8 +38,3 @@ def page(*, width: int = 1500, height: int = 620) -> Iterator[Page]:
         opened.set_default_timeout(PATIENCE)
         yield opened
         browser.close()
-
-
-def close_assistant(browser: Page) -> None:
-    """The panel that opens at a browser's first visit and covers a quarter of the page."""
-    browser.locator(ASSISTANT_CLOSE).click()

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.ui.browser import close_assistant, page, user_interface
+from tests.ui.browser import page, user_interface
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PICTURES = CHECKOUT / "experiments" / "quickstart"
@@ -41,7 +41,6 @@ def take(link: str, target: Path) -> None:
     with page(height=1130) as browser:
         browser.goto(link)
         browser.get_by_text("Learning curves").first.wait_for()
-        close_assistant(browser)
         browser.wait_for_timeout(6000)  # the charts are drawn one by one
         browser.screenshot(path=target)
     print(f"wrote {target.relative_to(CHECKOUT)}")

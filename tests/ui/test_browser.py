@@ -13,7 +13,7 @@ from tests.conftest import Cli
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from playwright.sync_api import expect  # noqa: E402
 
-from tests.ui.browser import CHROMIUM, PATIENCE, close_assistant, page, user_interface  # noqa: E402
+from tests.ui.browser import CHROMIUM, PATIENCE, page, user_interface  # noqa: E402
 
 SCREENSHOTS = os.environ.get("DIGITLAB_SCREENSHOTS")  # read now: a test's environment has none
 
@@ -41,7 +41,6 @@ def test_a_run_opens_with_its_description_and_its_pictures(digitlab: Cli) -> Non
     expect.set_options(timeout=PATIENCE)
     with user_interface(run["run_id"][:8], num_links=1) as (link,), page(height=900) as browser:
         browser.goto(link)
-        close_assistant(browser)
         expect(browser.get_by_text("the one").first).to_be_visible()
         expect(browser.get_by_text(f"digitlab reproduce {run['run_id'][:8]}")).to_be_visible()
         for metric in ("test/accuracy", "validation/accuracy", "train/accuracy"):
@@ -60,3 +59,27 @@ def test_the_study_says_what_it_is(digitlab: Cli) -> None:
     digitlab("train", "epochs=1", "study=two words")
     experiment = MlflowClient(resolve_uri(None)).get_experiment_by_name("two words")
     assert "digitlab compare 'two words'" in experiment.tags["mlflow.note.content"]
+
+
+def test_from_its_start_page_the_ui_shows_training_runs_and_tells_what_each_is(digitlab: Cli) -> None:
+    assert digitlab("train", "epochs=1", "study=seen", "run_name=the one").code == 0
+    (run,) = json.loads(digitlab("runs", "--json").out)
+    assert digitlab("reproduce", run["run_id"]).code == 0
+    expect.set_options(timeout=PATIENCE)
+    with user_interface() as (link, _), page(height=800) as browser:
+        browser.goto(link.partition("#")[0])
+        browser.get_by_role("link", name="Experiments", exact=True).click()
+        browser.get_by_role("link", name="seen", exact=True).click()
+        for name in ("the one", "reproduction of the one"):
+            expect(browser.get_by_role("link", name=name, exact=True)).to_be_visible()
+        assert not browser.get_by_text("Evaluation runs").count()
+        for place in (0, 1):
+            browser.locator(".ag-cell .ag-selection-checkbox input").nth(place).click()
+        browser.get_by_role("button", name="Compare").click()
+        expect(browser.get_by_text("Comparing 2 Runs from 1 Experiment")).to_be_visible()
+        browser.get_by_role("link", name=run["run_id"]).click()
+        expect(browser.get_by_text(f"digitlab reproduce {run['run_id'][:8]}")).to_be_visible()
+        expect(browser.get_by_text("Metrics (")).to_be_visible()
+        browser.get_by_text("GenAI", exact=True).click()  # who chooses these pages keeps them
+        browser.goto(link.partition("#")[0])
+        assert browser.evaluate("localStorage['mlflow.workflowType_v1']") == '"genai"'

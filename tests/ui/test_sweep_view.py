@@ -17,7 +17,7 @@ from tests.conftest import Cli
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from playwright.sync_api import Locator, Page, expect  # noqa: E402
 
-from tests.ui.browser import CHROMIUM, PATIENCE, close_assistant, page, user_interface  # noqa: E402
+from tests.ui.browser import CHROMIUM, PATIENCE, page, user_interface  # noqa: E402
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
@@ -45,7 +45,6 @@ def test_a_sweep_is_charted_ranked_filtered_and_compared(digitlab: Cli) -> None:
     with user_interface("--study", "seen") as (link, _), page(height=1130) as browser:
         server = link.partition("#")[0]
         browser.goto(server + found[1])
-        close_assistant(browser)
         check_charts(browser, trials)
         browser.goto(server + found[1].replace("&compareRunsMode=CHART", ""))
         check_table(browser, trials)

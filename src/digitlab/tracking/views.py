@@ -77,7 +77,7 @@ def view_tag(view: View) -> str:
 
 
 def link(server: str, experiment_id: str, *, key: str = KEY, charts: bool = False) -> str:
-    """Opens the runs as a training experiment; without `workflowType` GenAI pages would open."""
+    """Opens the runs as a training experiment, on any server; see ui_server."""
     query = f"workflowType=machine_learning&viewStateShareKey={key}"
     mode = "&compareRunsMode=CHART" if charts else ""
     return f"{server}/#/experiments/{experiment_id}/runs?{query}{mode}"
