@@ -13,7 +13,7 @@ MAY_IMPORT = {
     "mlflow": {
         "digitlab.tracking.client",
         "digitlab.tracking.model_format",
-        "digitlab.tracking.sqlite_store",
+        *(f"digitlab.tracking.{name}" for name in ("sqlite_store", "relocation", "store")),
         *(f"digitlab.tracking.{name}" for name in ("served_model", "registry", "upload", "ui_server")),
     },
     "hydra": {"digitlab.composition"},

@@ -20,6 +20,7 @@ from digitlab.errors import TrackingError, UsageError
 from digitlab.record import Record, all_records
 from digitlab.tracking.delivery import Delivery
 from digitlab.tracking.location import resolve_uri, unreachable
+from digitlab.tracking.sqlite_store import ensure_store
 from digitlab.tracking.store import RunStore
 from tests.conftest import Cli
 from tests.test_record import new_record
@@ -118,10 +119,14 @@ def test_delivery_can_be_broken_anywhere_and_repeated(
     method: str, is_done: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The call fails before or after it took effect; repeating gives one complete run."""
+    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
     store = RunStore(f"sqlite:///{tmp_path / 'store.db'}")
+    ensure_store(tmp_path / "store.db")
     record = filled_record(store.uri, study="broken")
     record.finish("FINISHED")
-    real = getattr(store._client, method)
+    owner = LocalArtifactRepository if method == "log_artifacts" else store._client
+    real = getattr(owner, method)
 
     def break_off(*arguments: object, **named: object) -> None:
         if is_done:
@@ -129,7 +134,7 @@ def test_delivery_can_be_broken_anywhere_and_repeated(
         raise ConnectionError("gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store._client, method, break_off)
+        patch.setattr(owner, method, break_off)
         with pytest.raises(TrackingError, match="gone"):
             store.deliver(record)
     store.deliver(Record.load(record.folder))

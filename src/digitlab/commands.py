@@ -15,6 +15,8 @@ from digitlab.sweep.results import TrialResult
 from digitlab.terminal import echo, say
 from digitlab.tracking.location import (
     resolve_uri,
+    sqlite_file,
+    undeliverable,
     unreachable,
 )
 
@@ -182,9 +184,10 @@ def _summarise(config: Config, outcome: "Outcome") -> None:
 
 
 def require(uri: str) -> None:
-    """Raises TrackingError if the store does not answer, within 3 s."""
+    """Raises TrackingError if the store cannot be read, within 3 s."""
     if reason := unreachable(uri):
-        raise TrackingError(f"{reason}: start it, or choose another with tracking.uri=URI")
+        start_it = "" if sqlite_file(uri) else "start it, or "
+        raise TrackingError(f"{reason}; {start_it}choose another with tracking.uri=URI")
 
 
 def settle_dead_runs() -> None:
@@ -203,5 +206,5 @@ def _deliver(records: Sequence[Record]) -> None:
     from digitlab.tracking.delivery import Delivery
 
     for record in records:
-        if unreachable(record.run.tracking_uri) is None:
+        if undeliverable(record.run.tracking_uri) is None:
             Delivery(record, say).finish()

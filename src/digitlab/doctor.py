@@ -11,7 +11,7 @@ from digitlab.config import NUM_TRAIN, DataConfig
 from digitlab.errors import DigitlabError
 from digitlab.record import all_records, waiting_records
 from digitlab.terminal import console, say, styled
-from digitlab.tracking.location import unreachable
+from digitlab.tracking.location import sqlite_file, unreachable, unusable
 
 MIN_FREE_BYTES = 1 << 30
 
@@ -96,14 +96,28 @@ def _data(name: str) -> str:
 
 
 def _tracking(uri: str) -> str:
+    file = sqlite_file(uri)
+    if file == project.mlruns() / "mlflow.db" and not file.exists():
+        return "none yet: `digitlab train` makes it"
     if reason := unreachable(uri):
-        raise DigitlabError(
-            f"{reason}: start the server, or choose another store with tracking.uri=URI"
-        )
+        start_it = "" if file else "start the server, or "
+        raise DigitlabError(f"{reason}; {start_it}choose another store with tracking.uri=URI")
     from digitlab.tracking.delivery import open_store
 
     open_store(uri).runs(limit=1)
-    return uri
+    if reason := unusable(uri):
+        return f"{reason}; what is there can be looked at"
+    return f"{uri}{_moved(file) if file else ''}"
+
+
+def _moved(file: Path) -> str:
+    """Everything finds a store that was moved; MLflow's own programs find what its addresses say."""
+    from digitlab.tracking.relocation import update_addresses
+
+    found = update_addresses(file)
+    if not found:
+        return ""
+    return f", which was moved; mended: {len(found)} addresses, such as {next(iter(found))}"
 
 
 def _dead_runs(uri: str) -> str:
@@ -114,7 +128,7 @@ def _dead_runs(uri: str) -> str:
     for record in closed:
         Delivery(record, say).finish()
     names = [record.run.name for record in closed]
-    if unreachable(uri) is None:
+    if unreachable(uri) is None and unusable(uri) is None:
         store = open_store(uri)
         names += [run.name for run in close_dead_runs(store, store.runs(), project.records())]
     return f"now marked KILLED: {', '.join(names)}" if names else "none"

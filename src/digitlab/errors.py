@@ -5,6 +5,7 @@ DigitlabError       1   something went wrong that is not the user's mistake
 │   └── ConfigError 2   knobs: unknown, of the wrong type, out of range (all problems at once)
 ├── DataError       3   a data set is missing, damaged or not what its name says
 ├── TrackingError   4   the tracking store cannot be reached or refuses
+│   └── DeletedError 4  it has deleted what is to be delivered to it
 ├── Diverged        1   the training loss is no longer finite
 ├── Pruned          1   a search gave the trial up
 └── CutShort        1   a trial was stopped by what befell those beside it
@@ -38,6 +39,10 @@ class DataError(DigitlabError):
 
 class TrackingError(DigitlabError):
     exit_code = 4
+
+
+class DeletedError(TrackingError):
+    """A run or a study was deleted in the store; the message says how to have it back."""
 
 
 class Diverged(DigitlabError):  # noqa: N818  (a state of the training, not a mistake)

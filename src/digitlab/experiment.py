@@ -27,8 +27,8 @@ from digitlab.record import ENGINE_TAG, Membership, Record, Status, write_atomic
 from digitlab.resumable import Checkpoints, Resumable
 from digitlab.serving import weights_digest
 from digitlab.trace import trace_of
-from digitlab.tracking.delivery import Delivery
-from digitlab.tracking.location import resolve_uri, unreachable
+from digitlab.tracking.delivery import Delivery, check_before_training
+from digitlab.tracking.location import resolve_uri, undeliverable
 from digitlab.tracking.model_format import save_mlflow_model
 from digitlab.training import EpochReport, Position
 
@@ -137,9 +137,11 @@ def open_run(
 
     Whoever opens it calls `close` in the end, and before that `conclude`, or `fail` with the error.
     """
-    dataset = dataset or load(config.data, project.data_root(config.data.root))
     uri = member.tracking_uri if member else resolve_uri(config.tracking.uri)
-    if reason := unreachable(uri):
+    if member is None and continued is None:
+        check_before_training(uri, config.study)
+    dataset = dataset or load(config.data, project.data_root(config.data.root))
+    if reason := undeliverable(uri):
         say(f"{reason}; the run goes on and its record stays on this disk for `digitlab sync`")
     command = member.command if member else command or provenance.command_line()
     document = describe_run(config, dataset, device, command=command)

@@ -5,6 +5,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -14,6 +15,10 @@ from digitlab.commands import require, settle_dead_runs
 from digitlab.composition import compose, sources
 from digitlab.record import Record, waiting_records
 from digitlab.terminal import echo, say
+from digitlab.tracking.location import unreachable, unusable
+
+if TYPE_CHECKING:
+    from digitlab.tracking.runs import StoredRun
 
 
 def list_sweeps(*, as_json: bool) -> None:
@@ -56,25 +61,23 @@ def explain_knobs(overrides: Sequence[str]) -> None:
 
 def list_runs(uri: str, *, study: str | None, limit: int, as_json: bool) -> None:
     settle_dead_runs()
-    from digitlab.reaping import close_dead_runs
     from digitlab.tables import print_runs
-    from digitlab.tracking.delivery import open_store
     from digitlab.tracking.runs import undelivered
 
-    require(uri)
-    store = open_store(uri)
-    stored = store.runs(study, limit=limit)
-    if close_dead_runs(store, stored, project.records()):
-        stored = store.runs(study, limit=limit)
-    known = {run.tags.get("digitlab.record") for run in stored}
-    local = [
+    _mention_waiting(uri)
+    waiting = [
         undelivered(record)
         for record in waiting_records(project.records())
-        if record.run.record_id not in known
-        and record.run.tracking_uri == uri
-        and study in (None, record.run.study)
+        if record.run.tracking_uri == uri and study in (None, record.run.study)
     ]
-    _mention_waiting(uri)
+    reason = unreachable(uri)
+    if reason and not waiting:
+        require(uri)
+    if reason:
+        say(f"{reason}; these runs are still on this disk only")
+    stored = [] if reason else _stored_runs(uri, study, limit)
+    known = {run.tags.get("digitlab.record") for run in stored}
+    local = [run for run in waiting if run.run_id not in known]
     of_runs = [run for run in local + stored if run.tags.get("digitlab.kind") != "sweep"]
     runs = sorted(of_runs, key=lambda run: -run.start_time)[:limit]
     if as_json:
@@ -83,6 +86,18 @@ def list_runs(uri: str, *, study: str | None, limit: int, as_json: bool) -> None
         print_runs(runs)
     else:
         echo("no runs yet: `digitlab train` makes the first")
+
+
+def _stored_runs(uri: str, study: str | None, limit: int) -> "list[StoredRun]":
+    """The newest runs in the store, none of them RUNNING whose process is gone."""
+    from digitlab.reaping import close_dead_runs
+    from digitlab.tracking.delivery import open_store
+
+    store = open_store(uri)
+    stored = store.runs(study, limit=limit)
+    if unusable(uri) is None and close_dead_runs(store, stored, project.records()):
+        stored = store.runs(study, limit=limit)
+    return stored
 
 
 def _mention_waiting(uri: str) -> None:

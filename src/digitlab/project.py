@@ -8,6 +8,8 @@ import yaml
 
 from digitlab.errors import UsageError
 
+HERE = "<mlruns>"  # in a store's address, as it is written to a file under mlruns/
+
 
 def home() -> Path:
     """The folder that holds conf/ and mlruns/: $DIGITLAB_HOME, or else the checkout."""
@@ -54,6 +56,16 @@ def records() -> Path:
 def sweeps() -> Path:
     """Manifests and journals of sweeps."""
     return mlruns() / "sweeps"
+
+
+def portable_uri(uri: str, mlruns: Path) -> str:
+    """The address of a store, written so that it moves with the project whose store it is."""
+    return uri.replace(f"sqlite:///{mlruns}/", f"sqlite:///{HERE}/", 1)
+
+
+def present_uri(recorded: str, mlruns: Path) -> str:
+    """What `portable_uri` has written, here and now."""
+    return recorded.replace(f"sqlite:///{HERE}/", f"sqlite:///{mlruns}/", 1)
 
 
 def data_root(chosen: str | None) -> Path:

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
+from digitlab import project
 from digitlab.addresses import keep_secrets
 from digitlab.errors import DigitlabError
 from digitlab.provenance import Process, this_process
@@ -109,7 +110,8 @@ class Record:
     def load(cls, folder: Path) -> "Record":
         values = json.loads((folder / "run.json").read_text())
         values["process"] = Process(**values["process"])
-        values["tracking_uri"] = keep_secrets(values["tracking_uri"])  # in old records
+        uri = keep_secrets(values["tracking_uri"])  # in old records
+        values["tracking_uri"] = project.present_uri(uri, _mlruns(folder))
         delivery = folder / "delivery.json"
         delivered = json.loads(delivery.read_text()) if delivery.exists() else {}
         return cls(folder, Run(**values), Delivered(**delivered))
@@ -153,7 +155,10 @@ class Record:
         return any(self.folder.glob("checkpoint*"))
 
     def save(self) -> None:
-        write_atomically(self.folder / "run.json", _dump(self.run))
+        uri = project.portable_uri(self.run.tracking_uri, _mlruns(self.folder))
+        write_atomically(
+            self.folder / "run.json", _dump(dataclasses.replace(self.run, tracking_uri=uri))
+        )
 
     def save_delivered(self) -> None:
         write_atomically(self.folder / "delivery.json", _dump(self.delivered))
@@ -249,6 +254,11 @@ def write_atomically(file: Path, content: str | bytes) -> None:
 def now() -> int:
     """Milliseconds since the epoch."""
     return int(time.time() * 1000)
+
+
+def _mlruns(folder: Path) -> Path:
+    """Of the project that a record's folder is in."""
+    return folder.parents[1]
 
 
 def _dump(value: Run | Delivered) -> str:

@@ -18,6 +18,7 @@ from digitlab.progress import TrainingProgress
 from digitlab.project import data_root
 from digitlab.record import Record
 from digitlab.reproduction.verdict import arithmetic_differences, input_differences
+from digitlab.tracking.delivery import check_before_training
 
 
 def resume_run(
@@ -32,6 +33,7 @@ def resume_run(
         UsageError: it has ended, another process is at it, or something has changed.
     """
     _check_can_go_on(found)
+    check_before_training(found.run.tracking_uri, found.run.study, [found])
     document = _document(found)
     config = recorded_config(document.config)
     device = prepare_process(config)

@@ -18,7 +18,8 @@ from digitlab.interrupts import Interrupts
 from digitlab.terminal import echo, say
 from digitlab.tracking.delivery import open_store
 from digitlab.tracking.environment import quiet_mlflow
-from digitlab.tracking.location import artifact_location, shown_server
+from digitlab.tracking.location import artifact_location, shown_server, sqlite_file, unusable
+from digitlab.tracking.relocation import update_addresses
 from digitlab.tracking.views import link, run_link
 
 FIRST_PORT = 5000
@@ -37,6 +38,8 @@ def serve(uri: str, *, host: str, port: int | None, study: str | None, wanted: s
         echo(links(shown_server(uri)))
         say("elsewhere on this server MLflow shows its GenAI pages: click on “Model training” once")
         return
+    if (file := sqlite_file(uri)) and not unusable(uri):
+        update_addresses(file)  # the UI finds artifacts by what the store says
     chosen = ports.choose_port(host, port, FIRST_PORT)
     address = ports.address(host, chosen)
     echo(f"starting the MLflow UI on {address} (20 s or so)", err=True)

@@ -9,7 +9,7 @@ import yaml
 from safetensors import SafetensorError
 
 from digitlab.comparison.choosing import choose
-from digitlab.errors import ConfigError, DigitlabError, UsageError
+from digitlab.errors import ConfigError, DeletedError, DigitlabError, UsageError
 from digitlab.serving import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -74,7 +74,7 @@ def load_model(uri: str, wanted: str) -> TrainedModel:
         if is_registered_name(wanted):
             folder, run_id = Registry(uri).download(wanted, Path(scratch))
             classifier = _loaded(folder / PAYLOAD, wanted)
-            with suppress(UsageError):  # the run may have been deleted since
+            with suppress(UsageError, DeletedError):  # the run may have been deleted since
                 _check_weights(classifier, store.find(run_id))
             return TrainedModel(name=wanted, run_id=run_id, classifier=classifier)
         try:

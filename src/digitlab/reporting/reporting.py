@@ -11,6 +11,7 @@ from digitlab.comparison.comparing import compare
 from digitlab.errors import UsageError
 from digitlab.reporting.contents import gather
 from digitlab.reporting.pages import write_html, write_markdown
+from digitlab.tracking.location import unusable
 from digitlab.tracking.store import RunStore
 
 ARTIFACT_FOLDER = "report"  # of the sweep's own run
@@ -18,7 +19,8 @@ ARTIFACT_FOLDER = "report"  # of the sweep's own run
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """page, markdown: files. own_run: the sweep's run that has the report, too; None for a study."""
+    """page, markdown: files. own_run: the sweep's run that has the report, too; None for a study, or
+    if the store can only be read."""
 
     page: Path
     markdown: Path
@@ -49,11 +51,11 @@ def write_report(
         report = gather(store, chosen, comparison, made, question=question)
         page = write_html(report, made)
         markdown = write_markdown(report, made)
-        if chosen.own_run is not None:
-            store.add_artifacts(chosen.own_run, Path(scratch))
+        own_run = chosen.own_run if unusable(store.uri) is None else None
+        if own_run is not None:
+            store.add_artifacts(own_run, Path(scratch))
         try:
             shutil.copytree(made, folder, dirs_exist_ok=True)
         except OSError as error:
             raise UsageError(f"-o {folder}: it cannot be written: {error}") from None
-    own_run = chosen.own_run.short_id if chosen.own_run else None
-    return Written(folder / page.name, folder / markdown.name, own_run)
+    return Written(folder / page.name, folder / markdown.name, own_run.short_id if own_run else None)

@@ -17,7 +17,7 @@ from digitlab.record import ENGINE_TAG, waiting_records
 from digitlab.sweep.manifest import Manifest, Trial
 from digitlab.sweep.results import TrialResult
 from digitlab.tracking.delivery import open_store
-from digitlab.tracking.location import sqlite_file, unreachable
+from digitlab.tracking.location import unreachable
 from digitlab.tracking.runs import StoredRun, undelivered
 from digitlab.tracking.store import FINGERPRINT_TAG, RunStore
 
@@ -26,9 +26,8 @@ SWEEP_TAG = "sweep"
 
 def finished_runs(study: str, uri: str) -> list[StoredRun]:
     """The study's FINISHED runs: in the store, if it is there and answers, and still on this disk."""
-    file = sqlite_file(uri)
     stored: list[StoredRun] = []
-    if unreachable(uri) is None and (file is None or file.exists()):
+    if unreachable(uri) is None:
         stored = open_store(uri).finished(study)
     waiting = [
         undelivered(record)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from digitlab import project
 from digitlab.errors import Interrupted
 from digitlab.interrupts import Interrupts
-from digitlab.record import Status, waiting_records
+from digitlab.record import Record, Status, all_records, waiting_records
 from digitlab.sweep import own_run
 from digitlab.sweep.display import SweepDisplay, counts, in_words
 from digitlab.sweep.dry_run import dry_run
@@ -28,8 +28,8 @@ from digitlab.sweep.results import TrialResult
 from digitlab.sweep.runner import Listed, Policy, Runner, Source, earlier_results, num_workers
 from digitlab.sweep.settings import ProcessesSettings
 from digitlab.terminal import echo, say
-from digitlab.tracking.delivery import Delivery, open_store
-from digitlab.tracking.location import unreachable
+from digitlab.tracking.delivery import Delivery, check_before_training, open_store
+from digitlab.tracking.location import undeliverable
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +56,7 @@ def launch(planned: Manifest, options: Options) -> list[TrialResult]:
     if options.dry_run:
         dry_run(planned, rerun=options.rerun)
         return []
+    check_before_training(planned.tracking_uri, planned.study)
     with Interrupts() as interrupts, interrupts.deferred():
         folder, manifest = _claim(planned, options)
         try:
@@ -95,6 +96,7 @@ def _work(
         echo(f"{where}, all ended before: {_counted(results)}")
         _conclude(folder, manifest, results, options)
         return results
+    check_before_training(manifest.tracking_uri, manifest.study, _records_of(manifest))
     verify_data(manifest)
     if isinstance(manifest.settings.executor, ProcessesSettings):
         warm_up()
@@ -202,6 +204,13 @@ def _deliver_finished(manifest: Manifest) -> None:
             record.release()
 
 
+def _records_of(manifest: Manifest) -> list[Record]:
+    """Of what can go on: the sweep's own and those of trials that were cut short."""
+    own = own_run.record_id(manifest)
+    found = all_records(project.records())
+    return [r for r in found if r.run.record_id == own or r.run.parent == own]
+
+
 def _has_ended(folder: SweepFolder) -> bool:
     """Whether the last thing that happened was the end of the whole sweep."""
     events = [event["event"] for event in folder.events()]
@@ -210,7 +219,7 @@ def _has_ended(folder: SweepFolder) -> bool:
 
 def _adopt(manifest: Manifest, results: Sequence[TrialResult], own: own_run.OwnRun) -> None:
     """Let the sweep's view show the runs that other sweeps have made, too."""
-    if unreachable(manifest.tracking_uri) or own.run_id is None:
+    if undeliverable(manifest.tracking_uri) or own.run_id is None:
         return
     store = open_store(manifest.tracking_uri)
     for result in results:
@@ -256,7 +265,7 @@ def _draw_best(manifest: Manifest, results: Sequence[TrialResult]) -> None:
 
     ranked = rank(results, manifest.settings.sweep.metric)
     run_id = ranked[0].trials[0].run_id if ranked else None
-    if run_id is None or unreachable(manifest.tracking_uri):
+    if run_id is None or undeliverable(manifest.tracking_uri):
         return
     store = open_store(manifest.tracking_uri)
     run = store.find(run_id)

@@ -8,6 +8,7 @@ Nothing here reads conf/. Knows neither Hydra nor MLflow nor torch.
 """
 
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from digitlab import project
 from digitlab.addresses import keep_secrets
 from digitlab.checking import recorded_config
 from digitlab.config import Config
@@ -114,6 +116,7 @@ class SweepFolder:
         }
         values |= {
             "format": FORMAT,
+            "tracking_uri": project.portable_uri(manifest.tracking_uri, self.folder.parents[1]),
             "settings": to_values(manifest.settings),
             "trials": [dataclasses.asdict(trial) for trial in manifest.trials],
             "bases": [dataclasses.asdict(base) for base in manifest.bases],
@@ -129,8 +132,9 @@ class SweepFolder:
             settings = to_settings(BEFORE_ENGINES | values.pop("settings"))
             trials = [Trial(**trial) for trial in values.pop("trials")]
             bases = [Base(**base) for base in values.pop("bases")]
-            values["tracking_uri"] = keep_secrets(values["tracking_uri"])  # in old manifests
-            return Manifest(settings=settings, trials=trials, bases=bases, **values)
+            uri = keep_secrets(values.pop("tracking_uri"))  # in old manifests
+            uri = project.present_uri(uri, self.folder.parents[1])
+            return Manifest(settings=settings, trials=trials, bases=bases, tracking_uri=uri, **values)
         except (OSError, ValueError, TypeError, KeyError, UsageError) as error:
             raise DigitlabError(f"the manifest of sweep {self.id} cannot be read: {error}") from None
 
@@ -144,13 +148,14 @@ class SweepFolder:
             ) from None
 
     def is_owned(self) -> bool:
-        """Whether some process, perhaps this one, works on it."""
-        probe = FileLock(self.folder / ".lock")
+        """Whether some process, perhaps this one, works on it; asked without writing anything."""
         try:
-            probe.acquire(timeout=0)
-        except Timeout:
+            with (self.folder / ".lock").open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
             return True
-        probe.release()
+        except OSError:
+            return False  # no such file, or one that nobody may even read
         return False
 
     def release(self) -> None:

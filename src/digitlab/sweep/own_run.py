@@ -12,7 +12,7 @@ from digitlab.sweep.manifest import Manifest
 from digitlab.sweep.results import TrialResult
 from digitlab.sweep.settings import to_values
 from digitlab.tracking.delivery import Delivery, open_store
-from digitlab.tracking.location import shown_server, unreachable
+from digitlab.tracking.location import shown_server, undeliverable
 from digitlab.tracking.views import link, sweep_view
 
 KIND_TAG = "digitlab.kind"
@@ -58,7 +58,7 @@ class OwnRun:
         """Deliver it, so that trials have a parent, and make the view; returns a link to it."""
         uri, manifest = self.manifest.tracking_uri, self.manifest
         try:
-            if reason := unreachable(uri):
+            if reason := undeliverable(uri):
                 raise TrackingError(reason)
             store = open_store(uri)
             store.deliver(self._record)

@@ -261,7 +261,8 @@ def _with_key(manifest: Manifest) -> Manifest:
     else:
         prints = sorted(trial.fingerprint for trial in manifest.trials)
         decisive.pop("metric")  # what a grid is ranked by does not change what it runs
-    key = manifest_key([decisive, prints, manifest.axes, manifest.study, manifest.tracking_uri])
+    store = project.portable_uri(manifest.tracking_uri, project.mlruns())
+    key = manifest_key([decisive, prints, manifest.axes, manifest.study, store])
     return dataclasses.replace(manifest, key=key)
 
 

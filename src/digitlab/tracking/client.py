@@ -1,23 +1,26 @@
-"""MLflow's client of a store: the one place that opens a connection, and needs an address' secrets."""
+"""MLflow's client of a store: the one place that opens a connection, and needs an address' secrets.
+
+Opening never creates a store.
+"""
 
 from typing import Any
 
 from digitlab.addresses import DATABASES, with_secrets
+from digitlab.errors import TrackingError
 from digitlab.tracking.environment import quiet_mlflow
-from digitlab.tracking.location import sqlite_file
+from digitlab.tracking.location import sqlite_file, unreachable
 from digitlab.tracking.plainly import told_plainly
-from digitlab.tracking.sqlite_store import ensure_store
 
 
 def open_client(uri: str) -> Any:
-    """An MlflowClient. Imports mlflow (3 s) and creates a missing SQLite file.
+    """An MlflowClient of the store and its registry of models. Imports mlflow (3 s).
 
     Raises:
-        TrackingError: a database that does not let us in; servers are not asked yet.
+        TrackingError: no such file, or a database that does not let us in; servers are not asked yet.
     """
+    if sqlite_file(uri) and (reason := unreachable(uri)):  # MLflow would make one
+        raise TrackingError(reason)
     quiet_mlflow()
-    if file := sqlite_file(uri):
-        ensure_store(file)
     from mlflow.client import MlflowClient
 
     with told_plainly(uri):

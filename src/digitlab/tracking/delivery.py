@@ -2,11 +2,20 @@
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from digitlab.errors import TrackingError
+from digitlab import project
+from digitlab.errors import DeletedError, DigitlabError, TrackingError
 from digitlab.record import Record
-from digitlab.tracking.location import unreachable
+from digitlab.tracking.location import (
+    is_made,
+    read_only,
+    sqlite_file,
+    undeliverable,
+    unreachable,
+    unusable,
+)
+from digitlab.tracking.sqlite_store import check_study
 from digitlab.tracking.store import RunStore
 
 PUSH_EVERY_SECONDS = 2.0
@@ -14,6 +23,37 @@ RETRY_AFTER_SECONDS = 30.0
 LOCKED_FOR_SECONDS = 60.0
 
 open_store = functools.cache(RunStore)  # importing mlflow and opening a store: once per process
+
+
+def check_before_training(uri: str, study: str, records: Iterable[Record] = ()) -> None:
+    """Refuse what could be trained to its end and never be delivered; a store may well be away.
+
+    records: those that are to go on.
+
+    Raises:
+        DigitlabError: this project can only be read.
+        TrackingError: the store is a file that can only be read.
+        DeletedError: the study, or the run of one of the records, was deleted in the store.
+    """
+    if reason := unusable(uri):
+        raise TrackingError(f"{reason}; choose another store with tracking.uri=URI")
+    if closed := read_only(project.records()):
+        raise DigitlabError(
+            f"{closed} can only be read, and every run is written to {project.records()} first: set "
+            "DIGITLAB_HOME to a folder of your own with a copy of conf/"
+        )
+    file = sqlite_file(uri)
+    if file and is_made(file):
+        check_study(file, study)
+    run_ids = [record.delivered.run_id for record in records if record.delivered.run_id]
+    if not run_ids or unreachable(uri):
+        return
+    try:
+        open_store(uri).check_not_deleted(run_ids)
+    except DeletedError:
+        raise
+    except TrackingError:
+        return  # it is away for now
 
 
 class Delivery:
@@ -33,7 +73,7 @@ class Delivery:
             return
         uri = self.record.run.tracking_uri
         try:
-            if reason := unreachable(uri):  # within 3 s, where MLflow would try for half a minute
+            if reason := undeliverable(uri):  # within 3 s, where MLflow would try for half a minute
                 raise TrackingError(reason)
             open_store(uri).deliver(self.record)
             self._next_push = time.monotonic() + PUSH_EVERY_SECONDS
@@ -49,7 +89,7 @@ class Delivery:
         uri = self.record.run.tracking_uri
         while True:
             try:
-                if reason := unreachable(uri):
+                if reason := undeliverable(uri):
                     raise TrackingError(reason)
                 open_store(uri).deliver(self.record)
                 return True

@@ -3,9 +3,11 @@
 import base64
 import os
 import socket
+import sqlite3
 import threading
 import urllib.error
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -54,11 +56,9 @@ def artifact_location(uri: str) -> Path | None:
 
 
 def unreachable(uri: str) -> str | None:
-    """Why the store does not answer within 3 s; None if it does, or if that cannot be told."""
+    """Why the store cannot be read, told within 3 s; None if it can, or if that cannot be told."""
     if file := sqlite_file(uri):
-        if file.is_dir():
-            return f"{file} is a folder, no database"
-        return None if os.access(_first_existing(file), os.W_OK) else f"{file} cannot be written"
+        return _unreadable(file)
     answers: list[str | None] = []
     # A thread, since no timeout of a socket ends a name that is looked up, or an answer that drips in.
     probe = threading.Thread(target=lambda: answers.append(_probe(uri)), daemon=True)
@@ -100,5 +100,46 @@ def _health_request(address: str) -> urllib.request.Request:
     return request
 
 
-def _first_existing(path: Path) -> Path:
-    return next(p for p in (path, *path.parents) if p.exists())
+def undeliverable(uri: str) -> str | None:
+    """Why nothing can be delivered to the store now; a file that is not there yet will be made."""
+    return unusable(uri) if sqlite_file(uri) else unreachable(uri)
+
+
+def unusable(uri: str) -> str | None:
+    """Why a store in a file will never take a run; None of any other store, even if it is away."""
+    file = sqlite_file(uri)
+    if file is None:
+        return None
+    if is_made(file) and (reason := _unreadable(file)):
+        return reason
+    closed = read_only(file) or read_only(file.parent)  # SQLite writes a journal beside its file
+    return f"the tracking store {file} cannot be written: {closed} can only be read" if closed else None
+
+
+def read_only(path: Path) -> Path | None:
+    """What stops a file or folder from being written or made: itself, or the nearest that exists."""
+    nearest = next(p for p in (path, *path.parents) if _exists(p))
+    return None if os.access(nearest, os.W_OK) else nearest
+
+
+def is_made(file: Path) -> bool:
+    """An empty file is what a program leaves that was stopped before it made one."""
+    return _exists(file) and not (file.is_file() and file.stat().st_size == 0)
+
+
+def _unreadable(file: Path) -> str | None:
+    if not is_made(file):
+        return f"there is no tracking store {file}: the first run recorded there makes it"
+    try:
+        # Never made by this; but what a killed writer has left half done is taken back.
+        with closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=0)) as store:
+            store.execute("SELECT 1 FROM experiments LIMIT 1")
+    except sqlite3.DatabaseError as error:
+        if "locked" not in str(error):
+            return f"{file} is no tracking store that can be read ({error})"
+    return None
+
+
+def _exists(path: Path) -> bool:
+    """Path.exists() raises in a folder that may not be searched."""
+    return os.access(path, os.F_OK)

@@ -8,6 +8,7 @@ from digitlab.addresses import with_secrets
 from digitlab.errors import UsageError
 from digitlab.tracking.client import open_client
 from digitlab.tracking.plainly import told_plainly
+from digitlab.tracking.relocation import present_address
 from digitlab.tracking.runs import StoredRun
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}")
@@ -78,7 +79,9 @@ class Registry:
             # Not models:/..., which asks the registry of this process and not that of self._uri.
             source = self._client.get_model_version_download_uri(version.name, version.version)
             path = download_artifacts(
-                artifact_uri=source, dst_path=str(folder), tracking_uri=with_secrets(self._uri)
+                artifact_uri=present_address(self._uri, source),
+                dst_path=str(folder),
+                tracking_uri=with_secrets(self._uri),
             )
         return Path(path), str(version.run_id or "")
 

@@ -8,66 +8,103 @@ MLflow's own creation takes 6 s of migrations, and processes that start it toget
 import importlib.metadata
 import os
 import shutil
+import sqlite3
+import stat
 import sys
-import tempfile
+from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 
+import platformdirs
 from filelock import FileLock
 
 from digitlab.errors import TrackingError
+from digitlab.tracking.environment import quiet_mlflow
+from digitlab.tracking.location import artifact_location, is_made
+from digitlab.tracking.plainly import deleted_study, told_plainly
 
 
 def ensure_store(file: Path) -> None:
     """Create the store unless it is there; safe from any number of processes at once."""
-    if file.exists():
-        return
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(file.with_name(f".{file.name}.lock")):
-            if not file.exists():
-                _copy(ensure_template(), file)
+        if not is_made(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(file.with_name(f".{file.name}.lock")):
+                if not is_made(file):
+                    _replace(file, _fill)
     except OSError as error:
         raise TrackingError(f"the tracking store {file} cannot be created: {error}") from None
 
 
-def ensure_template() -> Path:
-    """An empty, migrated database of the installed MLflow version, kept inside the environment."""
-    version = importlib.metadata.version("mlflow")
-    folder = Path(sys.prefix) / "share" / "digitlab"
-    if not _writable(folder):
-        folder = Path(tempfile.gettempdir()) / f"digitlab-{os.getuid()}"
-    folder.mkdir(parents=True, exist_ok=True)
-    template = folder / f"mlflow-{version}.db"
-    with FileLock(template.with_suffix(".lock")):
-        if not template.exists():
-            with tempfile.TemporaryDirectory() as scratch:
-                fresh = Path(scratch) / "mlflow.db"
-                _migrate(fresh)
-                _copy(fresh, template)
+def check_study(file: Path, study: str) -> None:
+    """Raises DeletedError if the study was deleted. Does not import mlflow."""
+    with told_plainly(f"sqlite:///{file}"), closing(sqlite3.connect(file)) as store:
+        named = "SELECT experiment_id FROM experiments WHERE name = ? AND lifecycle_stage = 'deleted'"
+        for (experiment_id,) in store.execute(named, (study,)):
+            raise deleted_study(study, experiment_id, f"sqlite:///{file}")
+
+
+def ensure_template() -> Path | None:
+    """An empty, migrated database of the installed MLflow version, inside the environment or the cache.
+
+    None if others can write in both: whoever makes the template decides where artifacts go.
+    """
+    name = f"mlflow-{importlib.metadata.version('mlflow')}.db"
+    folders = (Path(sys.prefix) / "share" / "digitlab", Path(platformdirs.user_cache_dir("digitlab")))
+    for folder in folders:
+        with suppress(OSError):
+            if not (folder / name).is_file():
+                folder.mkdir(parents=True, exist_ok=True)
+            if _is_private(folder):
+                return _build(folder / name)
+    return None
+
+
+def _is_private(folder: Path) -> bool:
+    """Whether only this user and root can put files there."""
+    about = folder.lstat()
+    is_ours = about.st_uid in (os.getuid(), 0)
+    return stat.S_ISDIR(about.st_mode) and is_ours and not about.st_mode & 0o022
+
+
+def _build(template: Path) -> Path:
+    if not template.exists():
+        with FileLock(template.with_suffix(".lock")):
+            if not template.exists():
+                _replace(template, _migrate)
     return template
 
 
-def _migrate(file: Path) -> None:
+def _fill(fresh: Path) -> None:
+    """Studies' artifacts beside the store, those of MLflow's study Default, too."""
+    if template := ensure_template():
+        shutil.copyfile(template, fresh)
+    else:
+        _migrate(fresh)
+    artifacts = artifact_location(f"sqlite:///{fresh}")
+    assert artifacts is not None, "it is a file"
+    with closing(sqlite3.connect(fresh)) as store, store:
+        store.execute(
+            "UPDATE experiments SET artifact_location = ?", ((artifacts / "Default").as_uri(),)
+        )
+
+
+def _migrate(fresh: Path) -> None:
+    quiet_mlflow()
     from mlflow.client import MlflowClient
 
-    # The Default experiment's artifact folder is written into it; digitlab never uses that experiment.
-    MlflowClient(tracking_uri=f"sqlite:///{file}").search_experiments(max_results=1)
+    MlflowClient(tracking_uri=f"sqlite:///{fresh}").search_experiments(max_results=1)
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Copy beside the target, then rename: nobody ever sees half a database."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    shutil.copyfile(source, temporary)
-    temporary.replace(target)
-
-
-def _writable(folder: Path) -> bool:
-    existing = next(p for p in (folder, *folder.parents) if p.exists())
-    return os.access(existing, os.W_OK)
+def _replace(file: Path, make: Callable[[Path], None]) -> None:
+    """Made beside it, then renamed: nobody ever sees half a database."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        make(temporary)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
-    from digitlab.tracking.environment import quiet_mlflow
-
-    quiet_mlflow()
     ensure_template()

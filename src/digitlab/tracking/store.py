@@ -3,15 +3,19 @@
 Uses MlflowClient with explicit experiment and run ids only; nothing here knows of an active run.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from digitlab.errors import UsageError
 from digitlab.record import Record
 from digitlab.tracking.client import open_client
-from digitlab.tracking.plainly import told_plainly
+from digitlab.tracking.location import sqlite_file
+from digitlab.tracking.plainly import deleted_run, told_plainly
+from digitlab.tracking.relocation import present_address, repository, update_addresses
 from digitlab.tracking.runs import AmbiguousRun, StoredRun, check_prefix
+from digitlab.tracking.sqlite_store import ensure_store
 from digitlab.tracking.upload import Upload
 from digitlab.tracking.views import View, tag_name, view_tag
 
@@ -19,15 +23,28 @@ FINGERPRINT_TAG = "digitlab.fingerprint"
 
 
 class RunStore:
-    """The runs of one tracking URI. Opening it imports mlflow (3 s) and creates a missing SQLite file.
+    """The runs of one tracking URI. Its first use imports mlflow (3 s); only `deliver` creates a store.
 
     Every method raises TrackingError when the store does not do what it is asked.
     """
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        self._client = open_client(uri)
-        self._upload = Upload(self._client, uri)
+
+    @cached_property
+    def _client(self) -> Any:
+        return open_client(self.uri)
+
+    @cached_property
+    def _upload(self) -> Upload:
+        file = sqlite_file(self.uri)
+        if file:
+            ensure_store(file)
+        upload = Upload(self._client, self.uri)
+        if file:
+            with told_plainly(self.uri):
+                update_addresses(file)
+        return upload
 
     def deliver(self, record: Record) -> None:
         """Bring the store up to date with a record; may be repeated after any interruption.
@@ -53,7 +70,7 @@ class RunStore:
             found = self._client.search_runs(
                 list(experiments), order_by=["attributes.start_time DESC"], max_results=limit
             )
-            return [_stored(run, experiments[run.info.experiment_id]) for run in found]
+            return [self._stored(run, experiments[run.info.experiment_id]) for run in found]
 
     def find(self, prefix: str) -> StoredRun:
         """The run whose id starts with `prefix`.
@@ -61,31 +78,48 @@ class RunStore:
         Raises:
             UsageError: there is none.
             AmbiguousRun: there are several.
+            DeletedError: there was one.
         """
         check_prefix(prefix)
+        starts_so = f"attributes.run_id LIKE '{prefix}%'"
         with told_plainly(self.uri):
             experiments = {e.experiment_id: e.name for e in self._client.search_experiments()}
-            found = self._client.search_runs(
-                list(experiments), filter_string=f"attributes.run_id LIKE '{prefix}%'", max_results=20
-            )
+            found = self._client.search_runs(list(experiments), starts_so, max_results=20)
         if not found:
+            self._raise_if_deleted(starts_so)
             raise UsageError(f"no run {prefix} in {self.uri}: `digitlab runs` lists them")
         if len(found) > 1:
             ids = ", ".join(run.info.run_id[:12] for run in found)
             raise AmbiguousRun(f"{prefix} is the start of {len(found)} runs: {ids}")
-        return _stored(found[0], experiments[found[0].info.experiment_id])
+        return self._stored(found[0], experiments[found[0].info.experiment_id])
 
     def with_tag(self, name: str, value: str) -> StoredRun | None:
-        """The newest run that has the tag, in any study."""
+        """The newest run that has the tag, in any study. Raises DeletedError if it was deleted."""
+        has_tag = f"tags.`{name}` = '{value}'"
         with told_plainly(self.uri):
             experiments = {e.experiment_id: e.name for e in self._client.search_experiments()}
             found = self._client.search_runs(
-                list(experiments),
-                filter_string=f"tags.`{name}` = '{value}'",
-                order_by=["attributes.start_time DESC"],
-                max_results=1,
+                list(experiments), has_tag, order_by=["attributes.start_time DESC"], max_results=1
             )
-        return _stored(found[0], experiments[found[0].info.experiment_id]) if found else None
+        if not found:
+            self._raise_if_deleted(has_tag)
+            return None
+        return self._stored(found[0], experiments[found[0].info.experiment_id])
+
+    def check_not_deleted(self, run_ids: Sequence[str]) -> None:
+        """Raises DeletedError if nothing can be delivered to one of them any more."""
+        for run_id in run_ids:
+            self._raise_if_deleted(f"attributes.run_id = '{run_id}'")
+
+    def _raise_if_deleted(self, search_filter: str) -> None:
+        from mlflow.entities import ViewType
+
+        with told_plainly(self.uri):
+            experiments = self._client.search_experiments(ViewType.ALL)
+            ids = [experiment.experiment_id for experiment in experiments]
+            found = self._client.search_runs(ids, search_filter, ViewType.DELETED_ONLY, max_results=1)
+            if found:
+                raise deleted_run(found[0].info.run_id, self.uri)
 
     def finished(self, study: str) -> list[StoredRun]:
         """A study's FINISHED runs that have a fingerprint, oldest first; none of an unknown study."""
@@ -106,7 +140,7 @@ class RunStore:
                     max_results=1000,
                     page_token=token,
                 )
-                found += [_stored(run, study) for run in page]
+                found += [self._stored(run, study) for run in page]
                 token = page.token
                 if not token:
                     break
@@ -125,13 +159,14 @@ class RunStore:
         """Path and size in bytes of every artifact."""
 
         def walk(folder: str | None) -> Iterator[tuple[str, int]]:
-            for item in self._client.list_artifacts(run.run_id, folder):
+            for item in stored.list_artifacts(folder):
                 if item.is_dir:
                     yield from walk(item.path)
                 else:
                     yield item.path, item.file_size or 0
 
         with told_plainly(self.uri):
+            stored = repository(self.uri, run.artifact_uri)
             return sorted(walk(None))
 
     def history(self, run: StoredRun, metric: str) -> list[tuple[int, float]]:
@@ -143,12 +178,14 @@ class RunStore:
     def download(self, run: StoredRun, artifact: str, folder: Path) -> Path:
         """Copy one artifact into `folder`."""
         with told_plainly(self.uri):
-            return Path(self._client.download_artifacts(run.run_id, artifact, str(folder)))
+            return Path(
+                repository(self.uri, run.artifact_uri).download_artifacts(artifact, str(folder))
+            )
 
     def add_artifacts(self, run: StoredRun, folder: Path) -> None:
         """Add the files in `folder` to a run."""
         with told_plainly(self.uri):
-            self._client.log_artifacts(run.run_id, str(folder))
+            repository(self.uri, run.artifact_uri).log_artifacts(str(folder))
 
     def mark_killed(self, run: StoredRun, reason: str) -> None:
         """End a run whose process is gone."""
@@ -165,18 +202,17 @@ class RunStore:
             experiment = self._client.get_experiment_by_name(study)
         return experiment.experiment_id if experiment else None
 
-
-def _stored(run: Any, study: str) -> StoredRun:
-    return StoredRun(
-        run_id=run.info.run_id,
-        experiment_id=run.info.experiment_id,
-        study=study,
-        name=run.info.run_name,
-        status=run.info.status,
-        start_time=run.info.start_time,
-        end_time=run.info.end_time,
-        params=dict(run.data.params),
-        metrics=dict(run.data.metrics),
-        tags=dict(run.data.tags),
-        artifact_uri=run.info.artifact_uri,
-    )
+    def _stored(self, run: Any, study: str) -> StoredRun:
+        return StoredRun(
+            run_id=run.info.run_id,
+            experiment_id=run.info.experiment_id,
+            study=study,
+            name=run.info.run_name,
+            status=run.info.status,
+            start_time=run.info.start_time,
+            end_time=run.info.end_time,
+            params=dict(run.data.params),
+            metrics=dict(run.data.metrics),
+            tags=dict(run.data.tags),
+            artifact_uri=present_address(self.uri, run.info.artifact_uri),
+        )

@@ -11,7 +11,8 @@ from typing import Any
 from digitlab.errors import TrackingError
 from digitlab.record import Record, Run
 from digitlab.tracking.location import artifact_location
-from digitlab.tracking.plainly import told_plainly
+from digitlab.tracking.plainly import deleted_run, deleted_study, told_plainly
+from digitlab.tracking.relocation import repository
 from digitlab.tracking.runs import OWN_ID, SHORT_ID
 from digitlab.tracking.views import KEY, STUDY_VIEW, tag_name, view_tag
 
@@ -69,11 +70,9 @@ class Upload:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
                 experiment = self._client.get_experiment_by_name(study)
-        if experiment is None or experiment.lifecycle_stage == "deleted":
-            raise TrackingError(
-                f"the study {study!r} was deleted in {self._uri}: restore it "
-                "(mlflow experiments restore) or choose another with study=NAME"
-            )
+        assert experiment is not None, "it exists already"
+        if experiment.lifecycle_stage == "deleted":
+            raise deleted_study(study, experiment.experiment_id, self._uri)
         return str(experiment.experiment_id)
 
     def _ensure_run(self, record: Record) -> str:
@@ -105,9 +104,18 @@ class Upload:
                 [experiment_id], filter_string=f"tags.`{RECORD_TAG}` = '{record_id}'", max_results=1
             )
             if not found:
+                self._raise_if_deleted(experiment_id, record_id)
                 raise TrackingError(f"the sweep {record_id} has not been delivered to {self._uri} yet")
             self._run_ids[record_id] = found[0].info.run_id
         return self._run_ids[record_id]
+
+    def _raise_if_deleted(self, experiment_id: str, record_id: str) -> None:
+        from mlflow.entities import ViewType
+
+        of_record = f"tags.`{RECORD_TAG}` = '{record_id}'"
+        deleted = self._client.search_runs([experiment_id], of_record, ViewType.DELETED_ONLY)
+        if deleted:
+            raise deleted_run(deleted[0].info.run_id, self._uri)
 
     def _reopen(self, record: Record, run_id: str) -> None:
         """A run that was cut short goes on, in another process."""
@@ -159,7 +167,8 @@ class Upload:
         if run.dataset:
             self._log_dataset(run_id, run.dataset)
         if any(record.artifacts.iterdir()):
-            self._client.log_artifacts(run_id, str(record.artifacts))
+            address = self._client.get_run(run_id).info.artifact_uri
+            repository(self._uri, address).log_artifacts(str(record.artifacts))
         self._client.set_terminated(run_id, run.status, end_time=run.end_time)
 
     def _log_dataset(self, run_id: str, dataset: dict[str, str]) -> None:
