@@ -3,13 +3,14 @@
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -519,3 +520,125 @@ def test_loopback_never_goes_through_a_proxy(digitlab: Cli, monkeypatch: pytest.
         assert urllib.request.proxy_bypass(host)
         assert not requests.utils.get_environ_proxies(f"http://{host}/")
     assert not urllib.request.proxy_bypass("elsewhere.example")
+
+
+REFUSALS = {
+    OSError(28, "No space left on device", "/x/y"): "/x/y: No space left on device",
+    MemoryError(): "there is not enough memory",
+    RuntimeError("can't start new thread"): "the system gives no more: can't start new thread",
+    ImportError("libtorch.so: failed to map segment"): "the system gives no more: libtorch.so",
+    EOFError(): "a file or a process that was being read ended too early",
+    BrokenPipeError(32, "Broken pipe"): "Broken pipe",
+}
+
+
+def failing(error: BaseException) -> Callable[..., None]:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("error", REFUSALS, ids=lambda error: type(error).__name__)
+def test_what_the_machine_refuses_is_one_line_and_no_success(
+    error: Exception, digitlab: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("digitlab.commands.train_one", failing(error))
+    result = digitlab("train")
+    assert result.code == 1
+    (line,) = result.err.splitlines()
+    assert line.startswith(f"digitlab: {REFUSALS[error]}")
+
+
+def test_a_fault_of_ours_keeps_its_traceback(digitlab: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("digitlab.commands.train_one", failing(KeyError("x")))
+    with pytest.raises(KeyError):
+        digitlab("train")
+
+
+def test_the_signal_that_a_library_sends_for_want_of_threads_is_not_ctrl_c(
+    digitlab: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("digitlab.commands.train_one", failing(KeyboardInterrupt()))
+    assert digitlab("train").code == 130
+    monkeypatch.setattr("threading.Thread.start", failing(RuntimeError("can't start new thread")))
+    result = digitlab("train")
+    assert (result.code, result.err) == (1, "digitlab: the system gives no more threads (ulimit -u)\n")
+
+
+@pytest.fixture
+def files_are_small() -> Iterator[None]:
+    """No file may be longer than 1,000 bytes, as on a disk that is full soon."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.usefixtures("files_are_small")
+@pytest.mark.parametrize("command", ["sweep seed=0,1 epochs=1", "train epochs=1"])
+def test_what_cannot_be_written_is_told_with_its_file(command: str, digitlab: Cli, home: Path) -> None:
+    result = digitlab(*command.split())
+    assert result.code == 1
+    told = [line for line in result.err.splitlines() if line.startswith("digitlab: ")]
+    assert len(told) == 1
+    assert "File too large" in told[0]
+    assert str(home / "mlruns") in told[0]
+    assert "Traceback" not in result.err
+
+
+def test_the_traceback_is_named_where_there_is_one(
+    digitlab: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("digitlab.experiment.evaluate", failing(RuntimeError("boom")))
+    result = digitlab("train", "epochs=1")
+    assert result.code == 1
+    assert "the run failed: RuntimeError: boom; its record holds the traceback" in result.err
+    assert "boom" in digitlab("show", str(runs(digitlab)[0]["run_id"])).out
+    monkeypatch.setattr("digitlab.experiment.prepare_process", failing(MemoryError()))
+    result = digitlab("train", "epochs=1")
+    assert result.err == "digitlab: the run failed: there is not enough memory\n"
+    monkeypatch.setattr("digitlab.experiment.prepare_process", failing(RuntimeError("boom")))
+    with pytest.raises(RuntimeError, match="boom"):
+        digitlab("train", "epochs=1")
+
+
+def test_an_export_never_replaces_a_pipe_or_a_device(digitlab: Cli, tmp_path: Path) -> None:
+    assert digitlab("train", "epochs=1", "record.plots=never").code == 0
+    run_id = str(runs(digitlab)[0]["run_id"])
+    os.mkfifo(tmp_path / "pipe")
+    for file, told in (("pipe", "is no regular file"), ("no/folder", "No such file or directory")):
+        result = digitlab("export", run_id, str(tmp_path / file))
+        assert (result.code, result.err) == (1, f"digitlab: {tmp_path / file}: {told}\n")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.parametrize("command", ["show", "export", "reproduce", "resume", "compare"])
+def test_an_id_of_any_length_is_one_line(command: str, digitlab: Cli, tmp_path: Path) -> None:
+    more = [str(tmp_path / "x.zip")] if command == "export" else []
+    result = digitlab(command, "a" * 5000, *more)
+    assert result.code == 2
+    (line,) = result.err.splitlines()
+    assert len(line) < 1100
+
+
+def test_a_configuration_that_is_no_text_is_named(digitlab: Cli, home: Path) -> None:
+    for name, command in (("model/cnn", "train model=cnn"), ("config", "sweep seed=0,1")):
+        file = home / "conf" / f"{name}.yaml"
+        file.write_bytes(b"\xff\xfe\x00")
+        result = digitlab(*command.split())
+        assert result.code == 2
+        assert f"digitlab: {file} is no text in UTF-8" in result.err.splitlines()
+        shutil.copy(CHECKOUT / "conf" / f"{name}.yaml", file)
+
+
+def test_output_that_nobody_takes() -> None:
+    program = [sys.executable, "-m", "digitlab.cli", "completion", "bash"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "digitlab: No space left on device\n")
+    reader, writer = os.pipe()
+    os.close(reader)  # `digitlab runs | head`
+    done = subprocess.run(program, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")

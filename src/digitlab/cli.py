@@ -3,7 +3,9 @@
 import atexit
 import gc
 import os
+import select
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,10 +15,11 @@ from digitlab import __version__
 from digitlab.addresses import redacted
 from digitlab.command_line import comparing, looking, training, using
 from digitlab.completion import register_shells
-from digitlab.errors import DigitlabError, Interrupted
+from digitlab.errors import DigitlabError, Interrupted, machine_refusal
 from digitlab.terminal import echo
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+MAX_LINE = 1000  # of a message, in characters: what was given may be of any length
 EPILOG = """\b
 Examples:
   digitlab train model=cnn epochs=5
@@ -31,7 +34,32 @@ Examples:
 """
 
 
-@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """What the machine refuses to any subcommand is one message.
+
+    Before click sees it, which takes a broken pipe for a reader that left, and the end of a stream for
+    Ctrl-C, whoever's they are.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            if _threads_are_to_be_had():
+                raise
+            raise DigitlabError("the system gives no more threads (ulimit -u)") from None
+        except Exception as error:
+            if isinstance(error, BrokenPipeError) and (unread := [*filter(_is_unread, (1, 2))]):
+                for descriptor in unread:  # `digitlab runs | head`
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+                sys.exit(0)
+            refusal = machine_refusal(error)
+            if refusal is None:
+                raise
+            raise DigitlabError(refusal) from error
+
+
+@click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="digitlab")
 def cli() -> None:
     """Train, record and compare handwritten-digit experiments.
@@ -82,9 +110,22 @@ def main(arguments: Sequence[str] | None = None) -> Any:
     except DigitlabError as error:
         _complain(str(error))
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.stderr.close()  # `digitlab runs | head`
-        sys.exit(0)
+
+
+def _threads_are_to_be_had() -> bool:
+    """Where there is none, OpenBLAS sends this process the very signal that Ctrl-C sends."""
+    try:
+        threading.Thread(target=int).start()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _is_unread(descriptor: int) -> bool:
+    """Whether nobody is left at the other end of a pipe."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def never_proxy_loopback() -> None:
@@ -97,7 +138,8 @@ def never_proxy_loopback() -> None:
 
 def _complain(message: str) -> None:
     for line in message.splitlines():
-        echo(f"digitlab: {redacted(line)}", err=True)
+        shown = line if len(line) <= MAX_LINE else f"{line[:600]} ... {line[-300:]}"
+        echo(f"digitlab: {redacted(shown)}", err=True)
 
 
 if __name__ == "__main__":

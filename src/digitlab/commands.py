@@ -9,7 +9,7 @@ from digitlab import project
 from digitlab.checking import to_config
 from digitlab.composition import compose, multirun
 from digitlab.config import Config
-from digitlab.errors import DigitlabError, TrackingError, UsageError
+from digitlab.errors import DigitlabError, TrackingError, UsageError, machine_refusal
 from digitlab.record import Record, all_records, waiting_records
 from digitlab.sweep.results import TrialResult
 from digitlab.terminal import echo, say
@@ -153,8 +153,11 @@ def _failures_told() -> Iterator[None]:
     except DigitlabError:
         raise
     except Exception as error:
-        kept = "its record holds the traceback (artifact traceback.txt)"
-        raise DigitlabError(f"the run failed: {type(error).__name__}: {error}; {kept}") from error
+        refusal, kept = machine_refusal(error), getattr(error, "__notes__", [])
+        if refusal is None and not kept:  # nothing holds its traceback
+            raise
+        cause = refusal or f"{type(error).__name__}: {error}"
+        raise DigitlabError("; ".join([f"the run failed: {cause}", *kept])) from error
 
 
 def _summarise(config: Config, outcome: "Outcome") -> None:

@@ -12,6 +12,7 @@ import difflib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -140,8 +141,22 @@ def composer() -> Iterator["Composer"]:
     if GlobalHydra.instance().is_initialized():  # within `multirun`, or an application of Hydra's
         yield Composer()
         return
-    with initialize_config_dir(str(project.conf()), version_base="1.3"):
-        yield Composer()
+    try:
+        with initialize_config_dir(str(project.conf()), version_base="1.3"):
+            yield Composer()
+    except UnicodeDecodeError:
+        files = list(_files_that_are_no_text())
+        if not files:
+            raise
+        raise ConfigError([f"{file} is no text in UTF-8" for file in files]) from None
+
+
+def _files_that_are_no_text() -> Iterator[Path]:
+    for file in sorted(project.conf().rglob("*.yaml")):
+        try:
+            file.read_text("utf-8")
+        except UnicodeDecodeError:
+            yield file
 
 
 class Composer:

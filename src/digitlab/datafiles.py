@@ -19,8 +19,8 @@ from filelock import FileLock
 
 from digitlab.config import NUM_TRAIN
 from digitlab.embedded_digits import REINSTALL, read_digits
-from digitlab.errors import DataError
-from digitlab.files import read_file, reason
+from digitlab.errors import DataError, reason
+from digitlab.files import read_file
 
 Bytes = npt.NDArray[np.uint8]
 NUM_CLASSES = 10

@@ -78,3 +78,26 @@ class Interrupted(BaseException):
         self.signal_number = signal_number
         self.exit_code = 128 + signal_number
         super().__init__(f"stopped by {signal.Signals(signal_number).name}")
+
+
+# How Python, the loader and torch say that memory, threads or processes have run out.
+EXHAUSTED = ("start new thread", "allocate memory", "failed to map segment", "out of memory")
+
+
+def reason(error: OSError) -> str:
+    """Without its number and its file: `Permission denied`."""
+    return error.strerror or str(error) or type(error).__name__
+
+
+def machine_refusal(error: BaseException) -> str | None:
+    """What the disk, the memory or the system refused, as one line; None if it is anything else."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory"
+    if isinstance(error, EOFError):
+        return "a file or a process that was being read ended too early"
+    if isinstance(error, OSError):
+        return f"{error.filename}: {reason(error)}" if error.filename else reason(error)
+    lines = str(error).splitlines()
+    if isinstance(error, RuntimeError | ImportError) and any(sign in str(error) for sign in EXHAUSTED):
+        return f"the system gives no more: {lines[0]}"
+    return None

@@ -313,6 +313,7 @@ def _end_badly(record: Record, error: BaseException) -> None:
             run.is_resumable = run.parent is None and (was_the_disk or record.has_checkpoint)
             with contextlib.suppress(OSError):  # the disk may be full: the status matters more
                 (record.artifacts / "traceback.txt").write_text(traceback.format_exc())
+                error.add_note("its record holds the traceback (artifact traceback.txt)")
     with contextlib.suppress(OSError):  # then the next command finds its process dead: KILLED
         record.finish(status, tags)
 

@@ -31,8 +31,3 @@ def is_file_of_some_kind(file: Path) -> bool:
         return not stat.S_ISDIR(file.stat().st_mode)
     except (OSError, ValueError):
         return False
-
-
-def reason(error: OSError) -> str:
-    """Without its number and its file: `Permission denied`."""
-    return error.strerror or str(error) or type(error).__name__

@@ -116,9 +116,7 @@ def show_run(uri: str, prefix: str, *, as_json: bool) -> None:
     from digitlab.showing import describe, describe_record, print_run
     from digitlab.tracking.runs import undelivered
 
-    folder = project.records() / prefix
-    if folder.parent == project.records() and (folder / "run.json").is_file():
-        record = Record.load(folder)
+    if record := Record.named(project.records(), prefix):
         run, description = undelivered(record), describe_record(record)
     else:
         require(uri)

@@ -9,7 +9,9 @@
 Knows neither MLflow nor torch. A record is deleted when the store has all of it.
 """
 
+import contextlib
 import dataclasses
+import errno
 import json
 import os
 import secrets
@@ -23,7 +25,8 @@ from filelock import FileLock, Timeout
 
 from digitlab import project
 from digitlab.addresses import keep_secrets
-from digitlab.errors import DigitlabError
+from digitlab.errors import DigitlabError, reason
+from digitlab.files import is_file_of_some_kind
 from digitlab.provenance import Process, this_process
 
 OWNER_DIES_WITHIN_SECONDS = 10
@@ -115,6 +118,13 @@ class Record:
         delivery = folder / "delivery.json"
         delivered = json.loads(delivery.read_text()) if delivery.exists() else {}
         return cls(folder, Run(**values), Delivered(**delivered))
+
+    @classmethod
+    def named(cls, records: Path, record_id: str) -> "Record | None":
+        """The one with exactly this id; None if no record has it, whatever text it is."""
+        folder = records / record_id
+        is_one = folder.parent == records and is_file_of_some_kind(folder / "run.json")
+        return cls.load(folder) if is_one else None
 
     @classmethod
     def reopen(cls, folder: Path) -> "Record | None":
@@ -238,17 +248,25 @@ def all_records(records: Path) -> Iterator[Record]:
 
 
 def write_atomically(file: Path, content: str | bytes) -> None:
-    """Either the old content or the new one is there, whatever happens on the way."""
+    """Either the old content or the new one is there, whatever happens on the way.
+
+    Raises OSError with the file's name; also if a device or a pipe is there, which would be replaced.
+    """
     data = content.encode() if isinstance(content, str) else content
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
+        if file.exists() and not file.is_file():
+            raise OSError(errno.EINVAL, "is no regular file")
         with temporary.open("wb") as handle:
             handle.write(data)
             handle.flush()
             os.fsync(handle.fileno())
         temporary.replace(file)
+    except OSError as error:
+        raise OSError(error.errno, reason(error), str(file)) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def now() -> int:

@@ -19,7 +19,8 @@ from digitlab import document as documents
 from digitlab.answers import PREDICTIONS_FILE, read_answers
 from digitlab.datafiles import NUM_CLASSES
 from digitlab.document import Document, RefusedDocument
-from digitlab.files import read_file, reason
+from digitlab.errors import reason
+from digitlab.files import read_file
 from digitlab.record import write_atomically
 from digitlab.serving import CONFIG_FILE, WEIGHTS_FILE, weights_digest
 from digitlab.trace import Trace, predictions_digest, to_floats

@@ -80,9 +80,8 @@ def _files_of(wanted: str, uri: str, scratch: Path, names: Sequence[str]) -> tup
     Raises:
         RefusedDocument: the document is too large, or another than the run was made with.
     """
-    folder = project.records() / wanted
-    if folder.parent == project.records() and is_file_of_some_kind(folder / "run.json"):
-        return wanted, Record.load(folder).artifacts
+    if record := Record.named(project.records(), wanted):
+        return wanted, record.artifacts
     check_prefix(wanted)
     store = open_store(uri)
     run = store.find(wanted)

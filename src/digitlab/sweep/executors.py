@@ -6,6 +6,7 @@ Here a dead worker costs its own task only, and none outlives the process that s
 
 import collections
 import contextlib
+import errno
 import gc
 import multiprocessing
 import os
@@ -17,7 +18,7 @@ from concurrent.futures import Executor, Future
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from digitlab.errors import Interrupted
+from digitlab.errors import Interrupted, machine_refusal
 from digitlab.interrupts import SIGNALS, Interrupts
 
 Tell = Callable[[Any], Any]
@@ -135,7 +136,8 @@ class Processes(Executor):
             for future in [*waiting, *(w.future for w in self._workers.values() if w.future)]:
                 future.set_exception(error)
             self._queue.clear()
-            raise
+            if machine_refusal(error) is None:  # that is told once, by whoever waits for a result
+                raise
 
     def _serve(self) -> None:
         """Hand out tasks, collect results, notice deaths."""
@@ -194,7 +196,10 @@ class Processes(Executor):
         told_to_stop, stop = context.Pipe(duplex=False)
         environment = {**os.environ, **self._environment(index)}
         process = context.Process(target=_work, args=(theirs, told_to_stop, environment), daemon=True)
-        process.start()
+        try:
+            process.start()
+        except (OSError, EOFError) as error:  # EOFError: it is the fork server that could not
+            raise OSError(errno.EAGAIN, f"no worker process can be started ({error})") from error
         theirs.close()
         told_to_stop.close()
         worker = _Worker(process, ours, stop)
