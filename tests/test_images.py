@@ -127,7 +127,7 @@ def test_what_is_no_regular_file_is_not_even_opened(tmp_path: Path) -> None:
 
 
 def test_a_folder_stands_for_its_files(tmp_path: Path) -> None:
-    for name in ("b.png", "a.JPG", "notes.txt"):
+    for name in ("b.png", "a.JPG", "notes.txt", "._b.png", ".DS_Store"):
         (tmp_path / name).touch()
     (tmp_path / "inner").mkdir()
     found = list(expand([str(tmp_path), "-", "gone.png"]))

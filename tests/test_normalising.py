@@ -8,7 +8,24 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from digitlab.datafiles import read_verified
-from digitlab.inference.normalising import FORMS, NoDigit, as_it_is, normalise
+from digitlab.inference import normalising
+from digitlab.inference.normalising import FORMS, NoDigit, Normalised, as_it_is
+from tests.backgrounds import BACKGROUNDS, clean_scan, edge_to_edge, side_by_side
+
+
+def normalise(grey: np.ndarray, name: str) -> np.ndarray:
+    return normalising.normalise(grey, name).image
+
+
+def likeness(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+    """With paper around them, as MNIST's have."""
+    images = read_verified("digits", tmp_path_factory.mktemp("data"))[0]["test"][0][:16]
+    return np.pad(images, ((0, 0), (6, 6), (6, 6)))
 
 
 def drawn(
@@ -87,7 +104,7 @@ def test_pictures_of_any_shape_end_in_28x28_or_a_refusal(shape: tuple[int, int],
 
 def test_as_it_is_takes_28x28_only() -> None:
     image = np.arange(784, dtype=np.uint16).reshape(28, 28).astype(np.uint8)
-    assert as_it_is(image) is image
+    assert as_it_is(image).image is image
     with pytest.raises(NoDigit, match="must be 28 x 28 pixels, white ink on black; it is 30 x 28"):
         as_it_is(np.zeros((28, 30), np.uint8))
 
@@ -104,5 +121,75 @@ def test_mnists_own_images_stay_what_they_are(mnist: Path) -> None:
 def test_the_embedded_digits_stay_readable(tmp_path: Path) -> None:
     images = read_verified("digits", tmp_path)[0]["test"][0][:100]
     again = np.stack([normalise(255 - image, "digits") for image in images])
-    correlations = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(images, again, strict=True)]
+    correlations = [likeness(a, b) for a, b in zip(images, again, strict=True)]
     assert np.median(correlations) > 0.9
+
+
+@pytest.mark.parametrize("name", sorted(BACKGROUNDS.keys() - {"clean_scan", "edge_to_edge"}))
+def test_a_digit_is_told_from_what_it_lies_on(name: str, digits: np.ndarray) -> None:
+    """The same sheet as without desk, frame, edge or lines; one that lies askew within 12 degrees."""
+    found, left_out = [], []
+    for seed, digit in enumerate(digits):
+        scan, picture = (
+            normalising.normalise(np.asarray(make(digit, np.random.default_rng(seed))), "mnist")
+            for make in (clean_scan, BACKGROUNDS[name])
+        )
+        found.append(likeness(scan.image, picture.image))
+        left_out += picture.left_out
+    assert np.mean(np.array(found) > (0.75 if name == "dark_desk" else 0.9)) >= 0.9
+    assert set(left_out) == {
+        "dark_desk": {"what surrounds the sheet"},
+        "black_frame": {"what surrounds the sheet"},
+        "scanner_edge": {"what surrounds the sheet"},
+        "squared_paper": {"lines from border to border"},
+        "ruled_paper": {"lines from border to border"},
+    }.get(name, set())
+
+
+def test_ink_from_edge_to_edge_is_read_as_with_paper_around_it(digits: np.ndarray) -> None:
+    """As a bitmap is that fills its box; dark and bright."""
+    found = []
+    for seed, digit in enumerate(digits):
+        bitmap = np.asarray(edge_to_edge(digit, np.random.default_rng(seed)))
+        paper = 255 if np.random.default_rng(seed).integers(2) == 0 else 0
+        around = np.pad(bitmap, bitmap.shape[0] // 2, constant_values=paper)
+        found.append(likeness(normalise(bitmap, "mnist"), normalise(around, "mnist")))
+    assert np.mean(np.array(found) > 0.9) >= 0.85
+
+
+@pytest.mark.parametrize(("ink", "paper"), [(0, 255), (255, 0)])
+@pytest.mark.parametrize("width", [4, 8, 20])
+def test_a_ring_that_touches_all_four_borders_is_a_ring(ink: int, paper: int, width: int) -> None:
+    image = Image.new("L", (58, 58), paper)
+    ImageDraw.Draw(image).ellipse((-3, -1, 60, 58), outline=ink, width=width)
+    found = normalising.normalise(np.asarray(image), "mnist")
+    assert found.image[14, 14] == 0
+    assert found.image[14, 4:10].max() > 150
+    assert found.doubts == ("the ink reaches the border of the picture",)
+
+
+def test_no_picture_of_two_tones_raises_anything_but_a_refusal() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(300):
+        shape = generator.integers(2, 12, 2)
+        coarse = (generator.random(shape) < generator.uniform(0.1, 0.9)).astype(np.uint8) * 255
+        try:
+            found = normalise(np.kron(coarse, np.ones((5, 5), np.uint8)), "mnist")
+        except NoDigit:
+            continue
+        assert found.shape == (28, 28)
+
+
+def test_two_digits_are_told_and_one_is_not(digits: np.ndarray) -> None:
+    def doubts(picture: Image.Image) -> tuple[str, ...]:
+        found: Normalised = normalising.normalise(np.asarray(picture), "mnist")
+        return found.doubts
+
+    generator = np.random.default_rng(0)
+    pairs = [doubts(side_by_side(*digits[n : n + 2], generator)) for n in range(0, 16, 2)]
+    assert (
+        np.mean([found == ("there are 2 shapes on it, and one digit is read",) for found in pairs])
+        > 0.9
+    )
+    single = [doubts(clean_scan(digit, generator)) for digit in digits]
+    assert sum(map(bool, single)) <= 1

@@ -21,7 +21,9 @@ from PIL import Image
 from digitlab.datafiles import read_verified
 from digitlab.errors import UsageError
 from digitlab.inference import predicting
+from digitlab.inference.normalising import as_it_is, normalise
 from digitlab.serving import as_images
+from tests.backgrounds import BACKGROUNDS, side_by_side
 from tests.conftest import Cli, slow
 from tests.test_tracking import free_port, start_server
 
@@ -109,6 +111,47 @@ def test_what_is_refused_costs_none_of_the_others(digitlab: Cli, home: Path) -> 
     assert [one["error"] is None for one in found] == [False, False, True, False]
 
 
+def test_whatever_one_picture_leads_to_the_others_are_read(
+    digitlab: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = trained(digitlab)
+    folder = written(read_verified("digits", home)[0]["test"][0][:3], home / "images")
+
+    def fails_once(grey: np.ndarray, data_name: str, calls: list[int] = []) -> object:  # noqa: B006
+        calls.append(1)
+        return normalise(grey, data_name) if len(calls) != 2 else {}["no such key"]
+
+    monkeypatch.setattr(predicting, "normalise", fails_once)
+    result = digitlab("predict", run_id, str(folder))
+    assert (result.code, len(result.out.splitlines())) == (2, 2)
+    assert "00001.png: it cannot be read: KeyError: 'no such key'" in result.err
+
+
+def test_what_the_ink_was_told_from_and_what_is_in_doubt_are_said(digitlab: Cli, home: Path) -> None:
+    run_id = trained(digitlab)
+    digits = np.pad(read_verified("digits", home)[0]["test"][0][:9], ((0, 0), (6, 6), (6, 6)))
+    folder = home / "pictures"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for name in ("dark_desk", "squared_paper"):
+        BACKGROUNDS[name](digits[8], generator).save(folder / f"{name}.png")
+    side_by_side(digits[1], digits[2], generator).save(folder / "two.png")
+    desk, squared, two = digitlab("predict", run_id, str(folder)).out.splitlines()
+    assert desk.endswith(")  dark ink on bright paper; what surrounds the sheet left out")
+    assert squared.endswith(")  dark ink on bright paper; lines from border to border left out")
+    doubt = "there are 2 shapes on it, and one digit is read"
+    assert two.endswith(f")  dark ink on bright paper; in doubt: {doubt}")
+    found = json.loads(digitlab("predict", run_id, str(folder), "--json").out)
+    assert [one["ink"] for one in found] == ["dark ink on bright paper"] * 3
+    assert [one["left_out"] for one in found] == [
+        ["what surrounds the sheet"],
+        ["lines from border to border"],
+        [],
+    ]
+    assert [one["doubts"] for one in found] == [[], [], [doubt]]
+    assert all(one["prediction"] == one["label"] for one in found)
+
+
 def test_a_picture_comes_from_standard_input(digitlab: Cli, home: Path) -> None:
     run_id = trained(digitlab)
     digit = Image.fromarray(read_verified("digits", home)[0]["test"][0][1]).resize((150, 150))
@@ -130,7 +173,7 @@ def test_on_a_terminal_one_sees_what_the_model_saw() -> None:
     seen = np.zeros((28, 28), np.uint8)
     seen[:, 10:14] = 255
     probabilities = np.array([0.75, *[0.25 / 9] * 9], np.float32)
-    reading = predicting.Reading(file="x.png", seen=seen, probabilities=probabilities)
+    reading = predicting.Reading(file="x.png", found=as_it_is(seen), probabilities=probabilities)
     lines = predicting._drawn(reading, [str(n) for n in range(10)]).plain.splitlines()
     assert len(lines) == 14
     assert all(line.startswith("▀" * 28) for line in lines)

@@ -123,14 +123,15 @@ class _Handler(BaseHTTPRequestHandler):
             return
         readings = []
         with self.one_at_a_time:
-            for model, image in zip(self.server.models, seen, strict=True):
-                shares = model.classifier.predict(image[None])[0]
+            for model, found in zip(self.server.models, seen, strict=True):
+                shares = model.classifier.predict(found.image[None])[0]
                 names = class_names(model.data_name)
                 readings.append(
                     {
                         "label": names[int(shares.argmax())],
                         "probabilities": {n: float(p) for n, p in zip(names, shares, strict=True)},
-                        "seen": image.ravel().tolist(),
+                        "seen": found.image.ravel().tolist(),
+                        "doubts": found.doubts,
                     }
                 )
         self._answer_json(HTTPStatus.OK, {"readings": readings})

@@ -107,9 +107,14 @@ def _is_missing(name: str) -> bool:
 def _images_in(name: str) -> list[str]:
     """None of what is no folder, or cannot be read."""
     try:
-        return [str(f) for f in sorted(Path(name).iterdir()) if f.suffix.lower() in SUFFIXES]
+        return [str(file) for file in sorted(Path(name).iterdir()) if _is_image(file)]
     except (OSError, ValueError):
         return []
+
+
+def _is_image(file: Path) -> bool:
+    """By its name; a Mac keeps what it notes of a file in a hidden one beside it."""
+    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
 
 
 def _read_bytes(name: str) -> bytes:

@@ -5,22 +5,31 @@ mass (LeCun, Cortes and Burges, "The MNIST database"); before that, ink has to b
 no files and no models.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import ndimage
 
 from digitlab.datafiles import SIDE, Bytes
 from digitlab.embedded_digits import enlarge
 from digitlab.errors import UsageError
+from digitlab.inference.paper import (
+    MIN_CONTRAST,
+    WORKING_SIDE,
+    Floats,
+    Mask,
+    at_most,
+    find_page,
+    otsu,
+    resized,
+    scaled,
+)
 
-Floats = npt.NDArray[np.float64]
-
-WORKING_SIDE = 256  # pixels: enough to find a digit in
-MIN_CONTRAST = 24  # of 255; paper's own noise is below
 SPECK = 0.04  # of the largest stroke's area: smaller ones are dirt
 INKED = 0.15  # the least share of ink of a pixel that belongs to a digit
+SHAPE = 0.4  # of the longest shape: smaller ones are parts of a digit
+WIDEST = 1.5  # of a digit's height
 MARGIN = 0.3  # around a digit, of its longer side
 
 
@@ -30,7 +39,7 @@ class Form:
 
     side, box: pixels of the picture and of the ink's longer side. by_mass: whether the ink is centred
     by its mass, or by its extent. thin: strokes of less pixels are widened. block: side of the squares
-    that were counted, for images that were enlarged afterwards.
+    that were counted, for images that were enlarged afterwards. is_one_shape: as digits are.
     """
 
     box: int
@@ -38,38 +47,62 @@ class Form:
     by_mass: bool = True
     thin: float = 0.0
     block: int | None = None
+    is_one_shape: bool = False
 
 
 # MNIST's strokes are 3 to 5 pixels wide. The embedded digits were bitmaps of 32x32, filled from edge to
 # edge, of which each square of 4x4 was counted (Alpaydin and Kaynak, 1998, for the UCI repository).
 FORMS = {
-    "mnist": Form(20, thin=3.0),
-    "digits": Form(32, side=32, by_mass=False, thin=4.0, block=4),
+    "mnist": Form(20, thin=3.0, is_one_shape=True),
+    "digits": Form(32, side=32, by_mass=False, thin=4.0, block=4, is_one_shape=True),
     "fashion_mnist": Form(SIDE, by_mass=False),
     "kmnist": Form(SIDE, by_mass=False),
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Normalised:
+    """image: (28, 28), white ink (255) on black. told_from, left_out, doubts: in a user's words."""
+
+    image: Bytes
+    told_from: str
+    left_out: tuple[str, ...]
+    doubts: tuple[str, ...]
 
 
 class NoDigit(UsageError):  # noqa: N818  (what is wrong with the picture)
     """There is nothing on the picture to be read."""
 
 
-def normalise(grey: Bytes, data_name: str) -> Bytes:
+def normalise(grey: Bytes, data_name: str) -> Normalised:
     """Grey (H, W), dark ink on bright paper or the reverse, to (28, 28), white ink (255) on black.
 
     Raises:
         NoDigit: the picture is empty, or nearly so.
     """
     form = FORMS[data_name]
-    bright = _bright_ink(grey.astype(np.float64))
-    ink = _ink(_at_most(bright[_surroundings(bright)], WORKING_SIDE))
-    rows, columns = _extent(ink > INKED)
-    ink = ink[rows, columns]
+    values = grey.astype(np.float64)
+    if np.ptp(values) < MIN_CONTRAST:
+        raise NoDigit("there is nothing on it: it has the same brightness everywhere")
+    page = find_page(values)
+    part, is_cut = _surroundings(page.bright)
+    ink = _ink(at_most(page.bright[part], WORKING_SIDE))
+    ink = ink[_extent(ink > INKED)]
+    doubts = ["the ink reaches the border of the picture"] if is_cut or page.is_padded else []
+    return Normalised(
+        image=_formed(ink, form),
+        told_from=page.told_from,
+        left_out=page.left_out,
+        doubts=(*doubts, *(_doubts_of_shape(ink > 0.5) if form.is_one_shape else ())),
+    )
+
+
+def _formed(ink: Floats, form: Form) -> Bytes:
     scale = form.box / max(ink.shape)
     if (width := _stroke_width(ink) * scale) < form.thin:
         ink = _widened(ink, (form.thin - width) / scale / 2)
         scale = form.box / max(ink.shape)
-    placed = _place(_resized(ink, _scaled(ink.shape, scale)), form)
+    placed = _place(resized(ink, scaled(ink.shape, scale)), form)
     if form.block:
         squares = placed.reshape(form.side // form.block, form.block, -1, form.block).clip(0, 1)
         counts = np.rint(squares.sum((1, 3)))
@@ -77,7 +110,7 @@ def normalise(grey: Bytes, data_name: str) -> Bytes:
     return np.asarray(np.rint(255 * placed.clip(0, 1)), dtype=np.uint8)
 
 
-def as_it_is(grey: Bytes) -> Bytes:
+def as_it_is(grey: Bytes) -> Normalised:
     """A picture that has the form already, pixel by pixel.
 
     Raises:
@@ -89,20 +122,17 @@ def as_it_is(grey: Bytes) -> Bytes:
             f"with --no-normalise a picture must be {SIDE} x {SIDE} pixels, white ink on black; "
             f"it is {width} x {height}"
         )
-    return grey
+    return Normalised(
+        image=grey, told_from="bright ink on dark paper, as it is", left_out=(), doubts=()
+    )
 
 
-def _bright_ink(grey: Floats) -> Floats:
-    """Inverted if its border, which is paper, is the brighter part."""
-    if np.ptp(grey) < MIN_CONTRAST:
-        raise NoDigit("there is nothing on it: it has the same brightness everywhere")
-    border = np.concatenate([grey[0], grey[-1], grey[1:-1, 0], grey[1:-1, -1]])
-    return 255 - grey if np.median(border) > _otsu(grey) else grey
+def _surroundings(grey: Floats) -> tuple[tuple[slice, slice], bool]:
+    """Where the ink is, with a margin: a small digit on a large sheet is looked at again, closely.
 
-
-def _surroundings(grey: Floats) -> tuple[slice, slice]:
-    """Where the ink is, with a margin: a small digit on a large sheet is looked at again, closely."""
-    small = _at_most(grey, WORKING_SIDE)
+    And whether it reaches a border.
+    """
+    small = at_most(grey, WORKING_SIDE)
     found = _extent(_ink(small) > INKED)
     scale = max(grey.shape) / max(small.shape)
     margin = MARGIN * max(part.stop - part.start for part in found)
@@ -110,7 +140,10 @@ def _surroundings(grey: Floats) -> tuple[slice, slice]:
         slice(max(0, int((part.start - margin) * scale)), int((part.stop + margin) * scale) + 1)
         for part in found
     )
-    return rows, columns
+    is_cut = any(
+        part.start == 0 or part.stop == length for part, length in zip(found, small.shape, strict=True)
+    )
+    return (rows, columns), is_cut
 
 
 def _ink(grey: Floats) -> Floats:
@@ -122,35 +155,47 @@ def _ink(grey: Floats) -> Floats:
     bright = 255 * (grey - paper).clip(0) / (256 - paper)
     if bright.max() < MIN_CONTRAST:
         raise NoDigit("there is no ink on it that stands out from the paper")
-    is_ink = _without_specks(bright > _otsu(bright))
+    is_ink = _without_specks(bright > otsu(bright))
     near = ndimage.binary_dilation(is_ink, iterations=max(1, round(max(grey.shape) / 60)))
     full = np.percentile(bright[is_ink], 90)
     noise = np.percentile(bright[~near], 95) if not near.all() else 0.0
     return np.where(near, (bright - noise) / max(full - noise, 1.0), 0.0).clip(0, 1)
 
 
-def _otsu(values: Floats) -> float:
-    """The threshold that parts values into two classes of least variance within (Otsu, 1979)."""
-    counts, edges = np.histogram(values, bins=256)
-    centres = (edges[:-1] + edges[1:]) / 2
-    below, above = counts.cumsum(), counts[::-1].cumsum()[::-1]
-    mean_below = (counts * centres).cumsum() / np.maximum(below, 1)
-    mean_above = (counts * centres)[::-1].cumsum()[::-1] / np.maximum(above, 1)
-    between = below[:-1] * above[1:] * (mean_below[:-1] - mean_above[1:]) ** 2
-    best = np.flatnonzero(between == between.max())  # a clean picture has many as good: the middle
-    return float(edges[1 + best].mean())
-
-
-def _without_specks(is_ink: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def _without_specks(is_ink: Mask) -> Mask:
     labels, count = ndimage.label(is_ink, structure=np.ones((3, 3)))
     areas = np.bincount(labels.ravel(), minlength=count + 1)
     areas[0] = 0
     return np.isin(labels, np.flatnonzero(areas >= SPECK * areas.max()))
 
 
-def _extent(is_ink: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
+def _extent(is_ink: Mask) -> tuple[slice, slice]:
+    if not is_ink.any():
+        raise NoDigit("there is no ink on it that stands out from the paper")
     rows, columns = ndimage.find_objects(is_ink.astype(np.int64))[0]
     return rows, columns
+
+
+def _doubts_of_shape(is_ink: Mask) -> Iterator[str]:
+    labels, _ = ndimage.label(is_ink, structure=np.ones((3, 3)))
+    found = ndimage.find_objects(labels)
+    lengths = [max(part.stop - part.start for part in shape) for shape in found]
+    shapes = [s for s, length in zip(found, lengths, strict=True) if length >= SHAPE * max(lengths)]
+    count = max(_count_apart([shape[axis] for shape in shapes]) for axis in (0, 1))
+    height, width = is_ink.shape
+    if count > 1:
+        yield f"there are {count} shapes on it, and one digit is read"
+    elif width > WIDEST * height:
+        yield "its ink is wider than a digit's"
+
+
+def _count_apart(spans: Sequence[slice]) -> int:
+    """How many groups there are that do not overlap."""
+    count, end = 0, 0
+    for span in sorted(spans, key=lambda span: span.start):
+        count += span.start >= end
+        end = max(end, span.stop)
+    return count
 
 
 def _stroke_width(ink: Floats) -> float:
@@ -166,26 +211,6 @@ def _widened(ink: Floats, by: float) -> Floats:
     y, x = np.mgrid[-edge : edge + 1, -edge : edge + 1]
     disc = np.hypot(y, x) <= max(by, 0.5)
     return np.asarray(ndimage.grey_dilation(np.pad(ink, edge), footprint=disc))
-
-
-def _at_most(grey: Floats, side: int) -> Floats:
-    if max(grey.shape) <= side:
-        return grey
-    scale = side / max(grey.shape)
-    return _resized(grey, _scaled(grey.shape, scale))
-
-
-def _scaled(shape: tuple[int, ...], scale: float) -> tuple[int, int]:
-    height, width = (max(1, round(side * scale)) for side in shape)
-    return height, width
-
-
-def _resized(values: Floats, shape: tuple[int, int]) -> Floats:
-    """With antialiasing, as Pillow does it."""
-    from PIL import Image
-
-    image = Image.fromarray(values.astype(np.float32))
-    return np.asarray(image.resize((shape[1], shape[0]), Image.Resampling.BICUBIC), dtype=np.float64)
 
 
 def _place(ink: Floats, form: Form) -> Floats:

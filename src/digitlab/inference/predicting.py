@@ -1,5 +1,6 @@
 """`digitlab predict`: what a trained model reads on pictures. Knows no MLflow."""
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,10 +12,11 @@ from rich.color import Color
 from rich.style import Style
 from rich.text import Text  # noqa: TID251 (pixels, nothing of a user)
 
-from digitlab.datafiles import SIDE, Bytes, class_names
-from digitlab.inference.images import RefusedImage, expand, read_grey
+from digitlab.datafiles import SIDE, class_names
+from digitlab.errors import UsageError
+from digitlab.inference.images import expand, read_grey
 from digitlab.inference.models import TrainedModel
-from digitlab.inference.normalising import NoDigit, as_it_is, normalise
+from digitlab.inference.normalising import Normalised, as_it_is, normalise
 from digitlab.serving import Classifier
 from digitlab.terminal import console, echo
 
@@ -25,10 +27,10 @@ BAR = 24  # characters of a probability of 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """Of one file. seen: (28, 28), what the model was given. error: why it was not read."""
+    """Of one file. found: what the model was given. error: why it was not read."""
 
     file: str
-    seen: Bytes | None = None
+    found: Normalised | None = None
     probabilities: npt.NDArray[np.float32] | None = None
     error: str | None = None
 
@@ -63,13 +65,13 @@ def read_files(classifier: Classifier, files: Iterable[str], *, as_given: bool) 
     data_name = classifier.config.data.name
     for batch in _batches(files):
         readings = [_prepare(file, data_name, as_given=as_given) for file in batch]
-        seen = [reading.seen for reading in readings if reading.seen is not None]
+        seen = [reading.found.image for reading in readings if reading.found is not None]
         answers = iter(classifier.predict(np.stack(seen)) if seen else ())
         for reading in readings:
-            if reading.seen is None:
+            if reading.found is None:
                 yield reading
             else:
-                yield Reading(file=reading.file, seen=reading.seen, probabilities=next(answers))
+                yield dataclasses.replace(reading, probabilities=next(answers))
 
 
 def _batches(files: Iterable[str]) -> Iterator[tuple[str, ...]]:
@@ -82,36 +84,48 @@ def _batches(files: Iterable[str]) -> Iterator[tuple[str, ...]]:
 def _prepare(file: str, data_name: str, *, as_given: bool) -> Reading:
     try:
         grey = read_grey(file)
-        return Reading(file=file, seen=as_it_is(grey) if as_given else normalise(grey, data_name))
-    except (RefusedImage, NoDigit) as error:
+        return Reading(file=file, found=as_it_is(grey) if as_given else normalise(grey, data_name))
+    except UsageError as error:
         return Reading(file=file, error=str(error))
+    except Exception as error:  # whatever one picture leads to, the others are read
+        return Reading(file=file, error=f"it cannot be read: {type(error).__name__}: {error}")
 
 
 def _line(reading: Reading, names: Sequence[str]) -> str:
-    """`seven.png  7  (99.2 %, then 1: 0.5 %, 9: 0.2 %)`."""
+    """`seven.png  7  (99.2 %, then 1: 0.5 %, 9: 0.2 %)  dark ink on bright paper`."""
     assert reading.probabilities is not None, "it was read"
+    assert reading.found is not None, "it was read"
     order = np.argsort(-reading.probabilities, kind="stable")
     first, *others = (f"{100 * reading.probabilities[place]:.1f} %" for place in order[:3])
     then = ", ".join(f"{names[p]}: {text}" for p, text in zip(order[1:3], others, strict=True))
-    return f"{reading.file}  {names[order[0]]}  ({first}, then {then})"
+    told = [reading.found.told_from]
+    told += [f"{part} left out" for part in reading.found.left_out]
+    told += [f"in doubt: {doubt}" for doubt in reading.found.doubts]
+    return f"{reading.file}  {names[order[0]]}  ({first}, then {then})  {'; '.join(told)}"
 
 
 def _json(reading: Reading, names: Sequence[str]) -> dict[str, object]:
-    if reading.probabilities is None:
-        return {"file": reading.file, "label": None, "probabilities": None, "error": reading.error}
-    found = {name: float(p) for name, p in zip(names, reading.probabilities, strict=True)}
-    label = names[int(reading.probabilities.argmax())]
-    return {"file": reading.file, "label": label, "probabilities": found, "error": None}
+    """`label` is `prediction` under the name that it had first."""
+    told: dict[str, object] = {"file": reading.file, "prediction": None, "label": None}
+    told |= {"probabilities": None, "error": reading.error}
+    if reading.probabilities is not None and reading.found is not None:
+        told["prediction"] = told["label"] = names[int(reading.probabilities.argmax())]
+        told["probabilities"] = {
+            name: float(p) for name, p in zip(names, reading.probabilities, strict=True)
+        }
+        told["ink"] = reading.found.told_from
+        told["left_out"], told["doubts"] = list(reading.found.left_out), list(reading.found.doubts)
+    return told
 
 
 def _drawn(reading: Reading, names: Sequence[str]) -> Text:
     """What the model saw, two rows of pixels a line, and a bar for each class beside it."""
-    assert reading.seen is not None, "it was read"
+    assert reading.found is not None, "it was read"
     assert reading.probabilities is not None, "it was read"
-    width = max(map(len, names))
+    image, width = reading.found.image, max(map(len, names))
     text = Text()
     for row in range(0, SIDE, 2):
-        for above, below in zip(reading.seen[row], reading.seen[row + 1], strict=True):
+        for above, below in zip(image[row], image[row + 1], strict=True):
             colours = (Color.from_rgb(v, v, v) for v in (int(above), int(below)))
             text.append("▀", Style(color=next(colours), bgcolor=next(colours)))
         if 0 <= (place := row // 2 - 2) < len(names):
