@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 NEXT   := hydra-core==1.4.0rc3 omegaconf==2.4.1rc1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format check-next bench bench-sweep experiments screenshots lock clean
+.PHONY: help setup run test check format check-next bench bench-sweep experiments records screenshots lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ check-next: setup ## prove composing and a sweep on the next Hydra, a pre-releas
 experiments: setup ## train and write the quick experiments again: tutorial, budget (16 min; needs MNIST)
 	$(BIN)/python -m experiments.tutorial.run
 	$(BIN)/python -m experiments.budget.run
+
+records: setup ## train all experiments anew, publish their records, portable ones too (an hour; needs MNIST)
+	$(BIN)/python -m experiments.records
 
 screenshots: setup ## take the README's pictures of the MLflow UI (needs chromium)
 	$(BIN)/python -m tests.ui.screenshots

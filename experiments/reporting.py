@@ -106,10 +106,14 @@ def save(figure: Figure, file: Path) -> None:
 
 
 def publish_record(run: StoredRun, file: Path) -> None:
-    """The run's record.json, for `digitlab reproduce FILE`; without the name of the machine."""
+    """The run's record.json, for `digitlab reproduce FILE`."""
     with tempfile.TemporaryDirectory() as scratch:
         content = store().download(run, document.FILE, Path(scratch)).read_bytes()
-    found = document.parse(content)
+    publish(document.parse(content), file)
+
+
+def publish(found: document.Document, file: Path) -> None:
+    """Write a record without the name of the machine."""
     machine = {**found.machine, "host": UNNAMED_HOST}
     file.parent.mkdir(exist_ok=True)
     file.write_text(

@@ -64,7 +64,7 @@ def first_steps(
 def _train(config: Config, num_steps: int, *, has_onednn: bool) -> Training:
     import torch
 
-    from digitlab import arithmetic
+    from digitlab import arithmetic, project
     from digitlab.data import load
     from digitlab.models import build_model
     from digitlab.optimizers import build_optimizer
@@ -81,7 +81,7 @@ def _train(config: Config, num_steps: int, *, has_onednn: bool) -> Training:
     torch.set_num_threads(config.threads)
     torch.backends.mkldnn.enabled = has_onednn
     canary = arithmetic.canary(threads=config.threads, device="cpu")
-    train = load(config.data, Path()).train
+    train = load(config.data, project.data_root(config.data.root)).train
     model = build_model(config.model, config.seed)
     initial_weights = weights_digest(model.state_dict())
     steps_per_epoch = steps_in_epoch(len(train), config.batch_size)

@@ -13,11 +13,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from digitlab.answers import Answers
 from digitlab.comparison.groups import Group, best, finished_once, group_by_seed, ranked
+from digitlab.comparison.significance import Finding
 from digitlab.plots import draw_disagreements
+from digitlab.reporting.contents import leads
+from digitlab.reporting.figures import draw_against_knob
+from digitlab.tables import latex_table
 from digitlab.tracking.location import resolve_uri
 from digitlab.tracking.runs import StoredRun
 from digitlab.tracking.store import RunStore
@@ -177,6 +182,25 @@ def test_two_runs_are_compared_on_the_images_that_both_were_asked(digitlab: Cli,
     assert "McNemar's test speaks of these trained models" in text
 
 
+def test_words_are_weighed_by_the_evidence() -> None:
+    def finding(points: float, p: float | None) -> Finding:
+        return Finding(difference=points / 100, interval=(0, 0), test="t", p=p, corrected_p=p)
+
+    others = [
+        (group_by_seed([stored(n)])[0], finding(points, p))
+        for n, (points, p) in enumerate([(-2, 0.001), (-1, 0.04), (3, 0.04), (-1, 0.3), (0.5, None)])
+    ]
+    assert leads(others) == [
+        "On the test images it is really ahead of run 0 (corrected p < 0.01).",
+        "On the test images there is some evidence that it is ahead of run 1 (corrected p < 0.05).",
+        "On the test images there is some evidence that it is behind run 2 (corrected p < 0.05).",
+        "On the test images there is no evidence that it differs from run 3; run 4.",
+    ]
+    assert leads(others[:1] * 2) == [
+        "On the test images it is really ahead of each of the others (corrected p < 0.01)."
+    ]
+
+
 def test_every_form_says_the_same(digitlab: Cli) -> None:
     digitlab("sweep", "optimizer.learning_rate=0.001,0.01", "seed=range(2)", *QUICK)
     found = json.loads(digitlab("compare", "s", "--json").out)
@@ -280,3 +304,86 @@ def test_the_sheet_shows_each_kind_of_disagreement(tmp_path: Path) -> None:
     )
     assert count == 105
     assert imread(tmp_path / "sheet.png").shape[1] == 990
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that were saved, each after a check that its titles are whole."""
+    figures: list[Figure] = []
+
+    def whole(figure: Figure, file: Path, **options: Any) -> None:
+        figure.draw_without_rendering()
+        for axes in figure.axes:
+            texts = (axes.title, axes.xaxis.label, axes.yaxis.label)
+            for text in (one for one in texts if one.get_text()):
+                box = text.get_window_extent()
+                assert figure.bbox.x0 <= box.x0, text
+                assert box.x1 <= figure.bbox.x1, text
+                assert box.y1 <= figure.bbox.y1, text
+        figures.append(figure)
+
+    monkeypatch.setattr(Figure, "savefig", whole)
+    return figures
+
+
+def test_titles_are_never_cut_off(drawn: list[Figure], tmp_path: Path) -> None:
+    digits = [str(n) for n in range(10)]
+    labels = np.arange(20) % 10
+    some = Answers(labels, (labels + 1) % 10, np.ones(20))
+    images = np.zeros((20, 28, 28), dtype=np.uint8)
+    name = "A LONG NAME OF THIRTY-SIX CHARACTERS (12345678)"
+    for count in (2, 20):
+        one = Answers(*(values[:count] for values in (labels, labels, np.ones(20))))
+        other = Answers(*(v[:count] for v in (some.labels, some.predictions, some.losses)))
+        draw_disagreements(one, other, images, digits, names=(name, name), file=tmp_path / "sheet.png")
+    assert len(drawn) == 2
+
+
+def test_a_knobs_figure_says_what_is_drawn(drawn: list[Figure], tmp_path: Path) -> None:
+    runs = [
+        stored(
+            10 * n + seed,
+            params={"optimizer.learning_rate": rate, "seed": str(seed)},
+            metrics={"chosen/validation_accuracy": 0.8 + seed / 100},
+        )
+        for n, rate in enumerate(["0.1", "0.01"])
+        for seed in range(3 - n)
+    ]
+    groups = group_by_seed(runs)
+    draw_against_knob(groups, "optimizer.learning_rate", "validation/accuracy", tmp_path / "a.png")
+    draw_against_knob(groups[:1], "optimizer.learning_rate", "test/loss", tmp_path / "a.png")
+    first, empty = drawn
+    assert empty.get_supxlabel() == "no run has a test/loss"
+    (axes,) = first.axes
+    assert axes.get_title() == "validation accuracy by learning rate (optimizer)"
+    assert axes.get_xlabel() == "learning rate (optimizer)"
+    assert axes.get_ylabel() == "validation accuracy (%)"
+    assert first.get_supxlabel() == (
+        "bars: 95 % interval of the mean over 2 to 3 seeds; line: the best of each value"
+    )
+
+
+def test_a_thesis_gets_vector_figures_and_tables_in_latex(digitlab: Cli, home: Path) -> None:
+    digitlab(
+        "sweep", "optimizer.learning_rate=0.001,0.01", "run_name='50 %_{a}'", "seed=range(2)", *QUICK
+    )
+    assert digitlab("report", "s", "-o", str(home / "out"), "--vector", "pdf").code == 0
+    written = {file.name for file in (home / "out").iterdir()}
+    pictures = {name.removesuffix(".png") for name in written if name.endswith(".png")}
+    assert {f"{name}.pdf" for name in pictures} <= written
+    assert (home / "out" / "learning_curves.pdf").read_bytes().startswith(b"%PDF")
+    table = (home / "out" / "table.tex").read_text()
+    assert table == digitlab("compare", "s", "--latex").out
+    lines = [line for line in table.splitlines() if not line.startswith("%")]
+    assert lines[0].startswith(r"\begin{tabular}{llll")
+    assert lines[2].startswith(r" & run & learning\_rate & validation & test")
+    assert r" \% $\pm$ " in lines[4]
+    told = digitlab("compare", "s").out
+    assert "the ± of two is 12.7 standard errors" in " ".join(told.split())
+    assert "Real: corrected p below 0.01; some evidence: below 0.05" in " ".join(told.split())
+
+
+def test_latex_takes_no_sign_for_a_command() -> None:
+    lines = latex_table([["a_b", "50 % & {x}"], [r"\input", "$^~#<>"]]).splitlines()
+    assert lines[2] == r"a\_b & 50 \% \& \{x\} \\"
+    assert lines[4] == r"\textbackslash{}input & \$\textasciicircum{}\textasciitilde{}\#$<$$>$ \\"

@@ -1,19 +1,30 @@
 """The experiments say what their results say; their records are whole and give nothing away."""
 
+import dataclasses
 import importlib
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from digitlab import document
+from digitlab.reproduction.verdict import ROUNDING, accuracy_band, accuracy_gap, loss_gap
 from experiments import reporting
-from tests.conftest import CHECKOUT
+from experiments.records import STUDIES, native_records, portable_of
+from tests.conftest import CHECKOUT, Cli, slow
+from tests.short_training import first_steps
 
 EXPERIMENTS = CHECKOUT / "experiments"
-STUDIES = ("tutorial", "optimizers", "budget", "search", "rounding")
-RECORDS = sorted(EXPERIMENTS.glob("*/records/*.json"))
+RECORDS = native_records()
+PORTABLE = [portable_of(file) for file in RECORDS if portable_of(file).exists()]
+# One of each model, the quickest, with a processor to emulate: of 2008 with SSE4.2, of 2013 with AVX2.
+ONE_OF_EACH = {
+    "tutorial/records/tutorial_as_described": "Nehalem",
+    "budget/records/cnn_1_epochs": "Haswell",
+}
+QEMU = shutil.which("qemu-x86_64")
 # Study, its results, the table made of them, the columns whose rows are one value over seeds.
 TABLES = [
     ("tutorial", "results.csv", "table.md", "table", ("preset",)),
@@ -56,7 +67,12 @@ def test_there_are_records_of_every_study() -> None:
     assert {file.parents[1].name for file in RECORDS} == set(STUDIES)
 
 
-@pytest.mark.parametrize("file", RECORDS, ids=lambda file: f"{file.parents[1].name}/{file.stem}")
+def named(file: Path) -> str:
+    """`budget/records/cnn_1_epochs`, of a portable record as of its native one."""
+    return f"{file.parents[1].name}/records/{file.name.split('.')[0]}"
+
+
+@pytest.mark.parametrize("file", RECORDS, ids=named)
 def test_a_record_parses_and_is_that_of_a_published_run(file: Path) -> None:
     found = document.parse(file.read_bytes())
     assert found.trace is not None
@@ -68,3 +84,65 @@ def test_a_record_parses_and_is_that_of_a_published_run(file: Path) -> None:
     assert found.machine["host"] == reporting.UNNAMED_HOST
     assert found.config["data"]["root"] is None
     assert not re.search(r'"/(?!/)[a-z]+/', json.dumps(found.config | {"command": found.command}))
+
+
+@pytest.mark.parametrize("file", PORTABLE, ids=named)
+def test_a_portable_record_is_the_native_one_with_other_rounding_from_a_clean_commit(
+    file: Path,
+) -> None:
+    native, portable = (document.parse(f.read_bytes()) for f in (native_of(file), file))
+    knobs = document.differing_knobs(native.config, portable.config)
+    assert {k: pair for k, pair in knobs.items() if k != "device"} == {
+        "arithmetic": ("native", "portable")
+    }
+    assert native.trace is not None
+    assert portable.trace is not None
+    assert accuracy_gap(native.trace, portable.trace) <= accuracy_band(native.trace)
+    assert (portable.code.dirty, portable.code.patch) == ("false", None)
+    assert portable.machine["host"] == reporting.UNNAMED_HOST
+
+
+def native_of(file: Path) -> Path:
+    return next(native for native in RECORDS if portable_of(native) == file)
+
+
+def one_of_each(files: list[Path]) -> list[Path]:
+    return [file for file in files if named(file) in ONE_OF_EACH]
+
+
+@slow
+@pytest.mark.usefixtures("mnist")
+@pytest.mark.parametrize("file", one_of_each(RECORDS), ids=named)
+def test_a_record_is_reproduced_on_this_processor(file: Path, digitlab: Cli) -> None:
+    verdict = json.loads(digitlab("reproduce", str(file), "--json").out)
+    assert verdict["kind"] in ("IDENTICAL", "SAME COMPUTATION, OTHER ROUNDING"), verdict
+
+
+@slow
+@pytest.mark.usefixtures("mnist")
+@pytest.mark.parametrize("file", one_of_each(PORTABLE), ids=named)
+def test_a_portable_record_is_identical_on_every_processor(file: Path, digitlab: Cli) -> None:
+    verdict = json.loads(digitlab("reproduce", str(file), "--json").out)
+    assert verdict["kind"] == "IDENTICAL", verdict
+
+
+@slow
+@pytest.mark.usefixtures("mnist")
+@pytest.mark.skipif(QEMU is None, reason="no qemu-x86_64: install qemu-user")
+@pytest.mark.parametrize("native", one_of_each(RECORDS), ids=named)
+def test_a_record_begins_alike_on_an_emulated_processor(native: Path) -> None:
+    """Its first ten steps, of the portable record where there is one: a whole training takes hours."""
+    assert QEMU is not None
+    file = portable_of(native) if portable_of(native) in PORTABLE else native
+    recorded = document.parse(file.read_bytes())
+    assert recorded.trace is not None
+    config = recorded.checked_config({"device": "cpu"})
+    emulator = [QEMU, "-cpu", ONE_OF_EACH[named(file)]]
+    emulated = first_steps(config, 10, emulator=emulator)
+    begun = dataclasses.replace(recorded.trace, step_losses=recorded.trace.step_losses[:10])
+    again = dataclasses.replace(begun, step_losses=emulated.losses)
+    if file in PORTABLE:
+        assert emulated.canary == recorded.canary
+        assert (emulated.initial_weights, again) == (recorded.trace.initial_weights, begun)
+    else:
+        assert loss_gap(begun, again) <= ROUNDING

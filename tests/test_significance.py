@@ -92,7 +92,7 @@ def test_many_comparisons_are_corrected_as_holm_does() -> None:
     ]
     adjusted = corrected([findings[0], untested(0.0, "of one seed"), *findings[1:]])
     assert [one.corrected_p for one in adjusted] == pytest.approx([0.03, None, 0.06, 0.06, 0.02])
-    assert [one.is_real for one in adjusted] == [True, False, False, False, True]
+    assert [one.evidence for one in adjusted] == ["some", "none", "none", "none", "some"]
     assert corrected([]) == []
 
 
@@ -103,7 +103,9 @@ def test_without_a_difference_false_alarms_are_as_rare_as_promised() -> None:
     for _ in range(40):
         reference = by_seed(list(generator.normal(0.9, 0.01, 5)))
         others = [by_seed(list(generator.normal(0.9, 0.01, 5)), first=9) for _ in range(8)]
-        alarms += any(one.is_real for one in corrected([compare_seeds(o, reference) for o in others]))
+        alarms += any(
+            one.evidence != "none" for one in corrected([compare_seeds(o, reference) for o in others])
+        )
     assert alarms <= 6  # 2 expected; 7 or more happen once in 300 draws
 
 
@@ -120,10 +122,17 @@ def test_what_cannot_be_tested_says_why(first: list[float], second: list[float],
     found = compare_seeds(by_seed(first), by_seed(second))
     assert found.p is None
     assert reason in (found.reason or "")
-    assert not corrected([found])[0].is_real
+    assert corrected([found])[0].evidence == "none"
 
 
 def test_equal_results_of_other_seeds_are_not_tested() -> None:
     found = compare_seeds(by_seed([0.9, 0.9]), by_seed([0.8, 0.8], first=5))
     assert found.p is None
     assert "no spread" in (found.reason or "")
+
+
+@pytest.mark.parametrize(
+    ("p", "evidence"), [(0.009, "real"), (0.01, "some"), (0.04, "some"), (0.05, "none"), (None, "none")]
+)
+def test_a_difference_is_called_real_below_one_in_a_hundred(p: float | None, evidence: str) -> None:
+    assert corrected([Finding(difference=0.1, interval=None, test="t", p=p)])[0].evidence == evidence

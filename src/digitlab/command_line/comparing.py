@@ -18,11 +18,14 @@ from digitlab.terminal import echo, say
 @click.option(
     "--disagreements",
     type=click.Path(dir_okay=False, path_type=Path),
-    metavar="OUT.png",
+    metavar="OUT.png|pdf|svg",
     help="Draw the test images that two models read differently.",
 )
 @click.option("--csv", "form", flag_value="csv", help="As CSV, in full precision.")
 @click.option("--markdown", "form", flag_value="markdown", help="As Markdown.")
+@click.option(
+    "--latex", "form", flag_value="latex", help="The table as LaTeX, the rest as its comments."
+)
 @JSON
 @TRACKING
 def compare(
@@ -39,8 +42,8 @@ def compare(
 
     Runs that are named one by one get a row each, and differences are tested on the test images that
     both were asked (McNemar). Of a sweep or a study, runs that differ in their seed only share a row
-    with their mean, and differences are tested over seeds (t-tests). All p-values are corrected for
-    the number of comparisons (Holm).
+    with their mean, and differences are tested over seeds (t-tests). Other code that decides numbers is
+    a row of its own. All p-values are corrected for the number of comparisons (Holm).
     """
     from digitlab.commands import require, settle_dead_runs
 
@@ -62,6 +65,8 @@ def compare(
             echo(presenting.as_csv(found), nl=False)
         case "markdown":
             echo(presenting.as_markdown(found, differing or ()), nl=False)
+        case "latex":
+            echo(presenting.as_latex(found), nl=False)
         case _:
             presenting.print_comparison(found, differing or ())
     if disagreements:
@@ -80,9 +85,19 @@ def compare(
 )
 @click.option("--question", metavar="TEXT", help="What was asked; default: what the knobs do.")
 @click.option("--sort", metavar="METRIC", help="As of `digitlab compare`.")
+@click.option(
+    "--vector",
+    type=click.Choice(["pdf", "svg"]),
+    help="For a thesis: the figures in this form, too, and the table as LaTeX (table.tex).",
+)
 @TRACKING
 def report(
-    wanted: str, output: Path | None, question: str | None, sort: str | None, tracking_uri: str | None
+    wanted: str,
+    output: Path | None,
+    question: str | None,
+    sort: str | None,
+    vector: str | None,
+    tracking_uri: str | None,
 ) -> None:
     """Write a report of a sweep or a study: one page that needs no network, and Markdown.
 
@@ -99,7 +114,7 @@ def report(
     from digitlab.tracking.delivery import open_store
 
     say("writing the report")
-    written = write_report(open_store(uri), wanted, output, question=question, sort=sort)
+    written = write_report(open_store(uri), wanted, output, question=question, sort=sort, vector=vector)
     echo(f"wrote {written.page} and {written.markdown}")
     if written.own_run:
         echo(f"  also an artifact of the sweep: digitlab ui {written.own_run}")

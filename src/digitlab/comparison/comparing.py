@@ -105,6 +105,8 @@ def draw_disagreements(store: RunStore, comparison: Comparison, file: Path) -> i
         raise UsageError("--disagreements: the two runs were tested on different images")
     from digitlab import plots
 
+    if file.suffix not in plots.FORMS:
+        raise UsageError(f"--disagreements OUT must end in {', '.join(plots.FORMS)}, got {file}")
     return plots.draw_disagreements(
         recorded_answers(store, first),
         recorded_answers(store, second),

@@ -22,7 +22,7 @@ from digitlab.comparison.wording import (
     sentences,
     table_rows,
 )
-from digitlab.tables import markdown_table
+from digitlab.tables import latex_table, markdown_table
 from digitlab.terminal import console, echo, show_table, styled
 
 MAX_ROWS = 30
@@ -77,7 +77,8 @@ def as_json(comparison: Comparison, differing: Sequence[Difference] | None) -> s
                 "second": groups.index(group) + 1,
                 "metric": TEST,
                 **dataclasses.asdict(finding),
-                "is_real": finding.is_real,
+                "evidence": finding.evidence,
+                "is_real": finding.evidence == "real",
             }
             for group, finding in comparison.findings
         ],
@@ -124,6 +125,15 @@ def as_markdown(comparison: Comparison, differing: Sequence[Difference] = ()) ->
         others = [[one.section, one.name, *one.values] for one in differing]
         parts.append(markdown_table([["what", "differs", *runs], *others]))
     return "\n\n".join(part.replace(BEST_MARK, r"\*") for part in parts) + "\n"
+
+
+def as_latex(comparison: Comparison) -> str:
+    """What else is said of the table are comments of LaTeX."""
+    rows = table_rows(comparison)
+    told = [legend(comparison), *sentences(comparison), *notes(comparison)]
+    comments = [f"% {line}" for text in told for line in text.splitlines()]
+    table = latex_table([list(rows[0]), *(list(row.values()) for row in rows)])
+    return "\n".join([r"% needs \usepackage{booktabs}", *comments, table]) + "\n"
 
 
 def _table(rows: Sequence[dict[str, str]]) -> Table:

@@ -5,16 +5,18 @@ Knows numbers only: no runs, no store. Both libraries take a second to import an
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-LEVEL = 0.05  # of the corrected p-values; the intervals are of 1 - LEVEL each
+LEVEL = 0.05  # of the corrected p-values, from where there is some evidence; intervals are of 1 - LEVEL
+STRONG = 0.01  # from where a difference is called real
 NUM_RESAMPLES = 20_000
 ROUNDING = 1e-12  # far below one image: differences of equal shares are not exactly equal
 
 Bools = npt.NDArray[np.bool_]
+Evidence = Literal["real", "some", "none"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +37,11 @@ class Finding:
     reason: str | None = None
 
     @property
-    def is_real(self) -> bool:
-        return self.corrected_p is not None and self.corrected_p < LEVEL
+    def evidence(self) -> Evidence:
+        """Of a difference; `none` where it is not tested."""
+        if self.corrected_p is None or self.corrected_p >= LEVEL:
+            return "none"
+        return "real" if self.corrected_p < STRONG else "some"
 
 
 def compare_predictions(first: Bools, second: Bools) -> Finding:
@@ -52,7 +57,7 @@ def compare_predictions(first: Bools, second: Bools) -> Finding:
     return Finding(
         difference=(only_first - only_second) / len(first),
         interval=bootstrap_interval(only_first, only_second, len(first)),
-        test="McNemar's exact test on the same test images",
+        test=f"McNemar's exact test on the same {len(first):,} test images",
         p=float(min(found.pvalue, 1.0)),
         counts=(only_first, only_second),
     )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from digitlab.comparison.comparing import Comparison
 from digitlab.comparison.groups import Group, best, knobs_of
-from digitlab.comparison.significance import Finding
+from digitlab.comparison.significance import LEVEL, STRONG, Evidence, Finding
 from digitlab.estimates import reads
 from digitlab.tables import short_title
 
@@ -23,6 +23,11 @@ TITLES = {
     "test/calibration_error": "calibration error",
 }
 SHOWN = ("validation/accuracy", "test/accuracy", "test/loss")
+VERDICTS: dict[Evidence, str] = {
+    "real": "a real difference",
+    "some": "some evidence of a difference",
+    "none": "no evidence of a difference",
+}
 AGAINST = "test vs "  # the title of the differences to the reference, with its row
 
 
@@ -83,7 +88,15 @@ def notes(comparison: Comparison) -> list[str]:
     if len(comparison.groups) == 1:
         lines.append("One row: name another run, a sweep or a study to compare it with.")
     if 2 in sizes:
-        lines.append("With two seeds a test can show next to nothing: repeats=5 makes five.")
+        lines.append(
+            "Two seeds say next to nothing of how others would spread: the ± of two is 12.7 standard "
+            "errors of their mean, that of five 2.8 (repeats=5)."
+        )
+    if any(finding.p is not None for _, finding in comparison.findings):
+        lines.append(
+            f"Real: corrected p below {STRONG}; some evidence: below {LEVEL}; n.s.: not significant, "
+            "which is no evidence that there is no difference."
+        )
     if max(sizes) > 1:
         lines.append(
             "Means over n seeds, ± the half-width of the 95 % t-interval. Tests over seeds speak of "
@@ -112,7 +125,7 @@ def _sentence(finding: Finding) -> str:
     details = [f"95 % interval {100 * low:+.2f} to {100 * high:+.2f}", finding.test]
     if finding.counts:
         details.append(f"right alone on {finding.counts[0]} images, wrong alone on {finding.counts[1]}")
-    verdict = "a real difference" if finding.is_real else "no evidence of a difference"
+    verdict = VERDICTS[finding.evidence]
     return f"{points} ({'; '.join(details)}; {_p_value(finding.corrected_p)}): {verdict}."
 
 
@@ -134,11 +147,12 @@ def _run_ids(group: Group) -> str:
 
 
 def _short(finding: Finding) -> str:
-    """`-0.42 real`, `-0.03 n.s.` (not significant), `-0.03` (not tested)."""
+    """`-0.42 real`, `-0.42 p = 0.03`, `-0.03 n.s.` (not significant), `-0.03` (not tested)."""
     points = f"{100 * finding.difference:+.2f}"
-    if finding.p is None:
+    if finding.corrected_p is None:
         return points
-    return f"{points} real" if finding.is_real else f"{points} n.s."
+    marks = {"real": "real", "some": _p_value(finding.corrected_p), "none": "n.s."}
+    return f"{points} {marks[finding.evidence]}"
 
 
 def _p_value(p: float) -> str:

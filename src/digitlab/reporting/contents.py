@@ -1,6 +1,7 @@
 """What a report says, gathered from the store. Knows no HTML and no Markdown."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from digitlab.comparison import wording
@@ -8,6 +9,7 @@ from digitlab.comparison.choosing import Chosen
 from digitlab.comparison.comparing import Comparison
 from digitlab.comparison.differences import read_document
 from digitlab.comparison.groups import Group, knobs_of
+from digitlab.comparison.significance import LEVEL, STRONG, Finding
 from digitlab.document import Document
 from digitlab.errors import UsageError
 from digitlab.estimates import reads
@@ -43,12 +45,18 @@ class Report:
 
 
 def gather(
-    store: RunStore, chosen: Chosen, comparison: Comparison, folder: Path, *, question: str | None
+    store: RunStore,
+    chosen: Chosen,
+    comparison: Comparison,
+    folder: Path,
+    *,
+    question: str | None,
+    vector: str | None,
 ) -> Report:
-    """Everything but the pages; pictures go into `folder`."""
+    """Everything but the pages; pictures go into `folder`. vector: their second form, if any."""
     best = comparison.groups[0]
     rows = wording.table_rows(comparison)
-    figures, missing = draw(store, comparison, folder)
+    figures, missing = draw(store, comparison, folder, vector=vector)
     return Report(
         title=f"{chosen.kind.capitalize()} {chosen.name}",
         question=question or _question(comparison),
@@ -85,13 +93,34 @@ def _answer(comparison: Comparison) -> list[str]:
     ]
     if any(len(group.runs) == 2 for group in groups):
         lines.append("Two seeds each can show next to nothing: the following is weak evidence.")
-    unsure = [group.label for group, finding in comparison.findings if not finding.is_real]
-    if comparison.findings and not unsure:
-        lines.append("Its lead over each of the others on the test images is real.")
-    elif unsure:
-        shown = "; ".join(unsure[:3]) + (f"; and {len(unsure) - 3} more" if len(unsure) > 3 else "")
-        lines.append(f"On the test images there is no evidence that it differs from: {shown}.")
+    return lines + leads(comparison.findings)
+
+
+def leads(findings: Sequence[tuple[Group, Finding]]) -> list[str]:
+    """What the tests say of the first row against the others, a sentence for each standing."""
+    by_standing: dict[str, list[str]] = {}
+    for group, finding in findings:
+        by_standing.setdefault(_standing(finding), []).append(group.label)
+    lines = []
+    for standing, labels in by_standing.items():
+        more = f"; and {len(labels) - 3} more" if len(labels) > 3 else ""
+        others = (
+            "each of the others" if len(labels) == len(findings) > 1 else "; ".join(labels[:3]) + more
+        )
+        lines.append(f"On the test images {standing.replace('OTHERS', others)}.")
     return lines
+
+
+def _standing(finding: Finding) -> str:
+    """Of the first row: a finding's difference is the other's result less the first row's."""
+    place = "ahead of" if finding.difference < 0 else "behind"
+    match finding.evidence:
+        case "real":
+            return f"it is really {place} OTHERS (corrected p < {STRONG})"
+        case "some":
+            return f"there is some evidence that it is {place} OTHERS (corrected p < {LEVEL})"
+        case _:
+            return "there is no evidence that it differs from OTHERS"
 
 
 def _commands(chosen: Chosen, comparison: Comparison) -> list[str]:

@@ -1,8 +1,9 @@
 """The pictures of a report, drawn into its folder. Knows neither what it says nor its pages."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from digitlab.comparison.comparing import Comparison
 from digitlab.comparison.groups import MODEL, SEED, Group, knobs_of, ranked
@@ -12,8 +13,10 @@ from digitlab.errors import DataError, UsageError
 from digitlab.pictures import recorded_answers, tested_images
 from digitlab.sweep import summary
 from digitlab.sweep.results import TrialResult
+from digitlab.tables import metric_title
 from digitlab.tracking.store import RunStore
 
+Put = Callable[..., None]  # takes what draws, its arguments, and the file's name
 MAX_CURVES = 300  # runs whose learning curves are read: 10 ms each
 
 
@@ -27,9 +30,18 @@ class Figure:
     width: int
 
 
-def draw(store: RunStore, comparison: Comparison, folder: Path) -> tuple[list[Figure], list[str]]:
-    """What can be drawn, and a sentence for what cannot."""
+def draw(
+    store: RunStore, comparison: Comparison, folder: Path, *, vector: str | None
+) -> tuple[list[Figure], list[str]]:
+    """What can be drawn, and a sentence for what cannot. vector: also in this form, `pdf` or `svg`."""
     groups = comparison.groups
+
+    def put(drawing: Callable[..., None], *arguments: Any) -> None:
+        *given, file = arguments
+        for form in ("png", vector):
+            if form:
+                drawing(*given, (folder / file).with_suffix(f".{form}"))
+
     figures: list[Figure] = []
     knobs = knobs_of(groups)
     if knobs and len(groups) > 1:
@@ -37,27 +49,21 @@ def draw(store: RunStore, comparison: Comparison, folder: Path) -> tuple[list[Fi
 
         files = [f"against_{knob}.png" for knob in knobs]
         for knob, file in zip(knobs, files, strict=True):
-            draw_against_knob(groups, knob, comparison.metric, folder / file)
-        have_seeds = any(len(group.runs) > 1 for group in groups)
-        over = "mean and 95 % interval over its seeds" if have_seeds else "of its one seed"
-        caption = (
-            f"{comparison.metric} of each configuration, {over}. The lines join the best of each value."
-        )
+            put(draw_against_knob, groups, knob, comparison.metric, file)
+        caption = f"{metric_title(comparison.metric)} of each configuration."
         figures.append(Figure(tuple(files), "Against each knob", caption, 340))
-    missing = _draw_sweep(store, comparison, folder, figures)
+    missing = _draw_sweep(store, comparison, put, figures)
     by_model: dict[str, Group] = {}
     for group in ranked(groups, comparison.metric):
         by_model.setdefault(group.runs[0].params.get(MODEL, ""), group)
     try:
-        _draw_answers(store, by_model, folder, figures)
+        _draw_answers(store, by_model, put, figures)
     except (UsageError, DataError) as error:
         missing.append(f"Confusion matrices and mistakes are not drawn: {error}.")
     return figures, missing
 
 
-def _draw_sweep(
-    store: RunStore, comparison: Comparison, folder: Path, figures: list[Figure]
-) -> list[str]:
+def _draw_sweep(store: RunStore, comparison: Comparison, put: Put, figures: list[Figure]) -> list[str]:
     """Parallel coordinates and learning curves, which go by validation."""
     metric: Metric = (
         "validation/loss" if comparison.metric == "validation/loss" else "validation/accuracy"
@@ -68,11 +74,11 @@ def _draw_sweep(
     from digitlab.sweep import figures as drawn
 
     if summary.varying(results) and len(comparison.groups) > 2:
-        drawn.draw_parallel_coordinates(results, metric, folder / "parallel_coordinates.png")
+        put(drawn.draw_parallel_coordinates, results, metric, "parallel_coordinates.png")
         caption = "One line a configuration, means over seeds; the darkest is the best."
         figures.append(Figure(("parallel_coordinates.png",), "All knobs at once", caption, 640))
-    drawn.draw_learning_curves(results, metric, folder / "learning_curves.png")
-    caption = "The mean over seeds; the band reaches from the lowest to the highest of them."
+    put(drawn.draw_learning_curves, results, metric, "learning_curves.png")
+    caption = f"{metric_title(metric)} by epoch."
     figures.append(Figure(("learning_curves.png",), "Learning curves", caption, 760))
     if len(results) > MAX_CURVES:
         return [f"Learning curves are those of the first {MAX_CURVES} of {len(results)} runs."]
@@ -80,7 +86,7 @@ def _draw_sweep(
 
 
 def _draw_answers(
-    store: RunStore, by_model: Mapping[str, Group], folder: Path, figures: list[Figure]
+    store: RunStore, by_model: Mapping[str, Group], put: Put, figures: list[Figure]
 ) -> None:
     """A confusion matrix for the best run of each model, and the worst mistakes of the first."""
     from digitlab import plots
@@ -90,13 +96,18 @@ def _draw_answers(
         answers = recorded_answers(store, run)
         names = class_names(run.params["data.name"])
         file = f"confusion_matrix_{model}.png"
-        plots.draw_confusion_matrix(answers, names, folder / file)
+        put(plots.draw_confusion_matrix, answers, names, file)
         described = f"run {run.short_id}, {group.label}"
         title = f"Confusion matrix: the best {model.replace('_', ' ')}"
         figures.append(Figure((file,), title, f"On the test images; {described}.", 340))
         if place == 0:
-            worst = folder / "worst_mistakes.png"
-            plots.draw_worst_mistakes(answers, tested_images(run, None), names, worst)
+            put(
+                plots.draw_worst_mistakes,
+                answers,
+                tested_images(run, None),
+                names,
+                "worst_mistakes.png",
+            )
             caption = f"The wrongly read test images with the largest loss; {described}."
             figures.append(Figure(("worst_mistakes.png",), "Worst mistakes", caption, 640))
 

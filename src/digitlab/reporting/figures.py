@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from digitlab.comparison.groups import METRICS, MODEL, Group
+from digitlab.plots import save
 from digitlab.sweep.scales import as_number, grows_by_ratio
-from digitlab.tables import shortened
+from digitlab.tables import knob_title, metric_title, shortened
 
 # Okabe and Ito's colours, told apart with any colour vision; each with a marker of its own.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -29,18 +28,29 @@ def draw_against_knob(groups: Sequence[Group], knob: str, metric: str, file: Pat
 
     The line joins the best of each value: what the knob allows, whatever the others are.
     """
-    figure = Figure(figsize=(5, 3.7), layout="constrained")
+    figure = Figure(figsize=(5, 4), layout="constrained")
     axes = figure.subplots()
     _draw_panel(axes, groups, knob, metric)
-    axes.set_ylabel(f"{metric} (%)" if metric.endswith("accuracy") else f"{metric} (nats)")
+    axes.set_title(f"{metric_title(metric, unit=False)} by {knob_title(knob)}", fontsize=10)
+    axes.set_ylabel(metric_title(metric))
+    figure.supxlabel(_meaning(groups, metric), fontsize=7)
     _limit_to_the_better_half(axes, groups, metric)
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) > 1:
         figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
-    FigureCanvasAgg(figure)
-    for text in figure.findobj(Text):
-        text.set_parse_math(False)  # a name with two dollar signs is no formula
-    figure.savefig(file, dpi=130, metadata={"Software": None})
+    save(figure, file, dpi=200)
+
+
+def _meaning(groups: Sequence[Group], metric: str) -> str:
+    """`bars: 95 % interval of the mean over 3 seeds; line: the best of each value`."""
+    sizes = sorted({found.n for group in groups if (found := group.estimate(metric))})
+    if not sizes:
+        return f"no run has a {metric}"
+    seeds = f"{sizes[0]} to {sizes[-1]} seeds" if len(sizes) > 1 else f"{sizes[0]} seeds"
+    bars = (
+        f"bars: 95 % interval of the mean over {seeds}" if sizes[-1] > 1 else "one seed each: no bars"
+    )
+    return f"{bars}; line: the best of each value"
 
 
 def _draw_panel(axes: Axes, groups: Sequence[Group], knob: str, metric: str) -> None:
@@ -54,7 +64,7 @@ def _draw_panel(axes: Axes, groups: Sequence[Group], knob: str, metric: str) -> 
         own = [g for g in groups if g.knobs.get(MODEL, "") == kind and knob in g.knobs]
         style = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
         _draw_groups(axes, own, knob, metric, places, label=kind.replace("_", " "), style=style)
-    axes.set_xlabel(knob)
+    axes.set_xlabel(knob_title(knob))
     axes.grid(alpha=0.3)
     if not is_numeric:
         axes.set_xticks(
@@ -102,6 +112,8 @@ def _limit_to_the_better_half(axes: Axes, groups: Sequence[Group], metric: str) 
     if metric.endswith("accuracy"):
         axes.set_ylim(None, min(axes.get_ylim()[1], 100.5))
     means = [_unit(metric) * found.mean for group in groups if (found := group.estimate(metric))]
+    if not means:
+        return
     if not METRICS[metric][1]:
         axes.set_ylim(None, 2 * float(np.median(means)))
         return

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from digitlab.comparison.choosing import choose
 from digitlab.comparison.comparing import compare
+from digitlab.comparison.presenting import as_latex
 from digitlab.errors import UsageError
 from digitlab.reporting.contents import gather
 from digitlab.reporting.pages import write_html, write_markdown
@@ -28,9 +29,17 @@ class Written:
 
 
 def write_report(
-    store: RunStore, wanted: str, folder: Path | None, *, question: str | None, sort: str | None
+    store: RunStore,
+    wanted: str,
+    folder: Path | None,
+    *,
+    question: str | None,
+    sort: str | None,
+    vector: str | None = None,
 ) -> Written:
     """Into `folder` (default: report-NAME here), and to the sweep's own run.
+
+    vector: `pdf` or `svg` for the figures in this form, too, and the table as table.tex.
 
     Raises:
         UsageError: a single run, nothing finished, an unknown name; the folder is a file.
@@ -48,9 +57,11 @@ def write_report(
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch) / ARTIFACT_FOLDER
         made.mkdir()
-        report = gather(store, chosen, comparison, made, question=question)
+        report = gather(store, chosen, comparison, made, question=question, vector=vector)
         page = write_html(report, made)
         markdown = write_markdown(report, made)
+        if vector:
+            (made / "table.tex").write_text(as_latex(comparison), "utf-8")
         own_run = chosen.own_run if unusable(store.uri) is None else None
         if own_run is not None:
             store.add_artifacts(own_run, Path(scratch))

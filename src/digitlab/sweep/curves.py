@@ -41,6 +41,11 @@ def best_and_others(results: Sequence[TrialResult], metric: Metric) -> tuple[lis
     return best, others + [curve for curve in left if curve]
 
 
+def has_bands(curves: Sequence[Curve]) -> bool:
+    """Whether a mean of theirs is one of several values."""
+    return any(curve.low != curve.high for curve in curves)
+
+
 def value_range(curves: Sequence[Curve]) -> tuple[float, float]:
     """With a margin; what diverged and is not among the curves stays outside."""
     low, high = min(min(curve.low) for curve in curves), max(max(curve.high) for curve in curves)

@@ -1,4 +1,4 @@
-"""The PNG files of a sweep: parallel coordinates, importance and learning curves.
+"""The figures of a sweep: parallel coordinates, importance and learning curves.
 
 Draws with matplotlib's Figure, without pyplot's state. Knows no plotly, no tracker and no torch. Optuna
 is slow to import and stays inside its function.
@@ -12,15 +12,14 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.text import Text
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from digitlab.config import Metric
-from digitlab.sweep.curves import OTHERS_COLOUR, Curve, best_and_others, value_range
+from digitlab.plots import save
+from digitlab.sweep.curves import OTHERS_COLOUR, Curve, best_and_others, has_bands, value_range
 from digitlab.sweep.results import TrialResult
 from digitlab.sweep.scales import (
     COLOUR_SCALES,
@@ -31,7 +30,7 @@ from digitlab.sweep.scales import (
     varying_among,
 )
 from digitlab.sweep.summary import rank, titles, value_of
-from digitlab.tables import shortened
+from digitlab.tables import metric_title, shortened
 
 # One for each of curves.NUM_LABELLED; C7 is grey.
 LABELLED_COLOURS = ("C0", "C1", "C2", "C3", "C4", "C5", "C6", "black", "C8", "C9")
@@ -43,7 +42,7 @@ def draw_parallel_coordinates(results: Sequence[TrialResult], metric: Metric, fi
     """One line a point, means over seeds; the best on top."""
     points = rank(results, metric)[::-1]
     if not points:
-        _save(_message(f"no finished trial has a {metric}"), file)
+        save(_message(f"no finished trial has a {metric}"), file)
         return
     scales = titled_scales(points, results, metric)
     figure = Figure(figsize=(max(5, 1.2 + 1.7 * len(scales)), 4.8), layout="constrained")
@@ -62,7 +61,7 @@ def draw_parallel_coordinates(results: Sequence[TrialResult], metric: Metric, fi
             axes.text(place + 0.03, height, label, va="center", **TICK_LABEL)
     axes.set(xlim=(-0.3, len(scales) - 0.3), ylim=(-0.04, 1.04))
     axes.set_axis_off()
-    _save(figure, file)
+    save(figure, file)
 
 
 def draw_importance(results: Sequence[TrialResult], metric: Metric, file: Path) -> bool:
@@ -85,10 +84,10 @@ def draw_importance(results: Sequence[TrialResult], metric: Metric, file: Path) 
     bars = axes.barh(range(len(order)), [shares[knob] for knob in order])
     axes.set_yticks(range(len(order)), [shortened(title, 40) for title in titles(order)])
     axes.bar_label(bars, [f"{100 * shares[knob]:.0f} %" for knob in order], padding=3)
-    explained = f"log {metric}" if target.log else metric
+    explained = f"log {metric_title(metric)}" if target.log else metric_title(metric)
     axes.set(xlim=(0, 1.1), xlabel=f"share of the variance of {explained}, by fANOVA")
     axes.spines[["top", "right"]].set_visible(False)
-    _save(figure, file)
+    save(figure, file)
     return True
 
 
@@ -125,11 +124,13 @@ def draw_learning_curves(results: Sequence[TrialResult], metric: Metric, file: P
     """The mean over seeds, with a band from the lowest to the highest; only the best have a name."""
     best, others = best_and_others(results, metric)
     if not best + others:
-        _save(_message(f"no trial has a history of {metric}"), file)
+        save(_message(f"no trial has a history of {metric}"), file)
         return
     figure = Figure(figsize=(10, 4.8), layout="constrained")
     axes = figure.subplots()
-    axes.set(xlabel="epoch", ylabel=metric)
+    axes.set(xlabel="epoch", ylabel=metric_title(metric, unit=not metric.endswith("accuracy")))
+    if metric.endswith("accuracy"):
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     thin = min(0.8, max(0.2, 60 / max(len(others), 1)))
     for curve in others:
         axes.plot(curve.epochs, curve.mean, color=OTHERS_COLOUR, linewidth=thin, zorder=1)
@@ -137,18 +138,20 @@ def draw_learning_curves(results: Sequence[TrialResult], metric: Metric, file: P
         handles = [_draw_labelled(axes, curve, place) for place, curve in enumerate(best)]
         labels = [curve.label for curve in best]
         figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
+    told = ["means over seeds; bands from the lowest to the highest seed"] if has_bands(best) else []
     if best and others:
         axes.set_ylim(*value_range(best))
-        axes.set_title(f"grey: {len(others)} others, as far as they come into this range", fontsize=9)
+        told.append(f"grey: {len(others)} others, as far as they come into this range")
+    axes.set_title("; ".join(told), fontsize=9)
     axes.grid(alpha=0.3)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _save(figure, file)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    save(figure, file)
 
 
 def _draw_labelled(axes: Axes, curve: Curve, place: int) -> Line2D:
     colour, width, order = LABELLED_COLOURS[place], 2.4 if place == 0 else 1.3, 3 - place / 100
     (line,) = axes.plot(curve.epochs, curve.mean, "o-", color=colour, lw=width, ms=3, zorder=order)
-    if curve.low != curve.high:
+    if has_bands([curve]):
         axes.fill_between(curve.epochs, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
     return line
 
@@ -157,10 +160,3 @@ def _message(text: str) -> Figure:
     figure = Figure(figsize=(6, 1.2))
     figure.text(0.5, 0.5, text, ha="center", va="center")
     return figure
-
-
-def _save(figure: Figure, file: Path) -> None:
-    FigureCanvasAgg(figure)
-    for text in figure.findobj(Text):
-        text.set_parse_math(False)  # a name with two dollar signs is no formula
-    figure.savefig(file, dpi=110, metadata={"Software": None})
