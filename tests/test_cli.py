@@ -48,8 +48,8 @@ def test_a_run_is_trained_recorded_listed_and_shown(digitlab: Cli) -> None:
     assert "test        accuracy" in result.out
     (run,) = runs(digitlab)
     assert run["status"] == "FINISHED"
-    assert run["params"]["optimizer.learning_rate"] == "0.01"  # type: ignore[index]
-    assert run["params"]["run_name"] == "null"  # type: ignore[index]
+    assert run["params"]["optimizer.learning_rate"] == 0.01  # type: ignore[index]
+    assert run["params"]["run_name"] is None  # type: ignore[index]
     assert list(all_records(project.records())) == [], "delivered, so nothing is left"
 
     shown = json.loads(digitlab("show", str(run["run_id"])[:6], "--json").out)
@@ -263,7 +263,7 @@ def test_multirun_is_a_sweep(digitlab_process: Start, digitlab: Cli, home: Path)
     process = digitlab_process("train", "-m", "epochs=1", "seed=0,1", "study=many")
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
-    assert sorted(run["params"]["seed"] for run in runs(digitlab)) == ["0", "1"]  # type: ignore[index]
+    assert sorted(run["params"]["seed"] for run in runs(digitlab)) == [0, 1]  # type: ignore[index]
     for run in runs(digitlab):
         command = run["tags"]["digitlab.command"]  # type: ignore[index]
         assert command.endswith("train -m epochs=1 seed=0,1 study=many"), "as it was typed"
@@ -475,6 +475,46 @@ def test_square_brackets_and_colons_in_names_are_text(digitlab: Cli) -> None:
     assert shown.out.startswith(f"{name}  FINISHED  {run['run_id']}\nstudy {name}, started")
     assert sweep in listed.out
     assert digitlab("runs", "--study", name).code == 0
+
+
+def test_runs_shows_what_tells_runs_apart_and_says_what_it_leaves_out(digitlab: Cli) -> None:
+    for study, name in (("one", "first"), ("two", "12e34")):
+        assert digitlab("train", "epochs=1", f"study={study}", f"run_name={name}", "seed=3").code == 0
+    assert digitlab("sweep", "epochs=1", "seed=0,1,2", "executor=inprocess", "study=one").code == 0
+    found = runs(digitlab)
+    pruned = str(found[0]["run_id"])
+    client = MlflowClient(resolve_uri(None))
+    client.set_terminated(pruned, "KILLED")
+    client.set_tag(pruned, "digitlab.pruned.epoch", "1")
+    listed = digitlab("runs")
+    assert listed.out.split()[:8] == ["run", "status", "age", "study", "sweep", "name", "model", "seed"]
+    assert listed.err == ""
+    assert f"{pruned[:8]}  PRUNED" in listed.out
+    assert "  PRUNED  " in digitlab("show", pruned).out
+    assert json.loads(digitlab("show", pruned, "--json").out)["status"] == "PRUNED"
+    some = digitlab("runs", "--limit", "4")
+    assert len(some.out.splitlines()) == 5, "a sweep's own run is no run of the list"
+    assert some.err == "the newest 4 runs: --limit N shows more\n"
+    assert "study" not in digitlab("runs", "--study", "one").out
+    params = dict(found[-2]["params"])  # type: ignore[call-overload]
+    expected = {
+        "seed": 3,
+        "optimizer.learning_rate": 0.001,
+        "data.order_seed": None,
+        "run_name": "12e34",
+    }
+    assert {knob: params[knob] for knob in expected} == expected
+
+
+def test_an_id_that_several_runs_start_with_lists_them(digitlab: Cli) -> None:
+    digitlab("sweep", "epochs=1", f"seed={','.join(map(str, range(17)))}", "executor=inprocess")
+    several = [str(run["run_id"]) for run in runs(digitlab)]
+    digit = next(d for d in "0123456789abcdef" if sum(i.startswith(d) for i in several) > 1)
+    told = digitlab("show", digit)
+    assert told.code == 2
+    for run_id in several:
+        line = rf"digitlab:   {run_id[:12]}  seed=\d+  \(\d+ \w+ ago\)"
+        assert bool(re.search(line, told.err)) == run_id.startswith(digit)
 
 
 def test_what_another_wrote_into_the_store_is_shown_and_never_obeyed(

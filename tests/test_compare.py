@@ -93,7 +93,7 @@ def test_a_sweep_is_compared_by_groups_of_seeds(digitlab: Cli) -> None:
     sweep_id = json.loads(digitlab("sweeps", "--json").out)[0]["id"]
     assert sweep.code == 0
     found = json.loads(digitlab("compare", sweep_id, "--json").out)
-    assert [row["knobs"]["optimizer.learning_rate"] for row in found["rows"]] == ["0.01", "0.0001"]
+    assert [row["knobs"]["optimizer.learning_rate"] for row in found["rows"]] == [0.01, 0.0001]
     assert [row["seeds"] for row in found["rows"]] == [["0", "1", "2"]] * 2
     (one,) = found["comparisons"]
     assert one["test"] == "paired t-test over 3 seeds"
@@ -223,12 +223,12 @@ def test_the_reference_and_the_order_can_be_chosen(digitlab: Cli) -> None:
         run["params"]["optimizer.learning_rate"]: run["run_id"]
         for run in json.loads(digitlab("runs", "--json").out)
     }
-    arguments = ("compare", "s", "--sort", "test/loss", "--against", by_rate["0.001"][:10])
+    arguments = ("compare", "s", "--sort", "test/loss", "--against", by_rate[0.001][:10])
     found = json.loads(digitlab(*arguments, "--json").out)
     assert [row["knobs"]["optimizer.learning_rate"] for row in found["rows"]] == [
-        "0.01",
-        "0.001",
-        "0.0001",
+        0.01,
+        0.001,
+        0.0001,
     ]
     assert [(one["first"], one["second"]) for one in found["comparisons"]] == [(2, 1), (2, 3)]
     better, worse = (one["difference"] for one in found["comparisons"])
@@ -240,7 +240,9 @@ def test_the_reference_and_the_order_can_be_chosen(digitlab: Cli) -> None:
 
 def test_differences_name_knobs_code_data_and_arithmetic(digitlab: Cli) -> None:
     digitlab("train", "epochs=1", "study=s", "threads=1", "seed=0")
-    digitlab("train", "epochs=1", "study=s", "threads=2", "seed=1", "data.split_seed=7")
+    store = f"tracking.uri={resolve_uri(None)}"
+    other = ("threads=2", "seed=1", "data.split_seed=7", store, "device=cpu", "run_name=x")
+    digitlab("train", "epochs=1", "study=s", *other)
     one, other = (run["run_id"] for run in json.loads(digitlab("runs", "--json").out))
     text = digitlab("compare", one, other, "--diff").out
     for section in ("knobs", "data", "arithmetic"):
@@ -253,6 +255,11 @@ def test_differences_name_knobs_code_data_and_arithmetic(digitlab: Cli) -> None:
     assert ("data", "data.validation_indices") in values
     assert ("data", "data.test_images") not in values
     assert not [key for key in values if key[0] in ("versions", "machine")]
+    assert {name for section, name in values if section == "knobs"} == {
+        "seed",
+        "threads",
+        "data.split_seed",
+    }
 
 
 def test_mistakes_are_told(digitlab: Cli, home: Path) -> None:

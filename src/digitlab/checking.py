@@ -7,6 +7,7 @@ import copy
 import dataclasses
 import difflib
 import functools
+import json
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -106,6 +107,19 @@ def as_param(value: Any) -> str:
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def from_param(path: str, text: str) -> Any:
+    """The value of the knob at `path` that `as_param` wrote."""
+    knob = knobs().get(path)
+    if text == "null":
+        return None
+    if knob is not None and knob.is_text:
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def knobs(choices: Mapping[str, str | None] | None = None) -> dict[str, Knob]:

@@ -130,7 +130,7 @@ def _dead_runs(uri: str) -> str:
     names = [record.run.name for record in closed]
     if unreachable(uri) is None and unusable(uri) is None:
         store = open_store(uri)
-        names += [run.name for run in close_dead_runs(store, store.runs(), project.records())]
+        names += [run.name for run in close_dead_runs(store, project.records())]
     return f"now marked KILLED: {', '.join(names)}" if names else "none"
 
 

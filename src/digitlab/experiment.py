@@ -30,6 +30,7 @@ from digitlab.trace import trace_of
 from digitlab.tracking.delivery import Delivery, check_before_training
 from digitlab.tracking.location import resolve_uri, undeliverable
 from digitlab.tracking.model_format import save_mlflow_model
+from digitlab.tracking.runs import PRUNED_TAG
 from digitlab.training import EpochReport, Position
 
 
@@ -300,7 +301,7 @@ def _end_badly(record: Record, error: BaseException) -> None:
             run.name = f"pruned: {run.name}"  # MLflow shows the cross of any run cut short
             tags["mlflow.runName"] = run.name
             tags["mlflow.note.content"] = f"Pruned: {error}\n\n{run.tags['mlflow.note.content']}"
-            tags["digitlab.pruned.epoch"] = str(error.epoch)
+            tags[PRUNED_TAG] = str(error.epoch)
         case Diverged():
             run.is_resumable = False
             tags["digitlab.diverged.epoch"] = str(error.epoch)

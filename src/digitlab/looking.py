@@ -1,6 +1,5 @@
 """What the subcommands do that look at what there is: runs, sweeps, the configuration."""
 
-import dataclasses
 import json
 import tempfile
 from collections.abc import Sequence
@@ -61,7 +60,7 @@ def explain_knobs(overrides: Sequence[str]) -> None:
 
 def list_runs(uri: str, *, study: str | None, limit: int, as_json: bool) -> None:
     settle_dead_runs()
-    from digitlab.tables import print_runs
+    from digitlab.tables import plain, print_runs
     from digitlab.tracking.runs import undelivered
 
     _mention_waiting(uri)
@@ -75,17 +74,20 @@ def list_runs(uri: str, *, study: str | None, limit: int, as_json: bool) -> None
         require(uri)
     if reason:
         say(f"{reason}; these runs are still on this disk only")
-    stored = [] if reason else _stored_runs(uri, study, limit)
+    stored = [] if reason else _stored_runs(uri, study, limit + 1)
     known = {run.tags.get("digitlab.record") for run in stored}
     local = [run for run in waiting if run.run_id not in known]
     of_runs = [run for run in local + stored if run.tags.get("digitlab.kind") != "sweep"]
-    runs = sorted(of_runs, key=lambda run: -run.start_time)[:limit]
+    newest = sorted(of_runs, key=lambda run: -run.start_time)
+    runs = newest[:limit]
     if as_json:
-        echo(json.dumps([dataclasses.asdict(run) for run in runs], indent=1))
+        echo(json.dumps([plain(run) for run in runs], indent=1))
     elif runs:
         print_runs(runs)
     else:
         echo("no runs yet: `digitlab train` makes the first")
+    if len(newest) > limit:
+        say(f"the newest {limit} runs: --limit N shows more")
 
 
 def _stored_runs(uri: str, study: str | None, limit: int) -> "list[StoredRun]":
@@ -94,10 +96,9 @@ def _stored_runs(uri: str, study: str | None, limit: int) -> "list[StoredRun]":
     from digitlab.tracking.delivery import open_store
 
     store = open_store(uri)
-    stored = store.runs(study, limit=limit)
-    if unusable(uri) is None and close_dead_runs(store, stored, project.records()):
-        stored = store.runs(study, limit=limit)
-    return stored
+    if unusable(uri) is None:
+        close_dead_runs(store, project.records())
+    return store.runs(study, limit=limit)
 
 
 def _mention_waiting(uri: str) -> None:

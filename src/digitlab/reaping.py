@@ -26,14 +26,14 @@ def close_dead_records(records: Iterable[Record], say: Callable[[str], None]) ->
     return dead
 
 
-def close_dead_runs(store: RunStore, runs: Iterable[StoredRun], records: Path) -> list[StoredRun]:
+def close_dead_runs(store: RunStore, records: Path) -> list[StoredRun]:
     """The same for RUNNING runs in the store that this host's processes of other checkouts left."""
     local = {record.run.record_id for record in all_records(records)}
     dead = []
-    for run in runs:
+    for run in store.running():
         process = _process(run.tags)
         has_no_record_here = run.tags.get("digitlab.record") not in local
-        if run.status == "RUNNING" and has_no_record_here and process is not None and process.is_dead():
+        if has_no_record_here and process is not None and process.is_dead():
             store.mark_killed(run, REASON)
             dead.append(run)
     return dead

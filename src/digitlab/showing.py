@@ -1,16 +1,15 @@
 """Everything recorded of one run, for `digitlab show`."""
 
 import csv
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from digitlab.record import Record
-from digitlab.tables import STATUS_STYLES, age, percent
+from digitlab.tables import STATUS_STYLES, percent, plain
 from digitlab.terminal import console, styled
-from digitlab.tracking.runs import StoredRun, undelivered
+from digitlab.tracking.runs import StoredRun, age, undelivered
 from digitlab.tracking.store import RunStore
 
 
@@ -27,7 +26,7 @@ def describe(store: RunStore, run: StoredRun, scratch: Path) -> dict[str, Any]:
     if "traceback.txt" in names and run.status != "FINISHED":  # it failed once, and was gone on with
         traceback = store.download(run, "traceback.txt", scratch).read_text()
     return {
-        **dataclasses.asdict(run),
+        **plain(run),
         "artifacts": [{"path": path, "bytes": size} for path, size in artifacts],
         "epochs": tables.get("metrics", []),
         "per_class": tables.get("per_class", []),
@@ -41,7 +40,7 @@ def describe_record(record: Record) -> dict[str, Any]:
     per_class, epochs = record.artifacts / "per_class.csv", record.artifacts / "metrics.csv"
     traceback = record.artifacts / "traceback.txt"
     return {
-        **dataclasses.asdict(undelivered(record)),
+        **plain(undelivered(record)),
         "artifacts": [
             {"path": str(file.relative_to(record.artifacts)), "bytes": file.stat().st_size}
             for file in files
@@ -54,13 +53,13 @@ def describe_record(record: Record) -> dict[str, Any]:
 
 def print_run(run: StoredRun, description: dict[str, Any]) -> None:
     out = console(soft_wrap=True)
-    name, status = styled(run.name, "bold"), styled(run.status, STATUS_STYLES.get(run.status, ""))
+    name, status = styled(run.name, "bold"), styled(run.state, STATUS_STYLES.get(run.state, ""))
     out.print(name, status, run.run_id, sep="  ")
     took = f", took {(run.end_time - run.start_time) / 1000:.1f} s" if run.end_time else ""
     out.print(f"study {run.study}, started {age(run.start_time)} ago{took}")
     if error := run.tags.get("digitlab.error"):
         out.print(error, style="red")
-    if run.status == "KILLED" and "digitlab.pruned.epoch" not in run.tags:
+    if run.state == "KILLED":
         out.print(f"to go on with it: digitlab resume {run.tags.get('sweep') or run.short_id}")
     _print_pairs("metrics (last)", {k: f"{v:.6g}" for k, v in sorted(run.metrics.items())})
     _print_pairs("knobs", run.params)

@@ -1,19 +1,27 @@
 """Tables: which columns are worth showing, how values read, as the terminal or Markdown shows them."""
 
-import time
+import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from rich.table import Table
 
+from digitlab.checking import from_param
 from digitlab.terminal import console, show_table, styled
-from digitlab.tracking.runs import REPRODUCES, SHORT_ID, VERDICT, StoredRun
+from digitlab.tracking.runs import REPRODUCES, SHORT_ID, VERDICT, StoredRun, age
 
 # Knobs that say where and under which name, not what: never worth a column.
 UNINTERESTING = {"run_name", "study", "tracking.uri", "data.root", "device", "model.name"}
 MAX_KNOBS = 6
 # Of the tested weights, or of the last epoch so far; of a run that was cut short neither means much.
 VALIDATION = {"FINISHED": "chosen/validation_accuracy", "RUNNING": "validation/accuracy"}
-STATUS_STYLES = {"FINISHED": "green", "FAILED": "red", "KILLED": "yellow", "RUNNING": "cyan"}
+STATUS_STYLES = {
+    "FINISHED": "green",
+    "FAILED": "red",
+    "KILLED": "yellow",
+    "RUNNING": "cyan",
+    "PRUNED": "dim",
+}
 
 
 def varying_knobs(runs: Sequence[StoredRun]) -> list[str]:
@@ -28,17 +36,19 @@ def varying_knobs(runs: Sequence[StoredRun]) -> list[str]:
 def print_runs(runs: Sequence[StoredRun]) -> None:
     """One row a run. Groups' own knobs (model.channels_1) follow the more telling ones."""
     knobs = sorted(varying_knobs(runs), key=_how_telling)
+    where = _telling_columns(runs)
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("run", "status", "age", "model", *map(short_title, knobs[:MAX_KNOBS])):
+    for title in ("run", "status", "age", *where, "model", *map(short_title, knobs[:MAX_KNOBS])):
         table.add_column(title, overflow="fold")
     table.add_column("validation", justify="right")
     table.add_column("test", justify="right")
     table.add_column("", overflow="fold")
-    for run in runs:
+    for place, run in enumerate(runs):
         table.add_row(
             run.short_id,
-            styled(run.status, STATUS_STYLES.get(run.status, "")),
+            styled(run.state, STATUS_STYLES.get(run.state, "")),
             age(run.start_time),
+            *(column[place] for column in where.values()),
             run.params.get("model.name", "-"),
             *(run.params.get(knob, "-") for knob in knobs[:MAX_KNOBS]),
             percent(run.metrics.get(VALIDATION.get(run.status, ""))),
@@ -49,6 +59,22 @@ def print_runs(runs: Sequence[StoredRun]) -> None:
     if len(knobs) > MAX_KNOBS:
         more = ", ".join(knobs[MAX_KNOBS:])
         console(soft_wrap=True).print(f"also varying: {more} (all with --json)", style="dim")
+
+
+def plain(run: StoredRun) -> dict[str, Any]:
+    """As JSON can hold it: knobs as the numbers, booleans and nulls that they are."""
+    knobs = {path: from_param(path, text) for path, text in run.params.items()}
+    return {**dataclasses.asdict(run), "status": run.state, "params": knobs}
+
+
+def _telling_columns(runs: Sequence[StoredRun]) -> dict[str, list[str]]:
+    """Where the runs stand and how they are called, as far as that tells them apart."""
+    columns = {
+        "study": [run.study for run in runs],
+        "sweep": [run.tags.get("sweep", "-") for run in runs],
+        "name": [run.name if run.params.get("run_name", "null") != "null" else "-" for run in runs],
+    }
+    return {title: cells for title, cells in columns.items() if len(set(cells)) > 1}
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
@@ -119,15 +145,6 @@ def shortened(text: str, length: int) -> str:
 
 def percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f} %"
-
-
-def age(start_time: int) -> str:
-    """`12 s`, `5 min`, `3 h`, `2 d` since a time in ms."""
-    seconds = max(time.time() - start_time / 1000, 0)
-    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def _how_telling(knob: str) -> tuple[int, str]:

@@ -12,9 +12,8 @@ from digitlab import project
 from digitlab.errors import UsageError
 from digitlab.sweep.finished import SWEEP_TAG, belongs
 from digitlab.sweep.manifest import find_sweep
-from digitlab.sweep.own_run import KIND_TAG
 from digitlab.tracking.registry import Registry, is_registered_name
-from digitlab.tracking.runs import AmbiguousRun, StoredRun
+from digitlab.tracking.runs import KIND_TAG, AmbiguousRun, StoredRun
 from digitlab.tracking.store import RunStore
 
 OWN_SWEEP_TAG = "digitlab.sweep"  # of the sweep's own run: its id

@@ -13,6 +13,7 @@ from digitlab import document as documents
 from digitlab.checking import as_param, flatten
 from digitlab.document import Document
 from digitlab.errors import UsageError
+from digitlab.fingerprint import WITHOUT_EFFECT, decides_numbers
 from digitlab.tracking.runs import StoredRun
 from digitlab.tracking.store import RunStore
 
@@ -39,7 +40,7 @@ class Difference:
 
 
 def differences(store: RunStore, runs: Sequence[StoredRun]) -> list[Difference]:
-    """Everything recorded that is not the same in all of the runs.
+    """Everything recorded that is not the same in all of the runs, and not without effect.
 
     Raises:
         UsageError: a run has no record.json, or one that is damaged.
@@ -52,8 +53,8 @@ def differences(store: RunStore, runs: Sequence[StoredRun]) -> list[Difference]:
         )
         for name in names:
             values = tuple(one.get(name, ABSENT) for one in flat)
-            if len(set(values)) > 1:
-                shown = name.removeprefix("config.") if section == "knobs" else name
+            shown = name.removeprefix("config.") if section == "knobs" else name
+            if len(set(values)) > 1 and shown not in WITHOUT_EFFECT:
                 found.append(Difference(section, shown, values))
     return found + _source_files(flat)
 
@@ -81,7 +82,7 @@ def _flat(document: Document) -> dict[str, str]:
 
 
 def _source_files(flat: Sequence[dict[str, str]]) -> list[Difference]:
-    """One row with the names of the files, in place of a digest for each."""
+    """One row in place of a digest for each: those that decide numbers, and how many others."""
     prefix = "code.files."
     names = sorted({name for one in flat for name in one if name.startswith(prefix)})
     first = flat[0]
@@ -91,8 +92,15 @@ def _source_files(flat: Sequence[dict[str, str]]) -> list[Difference]:
     ]
     if not any(changed):
         return []
-    texts = (f"{len(files)}: {', '.join(files)}" if files else "as the first" for files in changed[1:])
+    texts = map(_listed, changed[1:])
     return [Difference("code", "source files that differ", ("", *texts))]
+
+
+def _listed(files: Sequence[str]) -> str:
+    deciding = [name for name in files if decides_numbers(name)]
+    others = len(files) - len(deciding)
+    counted = [f"{others} that decide no number"] if others else []
+    return ", ".join([*deciding, *counted]) or "as the first"
 
 
 def _shown(text: str) -> str:

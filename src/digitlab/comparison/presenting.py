@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
+from digitlab.checking import from_param
 from digitlab.comparison.comparing import TEST, Comparison
 from digitlab.comparison.differences import Difference
 from digitlab.comparison.groups import METRICS, Group, best, knobs_of
@@ -59,7 +60,7 @@ def as_json(comparison: Comparison, differing: Sequence[Difference] | None) -> s
         "rows": [
             {
                 "label": group.label,
-                "knobs": group.knobs,
+                "knobs": {knob: from_param(knob, text) for knob, text in group.knobs.items()},
                 "seeds": group.seeds,
                 "runs": [run.run_id for run in group.runs],
                 "metrics": {

@@ -9,8 +9,8 @@ from digitlab.errors import DigitlabError
 from digitlab.sweep.manifest import SweepFolder, all_sweeps
 from digitlab.sweep.runner import earlier_results
 from digitlab.sweep.search import num_trials
-from digitlab.tables import age
 from digitlab.terminal import say, show_table, styled
+from digitlab.tracking.runs import age
 
 STYLES = {"finished": "green", "failed": "red", "running": "cyan", "cut short": "yellow"}
 

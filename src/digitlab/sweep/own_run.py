@@ -13,9 +13,9 @@ from digitlab.sweep.results import TrialResult
 from digitlab.sweep.settings import to_values
 from digitlab.tracking.delivery import Delivery, open_store
 from digitlab.tracking.location import shown_server, undeliverable
+from digitlab.tracking.runs import KIND_TAG
 from digitlab.tracking.views import link, sweep_view
 
-KIND_TAG = "digitlab.kind"
 LOCAL_SERVER = "http://127.0.0.1:5000"  # where `digitlab ui` listens unless the port is taken
 PARAM_NAMES = {group: f"{group}.name" for group in ("model", "optimizer", "scheduler", "data")}
 

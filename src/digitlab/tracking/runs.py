@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import time
 
 from digitlab.errors import UsageError
 from digitlab.record import Record
@@ -9,6 +10,8 @@ from digitlab.record import Record
 SHORT_ID = 8
 # Tags of a run that was made from another's record.
 REPRODUCES, VARIES, VERDICT = "digitlab.reproduces", "digitlab.varies", "digitlab.verdict"
+KIND_TAG = "digitlab.kind"  # `sweep`: no run but a sweep's own
+PRUNED_TAG = "digitlab.pruned.epoch"
 OWN_ID = "<this run>"  # in a run's tags: its id, which it gets from the store
 
 
@@ -43,6 +46,11 @@ class StoredRun:
     delivered: bool = True
 
     @property
+    def state(self) -> str:
+        """The status, but of a pruned trial, which MLflow can only call KILLED, PRUNED."""
+        return "PRUNED" if PRUNED_TAG in self.tags else self.status
+
+    @property
     def short_id(self) -> str:
         return self.run_id[:SHORT_ID] if self.delivered else self.run_id
 
@@ -65,3 +73,12 @@ def undelivered(record: Record) -> StoredRun:
         artifact_uri=record.artifacts.as_uri(),
         delivered=False,
     )
+
+
+def age(start_time: int) -> str:
+    """`12 s`, `5 min`, `3 h`, `2 d` since a time in ms."""
+    seconds = max(time.time() - start_time / 1000, 0)
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -14,12 +14,13 @@ from digitlab.tracking.client import open_client
 from digitlab.tracking.location import sqlite_file
 from digitlab.tracking.plainly import deleted_run, told_plainly
 from digitlab.tracking.relocation import present_address, repository, update_addresses
-from digitlab.tracking.runs import AmbiguousRun, StoredRun, check_prefix
+from digitlab.tracking.runs import KIND_TAG, AmbiguousRun, StoredRun, age, check_prefix
 from digitlab.tracking.sqlite_store import ensure_store
 from digitlab.tracking.upload import Upload
 from digitlab.tracking.views import View, tag_name, view_tag
 
 FINGERPRINT_TAG = "digitlab.fingerprint"
+MAX_MATCHES = 20  # of an id that several runs start with
 
 
 class RunStore:
@@ -54,7 +55,7 @@ class RunStore:
         self._upload.deliver(record)
 
     def runs(self, study: str | None = None, *, limit: int = 1000) -> list[StoredRun]:
-        """The newest runs of a study, or of all studies.
+        """The newest runs of a study, or of all studies, without sweeps' own.
 
         Raises:
             UsageError: there is no such study.
@@ -68,9 +69,21 @@ class RunStore:
                     there = f"there are: {', '.join(names)}" if names else "there is none yet"
                     raise UsageError(f"no study {study!r} in {self.uri}; {there}")
             found = self._client.search_runs(
-                list(experiments), order_by=["attributes.start_time DESC"], max_results=limit
+                list(experiments),
+                filter_string=f"tags.`{KIND_TAG}` IS NULL",
+                order_by=["attributes.start_time DESC"],
+                max_results=limit,
             )
             return [self._stored(run, experiments[run.info.experiment_id]) for run in found]
+
+    def running(self) -> list[StoredRun]:
+        """The runs of all studies that have not ended, as far as the store knows."""
+        with told_plainly(self.uri):
+            experiments = {e.experiment_id: e.name for e in self._client.search_experiments()}
+            found = self._client.search_runs(
+                list(experiments), filter_string="attributes.status = 'RUNNING'"
+            )
+        return [self._stored(run, experiments[run.info.experiment_id]) for run in found]
 
     def find(self, prefix: str) -> StoredRun:
         """The run whose id starts with `prefix`.
@@ -84,13 +97,23 @@ class RunStore:
         starts_so = f"attributes.run_id LIKE '{prefix}%'"
         with told_plainly(self.uri):
             experiments = {e.experiment_id: e.name for e in self._client.search_experiments()}
-            found = self._client.search_runs(list(experiments), starts_so, max_results=20)
+            found = self._client.search_runs(
+                list(experiments),
+                starts_so,
+                order_by=["attributes.start_time DESC"],
+                max_results=MAX_MATCHES,
+            )
         if not found:
             self._raise_if_deleted(starts_so)
             raise UsageError(f"no run {prefix} in {self.uri}: `digitlab runs` lists them")
         if len(found) > 1:
-            ids = ", ".join(run.info.run_id[:12] for run in found)
-            raise AmbiguousRun(f"{prefix} is the start of {len(found)} runs: {ids}")
+            lines = [
+                f"  {run.info.run_id[:12]}  {run.info.run_name}  ({age(run.info.start_time)} ago)"
+                for run in found
+            ]
+            many = "or more " * (len(found) == MAX_MATCHES)
+            told = f"{prefix} is the start of {len(found)} {many}runs: give more of it"
+            raise AmbiguousRun("\n".join([told, *lines]))
         return self._stored(found[0], experiments[found[0].info.experiment_id])
 
     def with_tag(self, name: str, value: str) -> StoredRun | None:
