@@ -1,11 +1,13 @@
 """Fixtures: a project folder of its own for each test, real MNIST where there is some, the CLI."""
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +53,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(CHECKOUT / "conf", folder / "conf")
     monkeypatch.setenv("DIGITLAB_HOME", str(folder))
     return folder
+
+
+@contextmanager
+def files_end_at(num_bytes: int) -> Iterator[None]:
+    """No file of this process may be longer, as on a disk that is full soon."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture(scope="session")

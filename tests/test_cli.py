@@ -3,14 +3,13 @@
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,7 @@ from digitlab.interrupts import ONE_REQUEST_SECONDS
 from digitlab.record import all_records
 from digitlab.tracking.location import resolve_uri
 from digitlab.tracking.store import RunStore
-from tests.conftest import CHECKOUT, Cli
+from tests.conftest import CHECKOUT, Cli, files_end_at
 
 Start = Callable[..., subprocess.Popen[str]]
 LONG_RUN = ["train", "model=cnn", "epochs=10000"]
@@ -606,19 +605,10 @@ def test_the_signal_that_a_library_sends_for_want_of_threads_is_not_ctrl_c(
     assert (result.code, result.err) == (1, "digitlab: the system gives no more threads (ulimit -u)\n")
 
 
-@pytest.fixture
-def files_are_small() -> Iterator[None]:
-    """No file may be longer than 1,000 bytes, as on a disk that is full soon."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@pytest.mark.usefixtures("files_are_small")
 @pytest.mark.parametrize("command", ["sweep seed=0,1 epochs=1", "train epochs=1"])
 def test_what_cannot_be_written_is_told_with_its_file(command: str, digitlab: Cli, home: Path) -> None:
-    result = digitlab(*command.split())
+    with files_end_at(1000):
+        result = digitlab(*command.split())
     assert result.code == 1
     told = [line for line in result.err.splitlines() if line.startswith("digitlab: ")]
     assert len(told) == 1

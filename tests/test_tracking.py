@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -22,7 +23,7 @@ from digitlab.tracking.delivery import Delivery
 from digitlab.tracking.location import resolve_uri, unreachable
 from digitlab.tracking.sqlite_store import ensure_store
 from digitlab.tracking.store import RunStore
-from tests.conftest import Cli
+from tests.conftest import Cli, files_end_at
 from tests.test_record import new_record
 
 
@@ -352,3 +353,19 @@ def test_an_answer_that_drips_in_is_told_within_seconds() -> None:
 def test_the_server_is_reached_through_its_health_page(server: str) -> None:
     assert unreachable(server) is None
     assert urllib.request.urlopen(f"{server}/health").status == 200
+
+
+def test_a_store_on_a_full_disk_is_one_line(digitlab: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    assert digitlab("train", "epochs=1", "record.plots=never").code == 0
+    store = RunStore(resolve_uri(None))
+    run_id = store.runs()[0].run_id
+    size = (project.mlruns() / "mlflow.db").stat().st_size
+
+    def fill() -> None:
+        for number in range(200):
+            store.set_tag(run_id, f"long{number}", "x" * 4000)
+
+    with files_end_at(size), pytest.raises(TrackingError) as told:
+        fill()
+    assert re.search("disk is full|disk I/O error|File too large", str(told.value))
+    assert "Traceback" not in capsys.readouterr().err

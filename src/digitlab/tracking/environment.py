@@ -1,5 +1,6 @@
 """The environment that every use of MLflow by digitlab runs under: set before mlflow is imported."""
 
+import logging
 import os
 
 SETTINGS = {
@@ -26,3 +27,5 @@ def quiet_mlflow() -> None:
             os.environ[name] = value
     for inherited in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
         os.environ.pop(inherited, None)
+    # It logs with a traceback whatever its database raises, and raises it too: `told_plainly` tells it.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)

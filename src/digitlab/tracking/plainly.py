@@ -25,7 +25,13 @@ def told_plainly(uri: str) -> Iterator[None]:
         if found := re.search(r"The run (\w+) must be in the 'active' state", str(error)):
             raise deleted_run(found[1], uri) from error
         text = redacted_for(with_secrets(uri), str(error).strip())
-        lines: Sequence[str] = text.splitlines() or [type(error).__name__]
+        about_flushing = (
+            "(raised as a result of Query-invoked autoflush"  # SQLAlchemy, before the cause
+        )
+        lines: Sequence[str] = [
+            *(line for line in text.splitlines() if not line.startswith(about_flushing)),
+            type(error).__name__,
+        ]
         said = _of_another_version(str(error), uri) or lines[0]
         raise TrackingError(f"tracking store {uri}: {said}") from error
 
