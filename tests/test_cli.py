@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import requests
 import yaml
@@ -354,6 +355,42 @@ def test_doctor_names_a_damaged_record_and_a_dead_store(digitlab: Cli, home: Pat
     assert "start the server" in result.out
 
 
+def test_doctor_names_and_removes_what_crashes_have_left(digitlab: Cli, home: Path) -> None:
+    records = home / "mlruns" / "records"
+    (records / "made" / "artifacts").mkdir(parents=True)
+    (records / "ended").mkdir()
+    remains = [records / "made", home / "mlruns" / ".exact.json.4711.tmp"]
+    young = home / "mlruns" / ".exact.json.4712.tmp"
+    for file in (remains[1], young):
+        file.write_text("{")
+    (records / "ended" / "run.json").write_text("{")  # damaged: whoever reads it may still mend it
+    for path in [*remains, records / "ended"]:
+        os.utime(path, (0, 0))
+    told = digitlab("doctor")
+    assert told.code == 1
+    assert all(str(path) in told.out for path in remains)
+    assert "`digitlab doctor --clean` removes them" in told.out
+    cleaned = digitlab("doctor", "--clean")
+    assert all(f"removed {path}" in cleaned.err for path in remains)
+    assert not any(path.exists() for path in remains)
+    assert young.exists()
+    assert (records / "ended" / "run.json").exists()
+
+
+def test_a_clock_before_1970_is_told_and_the_run_delivered(
+    digitlab: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, real_gmtime = time.time, time.gmtime
+    monkeypatch.setattr(time, "time", lambda: real() - 2e9 - real() // 1e9 * 1e9)
+    monkeypatch.setattr(time, "gmtime", lambda s=None: real_gmtime(time.time() if s is None else s))
+    trained = digitlab("train", "epochs=1")
+    assert trained.code == 0, trained.err
+    assert "this machine's clock is in 19" in trained.err
+    assert "clock is in 19" in digitlab("doctor").out
+    (run,) = runs(digitlab)
+    assert (run["status"], run["delivered"]) == ("FINISHED", True)
+
+
 BASH = shutil.which("bash")
 
 
@@ -407,10 +444,6 @@ def test_tab_completes_subcommands_and_overrides_in_a_real_bash(
 def test_the_ui_is_two_processes_answers_with_a_training_link_and_leaves_nothing(
     digitlab: Cli, digitlab_process: Start
 ) -> None:
-    import urllib.request
-
-    import psutil
-
     digitlab("train", "epochs=1", "study=shown")
     process = digitlab_process("ui", "--port", str(20_000 + os.getpid() % 10_000))
     assert process.stdout is not None
@@ -418,7 +451,7 @@ def test_the_ui_is_two_processes_answers_with_a_training_link_and_leaves_nothing
     assert "workflowType=machine_learning" in link
     assert "viewStateShareKey=digitlab" in link
     children = psutil.Process(process.pid).children(recursive=True)
-    assert len(children) == 2, [child.cmdline() for child in children]
+    assert len(children) == 1, [child.cmdline() for child in children]
     assert urllib.request.urlopen(link.partition("#")[0]).status == 200
     port = link.partition("#")[0].rpartition(":")[2].strip("/")
     second = digitlab("ui", "--port", port)
@@ -451,8 +484,11 @@ def test_the_ui_opens_a_run_or_a_sweep(digitlab: Cli, digitlab_process: Start) -
     process = digitlab_process("ui", trial[:12])
     assert process.stdout is not None
     assert process.stdout.readline().rstrip().endswith(expected[trial[:12]])
-    process.terminate()
-    process.wait(30)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert children
+    assert alive == [], "the server ends with its command, however that ends"
     unknown = digitlab("ui", "0123abc")
     assert unknown.code == 2
     assert "'0123abc' is no run, sweep or study" in unknown.err

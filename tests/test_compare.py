@@ -180,6 +180,12 @@ def test_two_runs_are_compared_on_the_images_that_both_were_asked(digitlab: Cli,
     text = digitlab("compare", *ids).out
     assert "Is it real? Test accuracy against row 1 (logistic_regression)" in text
     assert "McNemar's test speaks of these trained models" in text
+    for damage in (b"PAR1", file.read_bytes()[:2000], b""):
+        file.write_bytes(damage)
+        broken = digitlab("compare", *ids)
+        assert (broken.code, broken.err.count("\n")) == (3, 1), broken.err
+        assert f"an artifact of run {file.parents[1].name[:8]} cannot be read" in broken.err
+        assert "`digitlab reproduce" in broken.err
 
 
 def test_words_are_weighed_by_the_evidence() -> None:

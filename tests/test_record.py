@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,63 @@ def test_a_line_cut_off_by_a_crash_is_left_out(tmp_path: Path) -> None:
     with (record.folder / "metrics.jsonl").open("a") as file:
         file.write('{"step": 2, "metr')
     assert len(record.metric_lines()) == 1
+
+
+@pytest.mark.parametrize(
+    "damage", [b"null", b"\xff", b"[" * 9999, b'{"step": 2, "time": 1, "metrics": {"a": null}}', b"{}"]
+)
+def test_damaged_lines_are_left_out_and_the_others_keep_their_places(
+    damage: bytes, tmp_path: Path
+) -> None:
+    record = new_record(tmp_path)
+    for step in (1, 2, 3):
+        record.log_metrics({"train/loss": 1 / step}, step=step)
+    file = record.folder / "metrics.jsonl"
+    lines = file.read_bytes().splitlines()
+    file.write_bytes(b"\n".join([lines[0], damage, lines[2], b'{"step": 4, "met']))
+    again = Record.load(record.folder)
+    assert [line["metrics"] for line in again.metric_lines()] == [
+        {"train/loss": 1.0},
+        {},
+        {"train/loss": 1 / 3},
+    ]
+    assert again.num_damaged_lines == 1
+    again.log_metrics({"train/loss": 0.5}, step=2)  # what is lost may come again, when it goes on
+    again.log_metrics({"train/loss": 1 / 3}, step=3)
+    assert [line["step"] for line in again.metric_lines()] == [1, 0, 3, 2]
+
+
+@pytest.mark.parametrize("damage", [b"null", b"\xff", b"[" * 9999, b'{"study": 1}', b"[]", b""])
+def test_a_damaged_record_gives_its_place_to_a_new_one_in_the_same_run(
+    damage: bytes, tmp_path: Path
+) -> None:
+    record = new_record(tmp_path, record_id="sweep-1")
+    record.delivered.run_id, record.delivered.is_closed = "a1b2", True
+    record.save_delivered()
+    record.release()
+    (record.folder / "run.json").write_bytes(damage)
+    other = new_record(tmp_path)
+    assert [read.folder for read in all_records(tmp_path)] == [other.folder], "it costs no other"
+    assert Record.reopen(record.folder) is None
+    again = new_record(tmp_path, record_id="sweep-1")
+    assert again.delivered.run_id == "a1b2"
+    assert (again.delivered.is_closed, again.delivered.is_stale) == (False, True)
+    assert (record.folder / "run.json.damaged").read_bytes() == damage
+
+
+def test_a_clock_that_is_set_back_makes_no_run_shorter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, real = new_record(tmp_path), time.time
+    monkeypatch.setattr(time, "time", lambda: real() - 86_400)
+    record.finish("FINISHED")
+    assert record.run.end_time is not None
+    assert 0 <= record.run.end_time - record.run.start_time < 60_000
+    dead = new_record(tmp_path)
+    loaded = Record.load(dead.folder)
+    loaded.run.start_time += 3_600_000
+    loaded.finish("KILLED")
+    assert loaded.run.end_time == loaded.run.start_time
 
 
 def test_the_first_end_is_the_true_one(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from digitlab.sweep.manifest import all_sweeps
 from digitlab.tracking.location import resolve_uri
 from digitlab.tracking.runs import StoredRun
 from digitlab.tracking.store import RunStore
+from digitlab.training import EpochReport
 from tests.conftest import CHECKOUT, Cli, heed_interrupts
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -473,6 +474,61 @@ def test_an_edited_file_changes_nothing_in_a_running_sweep(digitlab_process: Sta
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert {run.params["optimizer.learning_rate"] for run in tree("frozen")[1]} == {"0.001"}
+
+
+def spoil(file: Path, how: bytes) -> None:
+    """One line of a journal, or all of another file, becomes this."""
+    lines = file.read_bytes().splitlines(keepends=True) if file.suffix == ".jsonl" else []
+    file.write_bytes(b"".join([*lines[:-1], how + b"\n"]))
+
+
+@pytest.mark.parametrize("how", [b"null", b'{"event": "ended", "number": 0, "name": "\xff"}'])
+def test_damaged_files_of_a_sweep_cost_neither_it_nor_another(
+    how: bytes, digitlab: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from digitlab.sweep.work import TrialWatch
+
+    assert digitlab("sweep", *QUICK, "study=other", "seed=0").code == 0
+    line = ["sweep", *QUICK, "study=hurt", "seed=0,1", "engine=sequential", "model=cnn"]
+    assert digitlab(*line, "study=undisturbed").code == 0
+    real = TrialWatch.after_epoch
+
+    def after_epoch(self: TrialWatch, report: EpochReport) -> None:
+        real(self, report)
+        if self._task.trial.number == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TrialWatch, "after_epoch", after_epoch)
+        assert digitlab(*line).code == 130
+    (sweep,) = [folder for folder in all_sweeps(project.sweeps()) if folder.manifest().study == "hurt"]
+    records = project.records()
+    files = [sweep.folder / "manifest.json", sweep.folder / "journal.jsonl"]
+    files += [records / f"sweep-{sweep.id}" / name for name in ("run.json", "delivery.json")]
+    files += [records / f"{sweep.id}-0001" / name for name in ("metrics.jsonl", "run.json")]
+    for file in files:
+        spoil(file, how)
+
+    listed = digitlab("sweeps")
+    assert listed.code == 0
+    assert "other" in listed.out
+    assert f"digitlab resume {sweep.id} sets them aside" in listed.err
+    assert "to go on, repeat its command: " in listed.err
+    told = digitlab("doctor").out
+    assert all(name in told for name in (sweep.id, str(files[2].parent), str(files[4].parent)))
+    assert digitlab("sync").code == 0
+    assert digitlab("resume", "nothing like it").code == 2, "not because of the damaged one"
+
+    again = digitlab(*line)
+    assert again.code == 0, again.err
+    assert "damaged lines of its journal were set aside" in again.err
+    assert "manifest.json was damaged: it is made anew" in again.err
+    (own,), trials = tree("hurt")
+    assert {run.status for run in [own, *trials]} == {"FINISHED"}
+    assert bits("hurt") == bits("undisturbed")
+    told = digitlab("doctor").out.replace(str(home), "")
+    assert sweep.id not in told
+    assert "damaged" not in told
 
 
 def test_two_processes_do_not_work_on_one_sweep(

@@ -303,6 +303,27 @@ def test_a_small_search_resumed_makes_the_trials_of_one_uninterrupted(
     assert replaced[0] == replaced[1] != []
 
 
+def test_a_search_whose_journal_is_damaged_goes_on(search: Run, digitlab: Cli) -> None:
+    line = ["study=lost", "sweep.search=random", "trials=3", "batch_size=interval(100,400)"]
+    search(*line)
+    (sweep,) = all_sweeps(project.sweeps())
+    journal = sweep.folder / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    events = [json.loads(text) for text in lines]
+    lost = next(i for i, e in enumerate(events) if e["event"] == "asked" and e["point"] == 1)
+    journal.write_bytes(
+        b"".join([*lines[:lost], lines[lost].replace(b"asked", b"a\xffked"), *lines[lost + 1 :]])
+    )
+    search(*line)
+    trials = tree("lost")[1]
+    assert [run.tags["trial"] for run in trials] == ["0", "1", "2", "3"], (
+        "one in the place of the lost one"
+    )
+    assert {run.status for run in trials} == {"FINISHED"}
+    assert (sweep.folder / "journal.jsonl.damaged").read_bytes().count(b"\n") == 1
+    assert "damaged" not in digitlab("sweeps").err
+
+
 def test_a_search_is_frozen_too(search: Run, home: Path) -> None:
     line = ["study=frozen", "sweep.search=random", "trials=2", "model=cnn,logistic_regression"]
     search(*line)

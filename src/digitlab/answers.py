@@ -7,6 +7,8 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from digitlab.errors import DataError
+
 PREDICTIONS_FILE = "predictions.parquet"
 
 Integers = npt.NDArray[np.int64]
@@ -27,8 +29,13 @@ class Answers:
 
 
 def read_answers(file: Path | BinaryIO) -> Answers:
-    """From a run's predictions.parquet."""
+    """From a run's predictions.parquet. Raises DataError if it is damaged."""
+    import pyarrow
     import pyarrow.parquet
 
-    table = pyarrow.parquet.read_table(file, columns=["label", "prediction", "loss"])
-    return Answers(*(table[name].to_numpy() for name in ("label", "prediction", "loss")))
+    kinds = {"label": pyarrow.int64(), "prediction": pyarrow.int64(), "loss": pyarrow.float64()}
+    try:
+        table = pyarrow.parquet.read_table(file, columns=[*kinds])
+        return Answers(*(table[name].cast(kind).to_numpy() for name, kind in kinds.items()))
+    except (OSError, ValueError, KeyError, pyarrow.ArrowException) as error:
+        raise DataError(f"{PREDICTIONS_FILE} is damaged: {str(error).splitlines()[0]}") from None

@@ -10,7 +10,7 @@ from digitlab.checking import to_config
 from digitlab.composition import compose, multirun
 from digitlab.config import Config
 from digitlab.errors import DigitlabError, TrackingError, UsageError, machine_refusal
-from digitlab.record import Record, all_records, waiting_records
+from digitlab.record import Record, all_records, waiting_records, wrong_clock
 from digitlab.sweep.results import TrialResult
 from digitlab.terminal import echo, say
 from digitlab.tracking.location import (
@@ -202,6 +202,8 @@ def _close_dead_runs() -> list[Record]:
     """Mark runs whose process is gone; every command that deals with runs begins with it."""
     from digitlab.reaping import close_dead_records
 
+    if problem := wrong_clock():
+        say(problem)
     return close_dead_records(all_records(project.records()), say)
 
 

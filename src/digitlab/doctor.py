@@ -3,13 +3,15 @@
 import importlib.metadata
 import re
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from digitlab import project, provenance
 from digitlab.config import NUM_TRAIN, DataConfig
 from digitlab.errors import DigitlabError
-from digitlab.record import all_records, waiting_records
+from digitlab.record import all_records, waiting_records, wrong_clock
+from digitlab.remains import find_remains, remove_remains
 from digitlab.terminal import console, say, styled
 from digitlab.tracking.location import sqlite_file, unreachable, unusable
 
@@ -26,9 +28,12 @@ def examine(uri: str) -> int:
         **{f"data {name}": lambda name=name: _data(name) for name in NUM_TRAIN},  # type: ignore[misc]
         "tracking store": lambda: _tracking(uri),
         "runs that died": lambda: _dead_runs(uri),
+        "records": _records,
+        "sweeps": _sweeps,
         "undelivered": _undelivered,
         "cut short": _cut_short,
         "disk": _disk,
+        "clock": _clock,
     }
     out, problems = console(soft_wrap=True), 0
     for name, check in checks.items():
@@ -134,12 +139,44 @@ def _dead_runs(uri: str) -> str:
     return f"now marked KILLED: {', '.join(names)}" if names else "none"
 
 
-def _undelivered() -> str:
+def _records() -> str:
     folders = {file.parent for file in project.records().glob("*/run.json")}
     readable = list(all_records(project.records()))
-    damaged = folders - {record.folder for record in readable}
-    if damaged:
-        raise DigitlabError(f"damaged records, to be looked at and deleted: {_listed(damaged)}")
+    problems = []
+    if damaged := folders - {record.folder for record in readable}:
+        problems.append(
+            "damaged, to be looked at and deleted (repeating a sweep mends its own): "
+            + _listed(damaged)
+        )
+    if partly := {record.folder / "metrics.jsonl" for record in readable if record.num_damaged_lines}:
+        problems.append(f"lines are damaged and left out, what can be read is used: {_listed(partly)}")
+    if remains := find_remains(project.mlruns()):
+        problems.append(
+            f"remains of crashes, `digitlab doctor --clean` removes them: {_listed(remains)}"
+        )
+    if problems:
+        raise DigitlabError("; ".join(problems))
+    return f"{len(readable)} on this disk"
+
+
+def _sweeps() -> str:
+    from digitlab.sweep.listing import damage
+    from digitlab.sweep.manifest import all_sweeps
+
+    sweeps = all_sweeps(project.sweeps())
+    if problems := [problem for folder in sweeps for problem in damage(folder)]:
+        raise DigitlabError("; ".join(problems))
+    return str(len(sweeps))
+
+
+def clean() -> None:
+    """Remove what crashes have left, and say what."""
+    for path in (remains := find_remains(project.mlruns())):
+        say(f"removed {path}")
+    remove_remains(remains)
+
+
+def _undelivered() -> str:
     waiting = [r for r in waiting_records(project.records()) if r.run.status != "RUNNING"]
     if waiting:
         raise DigitlabError(f"{len(waiting)} waiting for a store: `digitlab sync` delivers")
@@ -170,5 +207,11 @@ def _disk() -> str:
     return f"{free / 1e9:.0f} GB free"
 
 
-def _listed(folders: set[Path]) -> str:
+def _clock() -> str:
+    if problem := wrong_clock():
+        raise DigitlabError(problem)
+    return time.strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def _listed(folders: Iterable[Path]) -> str:
     return ", ".join(sorted(map(str, folders)))

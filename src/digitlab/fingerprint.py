@@ -27,9 +27,10 @@ WITHOUT_NUMBERS = (
     *("__init__.py", "errors.py", "addresses.py", "terminal.py", "project.py", "provenance.py"),
     "fingerprint.py",
     *("checking.py", "composition.py", "completion.py", "cli.py", "commands.py", "command_line/"),
-    *("record.py", "document.py", "trace.py", "answers.py", "artifacts.py", "serving.py"),
+    *("record.py", "line_files.py", "remains.py", "document.py", "trace.py", "answers.py"),
+    *("artifacts.py", "serving.py", "reaping.py", "ports.py"),
     *("plots.py", "pictures.py", "opening.py", "experiment.py", "resuming.py", "interrupts.py"),
-    *("progress.py", "reaping.py", "ports.py", "doctor.py", "user_interface.py", "looking.py"),
+    *("progress.py", "doctor.py", "user_interface.py", "looking.py"),
     *("showing.py", "tables.py", "estimates.py", "tracking/", "sweep/", "reproduction/"),
     *("comparison/", "reporting/", "inference/"),
 )

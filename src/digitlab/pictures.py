@@ -1,7 +1,9 @@
 """What a recorded run answered to the test images; its pictures, drawn afterwards. No torch."""
 
+import contextlib
 import csv
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from digitlab import project
@@ -31,7 +33,8 @@ def draw_missing(store: RunStore, run: StoredRun, data_root: str | None = None) 
     answers, images = recorded_answers(store, run), tested_images(run, data_root)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        with store.download(run, EPOCHS_FILE, folder).open(newline="") as handle:
+        file = store.download(run, EPOCHS_FILE, folder)
+        with _damage_told(run), file.open(newline="") as handle:
             epochs = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(handle)]
         drawn = folder / "drawn"
         drawn.mkdir()
@@ -50,13 +53,27 @@ def draw_missing(store: RunStore, run: StoredRun, data_root: str | None = None) 
 
 
 def recorded_answers(store: RunStore, run: StoredRun) -> Answers:
-    """Raises UsageError if the run has left none."""
+    """Raises UsageError if the run has left none, DataError if they are damaged."""
     if PREDICTIONS_FILE not in {path for path, _ in store.artifacts(run)}:
         raise UsageError(
             f"run {run.short_id} is {run.status}: it has left no predictions to draw or compare"
         )
     with tempfile.TemporaryDirectory() as scratch:
-        return read_answers(store.download(run, PREDICTIONS_FILE, Path(scratch)))
+        file = store.download(run, PREDICTIONS_FILE, Path(scratch))
+        with _damage_told(run):
+            return read_answers(file)
+
+
+@contextlib.contextmanager
+def _damage_told(run: StoredRun) -> Iterator[None]:
+    """Raises DataError that names the run, and what makes the artifact anew."""
+    try:
+        yield
+    except (DataError, ValueError, TypeError) as error:
+        raise DataError(
+            f"an artifact of run {run.short_id} cannot be read ({error}): "
+            f"`digitlab reproduce {run.short_id}` makes it anew, in a run of its own"
+        ) from None
 
 
 def tested_images(run: StoredRun, data_root: str | None) -> Bytes:

@@ -22,15 +22,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter
 
 from digitlab import project
 from digitlab.addresses import keep_secrets
 from digitlab.errors import DigitlabError, reason
 from digitlab.files import is_file_of_some_kind
+from digitlab.line_files import end_at_a_line, parsed, whole_lines
 from digitlab.provenance import Process, this_process
 
 OWNER_DIES_WITHIN_SECONDS = 10
 RESERVE, RESERVE_BYTES = ".reserve", 1 << 16  # for the last words of a run, when the disk is full
+
+YEAR_OF_THIS = 2020  # no clock that is right is before it
 
 ENGINE_TAG = "digitlab.engine"  # how a trial of a sweep was trained
 
@@ -67,6 +71,13 @@ class Delivered:
     is_stale: bool = False  # it has been continued, and the store still has that earlier end
 
 
+_RUN, _DELIVERED = TypeAdapter(Run), TypeAdapter(Delivered)
+
+
+class DamagedRecord(DigitlabError):  # noqa: N818  (what is wrong with it)
+    """A record whose run.json cannot be read."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Membership:
     """A run's place in a sweep. Its record's name is known beforehand, so that it can be continued.
@@ -88,11 +99,15 @@ class Record:
     def __init__(self, folder: Path, run: Run, delivered: Delivered) -> None:
         self.folder, self.run, self.delivered = folder, run, delivered
         self._lock = FileLock(folder / ".lock")
+        self._opened = now(), time.monotonic()
         self._logged: set[tuple[int, str]] | None = None  # steps that have a line; None: not looked yet
 
     @classmethod
     def create(cls, records: Path, *, record_id: str | None = None, **details: Any) -> "Record":
-        """A new record, owned by this process until it ends."""
+        """A new record, owned by this process until it ends.
+
+        In a folder whose run.json is damaged it takes that one's place: the rest of it is used.
+        """
         record_id = record_id or f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
         run = Run(record_id=record_id, status="RUNNING", start_time=now(), **details)
         record = cls(records / record_id, run, Delivered())
@@ -100,8 +115,7 @@ class Record:
             # There already where a kill came between this and the next lines.
             record.artifacts.mkdir(parents=True, exist_ok=True)
             record._lock.acquire(timeout=0)
-            if (record.folder / "run.json").exists():
-                raise FileExistsError(f"{record.folder} holds a run already")
+            record._take_the_place_of_a_damaged_one()
             record.save()
             record._reserve()
         except (OSError, Timeout) as error:
@@ -111,13 +125,15 @@ class Record:
 
     @classmethod
     def load(cls, folder: Path) -> "Record":
-        values = json.loads((folder / "run.json").read_text())
-        values["process"] = Process(**values["process"])
-        uri = keep_secrets(values["tracking_uri"])  # in old records
-        values["tracking_uri"] = project.present_uri(uri, _mlruns(folder))
-        delivery = folder / "delivery.json"
-        delivered = json.loads(delivery.read_text()) if delivery.exists() else {}
-        return cls(folder, Run(**values), Delivered(**delivered))
+        """Raises DamagedRecord."""
+        try:
+            run = _RUN.validate_python(json.loads((folder / "run.json").read_bytes()))
+        except (OSError, ValueError, RecursionError) as error:
+            told = str(error).splitlines()[0]
+            raise DamagedRecord(f"{folder / 'run.json'} cannot be read: {told}") from None
+        uri = keep_secrets(run.tracking_uri)  # in old records
+        run.tracking_uri = project.present_uri(uri, _mlruns(folder))
+        return cls(folder, run, _read_delivered(folder))
 
     @classmethod
     def named(cls, records: Path, record_id: str) -> "Record | None":
@@ -138,7 +154,7 @@ class Record:
                 return None
             lock.acquire(timeout=OWNER_DIES_WITHIN_SECONDS)
             record = cls.load(folder)
-        except (Timeout, OSError, ValueError, TypeError):
+        except (Timeout, OSError, DamagedRecord):
             lock.release()
             return None
         record._lock = lock
@@ -182,7 +198,9 @@ class Record:
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Append one line; what was logged before an interruption is not logged again."""
         if self._logged is None:
-            self._logged = {(line["step"], min(line["metrics"])) for line in self._mend_metrics()}
+            end_at_a_line(self.folder / "metrics.jsonl")
+            lines = [line for line in self.metric_lines() if line["metrics"]]
+            self._logged = {(line["step"], min(line["metrics"])) for line in lines}
         if (step, min(metrics)) in self._logged:
             return
         self._logged.add((step, min(metrics)))
@@ -191,24 +209,42 @@ class Record:
             file.write(line + "\n")
 
     def metric_lines(self) -> list[dict[str, Any]]:
-        """All complete lines; a line cut off by a crash is left out."""
-        file = self.folder / "metrics.jsonl"
-        lines = file.read_text().splitlines(keepends=True) if file.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        """All complete lines; without metrics where one is damaged, so that the others keep their
+        places."""
+        lines = whole_lines(self.folder / "metrics.jsonl")
+        return [parsed(line, _is_of_metrics) or {"step": 0, "time": 0, "metrics": {}} for line in lines]
 
-    def _mend_metrics(self) -> list[dict[str, Any]]:
-        """The complete lines, alone in the file: a further one must not follow half of one."""
-        file, lines = self.folder / "metrics.jsonl", self.metric_lines()
-        if file.exists() and not file.read_bytes().endswith(b"\n"):
-            write_atomically(file, "".join(json.dumps(line) + "\n" for line in lines))
-        return lines
+    @property
+    def num_damaged_lines(self) -> int:
+        """Of metrics.jsonl: the epochs, or the test, that cannot be read any more."""
+        return sum(not line["metrics"] for line in self.metric_lines())
+
+    def _take_the_place_of_a_damaged_one(self) -> None:
+        file = self.folder / "run.json"
+        if not file.exists():
+            return
+        try:
+            self.load(self.folder)
+        except DamagedRecord:
+            file.replace(file.with_suffix(".json.damaged"))
+            self.delivered = dataclasses.replace(
+                _read_delivered(self.folder), is_closed=False, is_stale=True
+            )
+            self.save_delivered()
+        else:
+            raise FileExistsError(f"{self.folder} holds a run already")
 
     def finish(self, status: Status, tags: Mapping[str, str] | None = None) -> None:
         """The run's true end. Further calls change nothing: the first end is the true one."""
         if self.run.status == "RUNNING":
-            self.run.status, self.run.end_time = status, now()
+            self.run.status, self.run.end_time = status, self._end_time()
             self.run.tags |= tags or {}
             self.save()
+
+    def _end_time(self) -> int:
+        """As long after it was opened as it took, though the clock may have been set meanwhile."""
+        opened, monotonic = self._opened
+        return max(self.run.start_time, opened + round(1000 * (time.monotonic() - monotonic)))
 
     def make_room(self) -> None:
         """For what is still to be written of a run that ends on a full disk."""
@@ -238,13 +274,11 @@ def waiting_records(records: Path) -> Iterator[Record]:
     yield from sorted(found, key=lambda record: record.run.parent is not None)
 
 
-def all_records(records: Path) -> Iterator[Record]:
-    """Every readable record, oldest first."""
-    for file in sorted(records.glob("*/run.json")):
-        try:
+def all_records(records: Path, record_id: str = "*") -> Iterator[Record]:
+    """Every readable record, oldest first. record_id: a pattern that its id matches."""
+    for file in sorted(records.glob(f"{record_id}/run.json")):
+        with contextlib.suppress(DamagedRecord):  # or deleted meanwhile: `digitlab doctor` names those
             yield Record.load(file.parent)
-        except (OSError, ValueError, TypeError):
-            continue  # deleted by its owner meanwhile, or damaged: `digitlab doctor` names those
 
 
 def write_atomically(file: Path, content: str | bytes) -> None:
@@ -270,8 +304,33 @@ def write_atomically(file: Path, content: str | bytes) -> None:
 
 
 def now() -> int:
-    """Milliseconds since the epoch."""
-    return int(time.time() * 1000)
+    """Milliseconds since the epoch, after which every store wants its times to be."""
+    return max(int(time.time() * 1000), 1)
+
+
+def wrong_clock() -> str:
+    """What is wrong with this machine's clock, if anything is known to be."""
+    if (year := time.gmtime().tm_year) >= YEAR_OF_THIS:
+        return ""
+    return f"this machine's clock is in {year}: set it, since the times of runs are told by it"
+
+
+def _read_delivered(folder: Path) -> Delivered:
+    """Where it is damaged, nothing is known of the store: it is asked, and told all of it again."""
+    try:
+        return _DELIVERED.validate_python(json.loads((folder / "delivery.json").read_bytes()))
+    except (OSError, ValueError, RecursionError):
+        return Delivered()
+
+
+def _is_of_metrics(line: dict[str, Any]) -> bool:
+    metrics = line.get("metrics")
+    return (
+        isinstance(metrics, dict)
+        and bool(metrics)
+        and all(isinstance(value, int | float) for value in metrics.values())
+        and all(isinstance(line.get(name), int) for name in ("step", "time"))
+    )
 
 
 def _mlruns(folder: Path) -> Path:

@@ -89,6 +89,7 @@ def _server(uri: str, host: str, port: int) -> Iterator[subprocess.Popen[bytes]]
     process = subprocess.Popen(
         command,
         start_new_session=True,
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL if not os.environ.get("DIGITLAB_VERBOSE") else None,
         env={**os.environ, **store},

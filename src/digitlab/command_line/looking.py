@@ -101,15 +101,18 @@ def config(overrides: tuple[str, ...], sources: bool, knobs: bool) -> None:
 
 @click.command()
 @OVERRIDES
+@click.option("--clean", is_flag=True, help="Remove what crashes have left in mlruns/.")
 @TRACKING
-def doctor(overrides: tuple[str, ...], tracking_uri: str | None) -> None:
+def doctor(overrides: tuple[str, ...], clean: bool, tracking_uri: str | None) -> None:
     """Say what is ill here, and what heals it.
 
     Checks environment, data sets, tracking store, dead runs and disk; exit code 1 if any is ill.
     """
-    from digitlab.doctor import examine
+    from digitlab import doctor
 
-    sys.exit(examine(store_uri(overrides, tracking_uri)))
+    if clean:
+        doctor.clean()
+    sys.exit(doctor.examine(store_uri(overrides, tracking_uri)))
 
 
 @click.command()

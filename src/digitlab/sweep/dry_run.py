@@ -3,11 +3,13 @@
 Creates nothing and starts nothing.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from digitlab import project
-from digitlab.record import Record
+from digitlab.errors import DigitlabError
+from digitlab.record import all_records
 from digitlab.sweep.display import in_words
 from digitlab.sweep.engines import plan_chunks
 from digitlab.sweep.finished import Reasons, estimate_seconds, finished_runs, reusable
@@ -23,7 +25,10 @@ SHOWN_TRIALS = 200
 def dry_run(planned: Manifest, *, rerun: bool) -> None:
     """Print it. rerun: as if nothing were finished."""
     known = None if rerun else newest_of(project.sweeps(), planned.key)
-    manifest = known.manifest() if known else planned
+    manifest = planned
+    if known:
+        with contextlib.suppress(DigitlabError):  # a damaged one is frozen anew when it is repeated
+            manifest = known.manifest()
     runs = finished_runs(manifest.study, manifest.tracking_uri)
     if manifest.is_search:
         _show_search(manifest, known, runs)
@@ -51,8 +56,8 @@ def dry_run(planned: Manifest, *, rerun: bool) -> None:
 
 def _cut_short(manifest: Manifest, trial: Trial) -> str | None:
     """That a trial goes on from its checkpoint, if it does."""
-    for folder in sorted(project.records().glob(f"{manifest.id}-{trial.number:04d}*")):
-        if (record := Record.load(folder)).has_checkpoint:
+    for record in all_records(project.records(), f"{manifest.id}-{trial.number:04d}*"):
+        if record.has_checkpoint:
             epochs = max([line["step"] for line in record.metric_lines()], default=0)
             return f"cut short in epoch {epochs + 1}: goes on from its checkpoint"
     return None

@@ -1,11 +1,12 @@
 """One invocation of a sweep from its plan to its summary: the one place where its parts meet."""
 
 import dataclasses
+import shutil
 import time
 from collections.abc import Sequence
 
 from digitlab import project
-from digitlab.errors import Interrupted
+from digitlab.errors import DigitlabError, Interrupted
 from digitlab.interrupts import Interrupts
 from digitlab.record import Record, Status, all_records, waiting_records
 from digitlab.sweep import own_run
@@ -72,7 +73,7 @@ def _claim(planned: Manifest, options: Options) -> tuple[SweepFolder, Manifest]:
     if known:
         known.own()
         executor, engine = planned.settings.executor, planned.settings.engine
-        frozen = known.manifest()
+        frozen = _mended(known, planned)
         settings = dataclasses.replace(frozen.settings, executor=executor, engine=engine)
         return known, dataclasses.replace(frozen, settings=settings)
     manifest = dataclasses.replace(planned, id=new_id(sweeps, planned.key))
@@ -82,6 +83,24 @@ def _claim(planned: Manifest, options: Options) -> tuple[SweepFolder, Manifest]:
     folder.freeze(manifest)
     folder.log("planned", command=manifest.command)
     return folder, manifest
+
+
+def _mended(folder: SweepFolder, planned: Manifest) -> Manifest:
+    """As it was frozen. A damaged manifest is frozen anew: what has the same key is the same."""
+    if num_lines := folder.mend():
+        say(
+            f"{num_lines} damaged lines of its journal were set aside (journal.jsonl.damaged in "
+            f"{folder.folder}): what they told is found in the store, or done again"
+        )
+    try:
+        return folder.manifest()
+    except DigitlabError:
+        frozen = dataclasses.replace(planned, id=folder.id)
+        file = folder.folder / "manifest.json"
+        say(f"{file} was damaged: it is made anew, and kept as {file.name}.damaged")
+        shutil.copyfile(file, file.with_suffix(".json.damaged"))
+        folder.freeze(frozen)
+        return frozen
 
 
 def _work(

@@ -1,5 +1,6 @@
 """`digitlab sweeps`: what there is, and how far each is."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,26 @@ def describe_sweeps(sweeps: Path) -> list[dict[str, Any]]:
     """Plain values, newest first. created: ms since the epoch."""
     rows = []
     for folder in all_sweeps(sweeps):
-        try:
+        with contextlib.suppress(DigitlabError):
             rows.append(_describe(folder))
-        except DigitlabError as error:
-            say(str(error))
+    for problem in (problem for folder in all_sweeps(sweeps) for problem in damage(folder)):
+        say(problem)
     return rows
+
+
+def damage(folder: SweepFolder) -> list[str]:
+    """What is wrong with its files, each with the remedy."""
+    found = []
+    try:
+        folder.manifest()
+    except DigitlabError as error:
+        found.append(str(error))
+    if lost := folder.num_damaged_lines:
+        found.append(
+            f"{lost} damaged lines in the journal of sweep {folder.id} are left out: "
+            f"digitlab resume {folder.id} sets them aside and does again what they told of"
+        )
+    return found
 
 
 def _describe(folder: SweepFolder) -> dict[str, Any]:

@@ -23,11 +23,18 @@ from digitlab.addresses import keep_secrets
 from digitlab.checking import recorded_config
 from digitlab.config import Config
 from digitlab.errors import DigitlabError, UsageError
+from digitlab.line_files import end_at_a_line, parsed, whole_lines
 from digitlab.record import now, write_atomically
 from digitlab.sweep.settings import Settings, to_settings, to_values
 
 FORMAT = 1
 ID_LENGTH = 8
+EVENTS: dict[str, dict[str, type]] = {  # and what those have that others rely on
+    "asked": {"point": int, "params": dict},
+    "started": {"number": int},
+    "ended": {"number": int, "point": int, "name": str, "state": str, "swept": dict, "died": bool},
+    "used up": {"trials": int},
+}
 BEFORE_ENGINES = {"engine": {"name": "sequential", "exact": True}}  # for manifests that have none
 
 
@@ -126,7 +133,9 @@ class SweepFolder:
     def manifest(self) -> Manifest:
         """Raises DigitlabError if it is damaged or of a later version."""
         try:
-            values = json.loads((self.folder / "manifest.json").read_text())
+            values = json.loads((self.folder / "manifest.json").read_bytes())
+            if not isinstance(values, dict):
+                raise ValueError("it holds no object")
             if values.pop("format") != FORMAT:
                 raise ValueError("another format")
             settings = to_settings(BEFORE_ENGINES | values.pop("settings"))
@@ -135,8 +144,28 @@ class SweepFolder:
             uri = keep_secrets(values.pop("tracking_uri"))  # in old manifests
             uri = project.present_uri(uri, self.folder.parents[1])
             return Manifest(settings=settings, trials=trials, bases=bases, tracking_uri=uri, **values)
-        except (OSError, ValueError, TypeError, KeyError, UsageError) as error:
-            raise DigitlabError(f"the manifest of sweep {self.id} cannot be read: {error}") from None
+        except (OSError, ValueError, LookupError, TypeError, RecursionError, UsageError) as error:
+            planned = (event.get("command") for event in self.events() if event["event"] == "planned")
+            raise DigitlabError(
+                f"the manifest of sweep {self.id} cannot be read: {error}; "
+                f"to go on, repeat its command: {next(planned, 'digitlab sweep ...')}"
+            ) from None
+
+    def mend(self) -> int:
+        """Set damaged lines of the journal aside; returns how many. For whoever owns the sweep."""
+        lines = whole_lines(self._journal_file)
+        damaged = [line for line in lines if parsed(line, _is_event) is None]
+        if damaged:
+            with self._journal_file.with_suffix(".jsonl.damaged").open("ab") as file:
+                file.writelines(line + b"\n" for line in damaged)
+            whole = (line + b"\n" for line in lines if line not in damaged)
+            write_atomically(self._journal_file, b"".join(whole))
+        return len(damaged)
+
+    @property
+    def num_damaged_lines(self) -> int:
+        """Of the journal."""
+        return sum(parsed(line, _is_event) is None for line in whole_lines(self._journal_file))
 
     def own(self) -> None:
         """Raises UsageError while another process works on this sweep."""
@@ -165,23 +194,21 @@ class SweepFolder:
         self._lock.release()
 
     def log(self, event: str, **details: Any) -> None:
-        """One line, written at once; a line cut off by a crash is ended before the next one."""
+        """One line, written at once."""
         if self._journal is None:
-            file = self.folder / "journal.jsonl"
-            is_cut = file.exists() and not file.read_bytes().endswith(b"\n")
-            self._journal = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-            if is_cut and file.stat().st_size:
-                os.write(self._journal, b"\n")
+            end_at_a_line(self._journal_file)
+            self._journal = os.open(self._journal_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         line = json.dumps({"event": event, "time": now(), **details})
         os.write(self._journal, line.encode() + b"\n")
 
     def events(self) -> Iterator[dict[str, Any]]:
-        file = self.folder / "journal.jsonl"
-        for line in file.read_text().splitlines() if file.exists() else []:
-            try:
-                yield json.loads(line)
-            except ValueError:
-                continue  # cut off by a crash
+        """Without what is damaged."""
+        events = (parsed(line, _is_event) for line in whole_lines(self._journal_file))
+        return (event for event in events if event is not None)
+
+    @property
+    def _journal_file(self) -> Path:
+        return self.folder / "journal.jsonl"
 
 
 def all_sweeps(sweeps: Path) -> list[SweepFolder]:
@@ -212,12 +239,25 @@ def find_sweep(sweeps: Path, wanted: str) -> SweepFolder:
     known = all_sweeps(sweeps)
     exact = [folder for folder in known if folder.id == wanted]
     found = exact or [folder for folder in known if folder.id.startswith(wanted)]
-    found = found or [folder for folder in known if folder.manifest().name == wanted]
+    found = found or [folder for folder in known if _name(folder) == wanted]
     if not found:
         raise UsageError(f"no sweep {wanted}: `digitlab sweeps` lists them")
     if len(found) > 1:
         raise UsageError(f"{wanted} means {len(found)} sweeps: {', '.join(f.id for f in found)}")
     return found[0]
+
+
+def _name(folder: SweepFolder) -> str | None:
+    try:
+        return folder.manifest().name
+    except DigitlabError:
+        return None
+
+
+def _is_event(line: dict[str, Any]) -> bool:
+    event = line.get("event")
+    needed = EVENTS.get(event, {}) if isinstance(event, str) else {"event": str}
+    return all(isinstance(line.get(name), kind) for name, kind in needed.items())
 
 
 def _repetition(sweep_id: str) -> int:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from digitlab import project
 from digitlab.interrupts import Interrupts
 from digitlab.reaping import close_dead_records
-from digitlab.record import Membership, Record
+from digitlab.record import DamagedRecord, Membership, Record
 from digitlab.sweep import own_run
 from digitlab.sweep.chunks import ChunkTask, Refused, run_chunk
 from digitlab.sweep.display import SweepDisplay
@@ -286,10 +286,10 @@ class Runner:
     def _after_death(self, trial: Trial, cause: str) -> TrialResult:
         """End the record that a dead worker has left, in the store too: it may have been finished."""
         cut_short = _result(trial, state="INTERRUPTED", error=cause)
-        folder = project.records() / self._record_id(trial.number)
-        if not (folder / "run.json").exists():
+        try:
+            record = Record.load(project.records() / self._record_id(trial.number))
+        except DamagedRecord:  # or none
             return cut_short
-        record = Record.load(folder)
         left = undelivered(record)
         close_dead_records([record], lambda message: None)
         if record.try_to_own():

@@ -46,12 +46,13 @@ class Search:
         self._num_workers = num_workers
         self._study = _new_study(manifest)
         self._distributions = {k: _distribution(axis) for k, axis in manifest.axes.items()}
-        self._asked: list[Any] = []  # Optuna's trial of each point
+        self._asked: dict[int, Any] = {}  # Optuna's trial of each point
         self._ended: dict[int, TrialResult] = {}
         self._waiting: deque[Trial] = deque()
         self._known: dict[str, StoredRun] = {}
         self._chosen: set[str] = set()  # fingerprints of points
         self._num_trials = num_trials(folder, manifest)
+        self._numbers: set[int] = set()  # of points; also of those that a damaged journal has lost
         self._replay()
         runs = finished_runs(manifest.study, manifest.tracking_uri)
         self._known = {run.tags[FINGERPRINT_TAG]: run for run in runs}
@@ -102,11 +103,11 @@ class Search:
 
     def _ask(self) -> list[Trial]:
         """The trials of a new point, written down before any can start; none if all were made."""
-        number = len(self._asked)
+        number = max(self._numbers, default=-1) + 1
         params = self._choose(number)
         replaces = not self._is_new(params)
         if replaces:
-            self._give_up_last()
+            self._give_up(number)
             found = self._new_point(number)
             if found is None:
                 self._end(number)
@@ -127,11 +128,11 @@ class Search:
         points = (dict(zip(axes, candidate, strict=True)) for candidate in candidates)
         return next(filter(self._is_new, points), None)
 
-    def _give_up_last(self) -> None:
+    def _give_up(self, number: int) -> None:
         """Optuna learns nothing from what it chose again."""
         from optuna.trial import TrialState
 
-        self._study.tell(self._asked.pop(), state=TrialState.FAIL)
+        self._study.tell(self._asked.pop(number), state=TrialState.FAIL)
 
     def _end(self, num_points: int) -> None:
         made = num_points * self._settings.repeats
@@ -154,18 +155,23 @@ class Search:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # experimental samplers say so every time
             trial = self._study.ask(self._distributions)
-        self._asked.append(trial)
+        self._asked[number] = trial
+        self._numbers.add(number)
         return {knob: str(trial.params[knob]) for knob in self._manifest.axes}
 
     def _replay(self) -> None:
         """Ask and tell again what the journal says, in its order; find what is left to do."""
         asked: dict[int, Point] = {}
         for event in self._folder.events():
+            if "number" in event:
+                self._numbers.add(event["number"] // self._settings.repeats)
             if event["event"] == "asked":
                 asked[event["point"]] = event["params"]
                 self._choose_again(event)
             elif event["event"] == "ended" and event["state"] != "INTERRUPTED":
                 result = _result(event)
+                if result.point not in self._asked:
+                    continue  # that line of the journal is lost
                 trial = self._asked[result.point]
                 if self._settings.pruner != "none":
                     for epoch, value in result.history.get(self._settings.metric, []):
@@ -178,7 +184,7 @@ class Search:
     def _choose_again(self, event: dict[str, Any]) -> None:
         if event.get("replaces"):
             self._choose(event["point"])
-            self._give_up_last()
+            self._give_up(event["point"])
         elif self._settings.search == "cmaes":  # which keeps its state in its choices
             self._choose(event["point"])
             return

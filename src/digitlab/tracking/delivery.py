@@ -86,6 +86,11 @@ class Delivery:
     def finish(self) -> bool:
         """Deliver all of it; False if the store fails, or stays locked for a minute."""
         deadline = time.monotonic() + LOCKED_FOR_SECONDS
+        if lost := self.record.num_damaged_lines:
+            self.say(
+                f"run {self.record.run.name!r} lacks the metrics of {lost} epochs: lines of "
+                "metrics.jsonl are damaged; what can be read of it is delivered"
+            )
         uri = self.record.run.tracking_uri
         while True:
             try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from digitlab.errors import UsageError
-from digitlab.record import Record
+from digitlab.record import Record, now
 from digitlab.tracking.client import open_client
 from digitlab.tracking.location import sqlite_file
 from digitlab.tracking.plainly import deleted_run, told_plainly
@@ -214,7 +214,7 @@ class RunStore:
         """End a run whose process is gone."""
         with told_plainly(self.uri):
             self._client.set_tag(run.run_id, "digitlab.error", reason)
-            self._client.set_terminated(run.run_id, "KILLED")
+            self._client.set_terminated(run.run_id, "KILLED", end_time=max(now(), run.start_time))
 
     def studies(self) -> list[str]:
         with told_plainly(self.uri):

@@ -5,11 +5,14 @@ study has "0 traces" and no runs. MLflow keeps the choice in the browser and ask
 nor the experiment's tags; so its one page is served with the choice of model training made. Whoever
 chooses GenAI in the sidebar keeps it.
 
+It ends when its standard input does, which whoever started it holds open: after a kill, too.
 The store is named by MLFLOW_BACKEND_STORE_URI and MLFLOW_DEFAULT_ARTIFACT_ROOT, as for `mlflow server`.
 """
 
 import json
 import os
+import sys
+import threading
 from pathlib import Path
 
 from mlflow.server import app as pages
@@ -34,6 +37,12 @@ def _page() -> str:
     return page.replace("<head>", CHOOSE % json.dumps(CHOICES), 1)
 
 
+def _end_with_starter() -> None:
+    sys.stdin.read()
+    os._exit(0)
+
+
+threading.Thread(target=_end_with_starter, daemon=True).start()
 pages.view_functions["serve"] = _page
 for ours, mlflows in (
     (BACKEND_STORE_URI_ENV_VAR, "MLFLOW_BACKEND_STORE_URI"),
