@@ -74,6 +74,13 @@ def test_of_an_animation_the_first_picture_counts() -> None:
     assert (decode_grey(content) == 10).all()
 
 
+def many_scans() -> bytes:
+    """A progressive JPEG whose last scan stands in it 5,000 times: each is decoded over all pixels."""
+    content = encoded(Image.effect_noise((40, 40), 50), "JPEG", progressive=True)
+    last = content.rindex(images.START_OF_SCAN)
+    return content[:last] + content[last:-2] * 5000 + content[-2:]
+
+
 HOSTILE = {
     "nothing": (b"", "empty"),
     "text": (b"a text called .png\n" * 100, "no image of a kind"),
@@ -85,6 +92,7 @@ HOSTILE = {
     "small bomb": (png(8_000, 8_000, bytes(8_000 * 1_001)), "pixels, more than"),
     "flat bomb": (png(2**31 - 1, 2, bytes(100)), ""),
     "gif of a huge canvas": (b"GIF89a" + struct.pack("<HH", 65535, 65535) + bytes(3), ""),
+    "many scans": (many_scans(), "it has 5,0"),
     "large file": (bytes(images.MAX_BYTES + 1), "more than 20,000,000 bytes"),
 }
 
@@ -99,6 +107,18 @@ def test_hostile_content_is_refused_in_one_line(name: str) -> None:
         reason in message.replace(" x ", "x").replace("20000x20000", "400000000") or reason in message
     )
     assert "\n" not in message
+
+
+def test_a_jpeg_of_fifty_megapixels_is_read_at_reduced_size() -> None:
+    large = Image.new("L", (8160, 6120), 255)
+    large.paste(0, (2040, 1530, 4080, 3060))
+    grey = decode_grey(encoded(large, "JPEG"))
+    assert grey.shape == (768, 1024)
+    assert np.abs(grey[200:380, 260:508].astype(int)).max() < 5
+    assert grey[:180].min() > 250
+    progressive = encoded(large, "JPEG", progressive=True)  # in memory whole while it is decoded
+    with pytest.raises(RefusedImage, match="8160 x 6120 pixels, more than 25,000,000"):
+        decode_grey(progressive)
 
 
 def test_any_damage_to_an_image_is_refused_or_read() -> None:

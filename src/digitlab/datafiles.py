@@ -46,15 +46,15 @@ DIGESTS = {
         "t10k-images-idx3-ubyte": "010c0c13f96d5658bae4c04d605aa85a9ac8bc6ce619f5cb5f05aeb402f41514",
         "t10k-labels-idx1-ubyte": "b3b5727c195d9df958a13e9da4e1717a11307903ed50d26abca19d49bb33a8cb",
     },
-}
-# Of these only the MD5 of the packed files is published (torchvision 0.29, datasets/mnist.py).
-PACKED_MD5 = {
     "fashion_mnist": {
-        "train-images-idx3-ubyte": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-        "train-labels-idx1-ubyte": "25c81989df183df01b3e8a0aad5dffbe",
-        "t10k-images-idx3-ubyte": "bef4ecab320f06d8554ea6380940ec79",
-        "t10k-labels-idx1-ubyte": "bb300cfdad3c16e7a12a480ee83cd310",
+        "train-images-idx3-ubyte": "d8ad9132a5971887b9275bd3d8e20fc26c599fbad1814014e960b8e10b53d165",
+        "train-labels-idx1-ubyte": "3a5a898e8a129e0538eafde7302d0b5bd11e09099e7f981c578c725047895b03",
+        "t10k-images-idx3-ubyte": "3194b88e5a57832ccf9bc8ffc11e1c3d7ccf2c411d27352dcfbfc4afa29c2ce5",
+        "t10k-labels-idx1-ubyte": "b943cf13d75a9c055f388d561d683bed74ca5ce259ad23b9655e45af2ff9e771",
     },
+}
+# Of this one only the MD5 of the packed files is published (torchvision 0.29, datasets/mnist.py).
+PACKED_MD5 = {
     "kmnist": {
         "train-images-idx3-ubyte": "bdb82020997e1d708af4cf47b453dcf7",
         "train-labels-idx1-ubyte": "e144d726b3acfaa3e44228e80efcd344",
@@ -177,7 +177,7 @@ def _read_idx(name: str, file: Path, shape: tuple[int, ...]) -> Bytes:
 
 
 def _needs_packed(name: str, file: Path) -> bool:
-    """MNIST's unpacked files are checked by their own digests; the others' only by the packed ones."""
+    """KMNIST's files are checked by the digests of the packed ones, all others by their own."""
     return name in PACKED_MD5 or not file.exists()
 
 

@@ -4,6 +4,7 @@ DIGITLAB_SCREENSHOTS names a folder to keep pictures of it in.
 """
 
 import http.client
+import io
 import json
 import math
 import os
@@ -12,13 +13,16 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from digitlab.composition import compose
+from digitlab.errors import UsageError
 from digitlab.inference import demo
 from digitlab.inference.models import TrainedModel
 from digitlab.models import build_model
@@ -159,6 +163,63 @@ def test_a_browser_that_goes_away_is_no_traceback(capfd: pytest.CaptureFixture[s
                 client.sendall(line)
                 assert client.makefile("rb").readline().startswith(b"HTTP/1.0 400 ")
     assert "Traceback" not in capfd.readouterr().err
+
+
+def silent(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=20)
+
+
+def test_slow_clients_are_let_go_however_they_go_about_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte in time, and no end."""
+    monkeypatch.setattr(demo, "CLIENT_SECONDS", 0.5)
+    with running(untrained("one")) as port, silent(port) as client:
+        client.settimeout(0.05)
+        deadline = time.monotonic() + 30
+        while True:
+            assert time.monotonic() < deadline, "it is held for ever"
+            try:
+                client.sendall(b"G")
+                if client.recv(100) == b"":
+                    break
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+        assert ask(port, "GET", "/models")[0] == 200
+
+
+def test_more_clients_than_there_are_places_for_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "MAX_CLIENTS", 3)
+    with running(untrained("one")) as port:
+        held = [silent(port) for _ in range(3)]
+        with silent(port) as client:
+            assert client.recv(100).startswith(b"HTTP/1.0 429 Too Many Requests\r\n")
+        for client in held:
+            client.close()
+
+
+def test_more_pictures_than_are_read_at_once_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = io.BytesIO()
+    Image.new("L", (40, 40), 255).save(content, "PNG")
+    asked, going_on = threading.Event(), threading.Event()
+
+    def slow(picture: bytes) -> object:
+        asked.set()
+        assert going_on.wait(60)
+        raise UsageError("read at last")
+
+    monkeypatch.setattr(demo, "decode_grey", slow)
+    monkeypatch.setattr(demo._Handler, "places", threading.BoundedSemaphore(1))
+    with running(untrained("one")) as port:
+        picture = {"body": content.getvalue(), "Content_Type": "image/png"}
+        first = threading.Thread(target=ask, args=(port, "POST", "/predict"), kwargs=picture)
+        first.start()
+        assert asked.wait(60)
+        told = ask(port, "POST", "/predict", **picture)  # type: ignore[arg-type]
+        going_on.set()
+        first.join()
+        assert told == (429, {"error": "too many pictures at once: try again"})
+        assert ask(port, "POST", "/predict", **picture)[0] == 400  # type: ignore[arg-type]
 
 
 def test_more_than_two_models_are_refused(digitlab: Cli) -> None:

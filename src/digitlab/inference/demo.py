@@ -7,8 +7,10 @@ import importlib.resources
 import ipaddress
 import json
 import re
+import socket
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from http import HTTPStatus
@@ -16,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from digitlab import ports
-from digitlab.datafiles import class_names
+from digitlab.datafiles import Bytes, class_names
 from digitlab.errors import Interrupted, UsageError
 from digitlab.inference.images import decode_grey
 from digitlab.inference.models import TrainedModel
@@ -27,13 +29,17 @@ from digitlab.terminal import echo
 FIRST_PORT = 5080
 MAX_BODY = 1_000_000  # bytes: a drawing has 10 to 20 thousand
 READ_SECONDS = 10.0  # a client that says nothing is let go
+CLIENT_SECONDS = 20.0  # and one that has not asked and read all by then, however it goes about it
+MAX_CLIENTS = 64
+MAX_PICTURES = 4  # that are read or wait for it
 MAX_MODELS = 2
-# Nothing from elsewhere, and no page elsewhere may show this one as a part of itself.
 # What http.server itself refuses with a status of a server's fault, though it is the request's.
 STATUS = {
     HTTPStatus.NOT_IMPLEMENTED: HTTPStatus.METHOD_NOT_ALLOWED,
     HTTPStatus.HTTP_VERSION_NOT_SUPPORTED: HTTPStatus.BAD_REQUEST,
 }
+BUSY = b"HTTP/1.0 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+# Nothing from elsewhere, and no page elsewhere may show this one as a part of itself.
 POLICY = "default-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
 
 
@@ -54,11 +60,41 @@ def make_server(models: Sequence[TrainedModel], *, host: str, port: int | None) 
 
 
 class _Server(ThreadingHTTPServer):
-    daemon_threads = True
+    daemon_threads = False  # joined at the end, when all clients are let go
 
     def __init__(self, host: str, port: int, models: Sequence[TrainedModel]) -> None:
         self.models, self.host = models, host
+        self.accepted: dict[socket.socket, float] = {}  # and when, by the monotonic clock
         super().__init__((host, port), _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if len(self.accepted) >= MAX_CLIENTS:
+            with suppress(OSError):
+                request.settimeout(0)  # nobody else waits for this client
+                request.sendall(BUSY)
+            self.shutdown_request(request)
+            return
+        self.accepted[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self.accepted.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Called several times a second."""
+        self._let_go(CLIENT_SECONDS)
+
+    def server_close(self) -> None:
+        self._let_go(0)
+        super().server_close()
+
+    def _let_go(self, seconds: float) -> None:
+        """Of clients that came so long ago; the thread of each sees an end, and ends."""
+        for request, since in list(self.accepted.items()):
+            if time.monotonic() - since >= seconds:
+                with suppress(OSError):
+                    request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A page that was closed while it was answered is no error."""
@@ -72,7 +108,8 @@ class _Handler(BaseHTTPRequestHandler):
     server: "_Server"
     timeout = READ_SECONDS
     page = importlib.resources.files("digitlab.inference").joinpath("demo.html").read_bytes()
-    one_at_a_time = threading.Lock()
+    one_at_a_time = threading.Lock()  # a picture may take 200 MB while it is decoded
+    places = threading.BoundedSemaphore(MAX_PICTURES)
 
     def do_GET(self) -> None:
         if not self._is_asked_as_this_host():
@@ -103,7 +140,14 @@ class _Handler(BaseHTTPRequestHandler):
         elif int(length) > MAX_BODY:
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {MAX_BODY:,} bytes are read")
         else:
-            self._predict(self.rfile.read(int(length)))
+            content = self.rfile.read(int(length))
+            if not self.places.acquire(blocking=False):
+                self._refuse(HTTPStatus.TOO_MANY_REQUESTS, "too many pictures at once: try again")
+                return
+            try:
+                self._predict(content)
+            finally:
+                self.places.release()
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """What http.server refuses before it asks us: methods, and lines that are no HTTP."""
@@ -116,25 +160,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _predict(self, content: bytes) -> None:
         try:
-            grey = decode_grey(content)
-            seen = [normalise(grey, model.data_name) for model in self.server.models]
+            with self.one_at_a_time:
+                grey = decode_grey(content)
+                readings = [_reading(model, grey) for model in self.server.models]
         except UsageError as error:
             self._refuse(HTTPStatus.BAD_REQUEST, str(error))
-            return
-        readings = []
-        with self.one_at_a_time:
-            for model, found in zip(self.server.models, seen, strict=True):
-                shares = model.classifier.predict(found.image[None])[0]
-                names = class_names(model.data_name)
-                readings.append(
-                    {
-                        "label": names[int(shares.argmax())],
-                        "probabilities": {n: float(p) for n, p in zip(names, shares, strict=True)},
-                        "seen": found.image.ravel().tolist(),
-                        "doubts": found.doubts,
-                    }
-                )
-        self._answer_json(HTTPStatus.OK, {"readings": readings})
+        else:
+            self._answer_json(HTTPStatus.OK, {"readings": readings})
 
     def _is_asked_as_this_host(self) -> bool:
         """Refuses names of other machines: one that resolves to this address would let any page ask."""
@@ -168,3 +200,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
+
+
+def _reading(model: TrainedModel, grey: Bytes) -> dict[str, object]:
+    """`label` is `prediction` under the name that it had first."""
+    found = normalise(grey, model.data_name)
+    shares = model.classifier.predict(found.image[None])[0]
+    names = class_names(model.data_name)
+    prediction = names[int(shares.argmax())]
+    return {
+        "prediction": prediction,
+        "label": prediction,
+        "probabilities": {name: float(p) for name, p in zip(names, shares, strict=True)},
+        "seen": found.image.ravel().tolist(),
+        "doubts": found.doubts,
+    }

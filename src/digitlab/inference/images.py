@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "BMP", "GIF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 MAX_BYTES = 20_000_000  # of a file
-MAX_PIXELS = 25_000_000  # of an image: a telephone's photo has 12 million
+MAX_PIXELS = 25_000_000  # of an image in memory
+MAX_JPEG_PIXELS = 100_000_000  # a JPEG is decoded at a quarter, or less, unless it is progressive
+MAX_SCANS = 100  # of a progressive JPEG, each of which takes as long as a picture; 10 are usual
+START_OF_SCAN = b"\xff\xda"
 MAX_SIDE = 1024  # larger ones are made smaller: a digit ends in 28 pixels
 STDIN = "-"
 
@@ -74,7 +77,7 @@ def decode_grey(content: bytes) -> Bytes:
         warnings.simplefilter("ignore")  # its size is judged here
         try:
             image = Image.open(io.BytesIO(content), formats=FORMATS)
-            _check_size(image.size)
+            _check_size(image, content)
             image.draft("L", (MAX_SIDE, MAX_SIDE))  # a JPEG is decoded to no more than it takes
             image.load()
             exif = image.getexif()
@@ -135,12 +138,17 @@ def _read_bytes(name: str) -> bytes:
         raise RefusedImage(getattr(error, "strerror", None) or str(error)) from None
 
 
-def _check_size(size: tuple[int, int]) -> None:
-    width, height = size
+def _check_size(image: "Image", content: bytes) -> None:
+    width, height = image.size
+    is_jpeg = image.format in ("JPEG", "MPO")  # MPO: several of them, as some telephones write
+    is_reduced = is_jpeg and "progressive" not in image.info
+    most = MAX_JPEG_PIXELS if is_reduced else MAX_PIXELS
     if width < 1 or height < 1:
         raise RefusedImage("it has no pixels")
-    if width * height > MAX_PIXELS:
-        raise RefusedImage(f"it has {width} x {height} pixels, more than {MAX_PIXELS:,}")
+    if width * height > most:
+        raise RefusedImage(f"it has {width} x {height} pixels, more than {most:,}")
+    if is_jpeg and (scans := content.count(START_OF_SCAN)) > MAX_SCANS:
+        raise RefusedImage(f"it has {scans:,} scans, more than {MAX_SCANS}")
 
 
 def _grey(image: "Image") -> Bytes:
