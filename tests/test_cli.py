@@ -18,7 +18,7 @@ import requests
 import yaml
 from mlflow import MlflowClient
 
-from digitlab import project, user_interface
+from digitlab import project, provenance, user_interface
 from digitlab.interrupts import ONE_REQUEST_SECONDS
 from digitlab.record import all_records
 from digitlab.tracking.location import resolve_uri
@@ -510,6 +510,27 @@ def test_square_brackets_and_colons_in_names_are_text(digitlab: Cli) -> None:
     assert shown.out.startswith(f"{name}  FINISHED  {run['run_id']}\nstudy {name}, started")
     assert sweep in listed.out
     assert digitlab("runs", "--study", name).code == 0
+
+
+@pytest.mark.parametrize(
+    "command", [("train",), ("sweep", "seed=0,1", "executor=inprocess"), ("doctor",)]
+)
+def test_a_checkout_that_git_refuses_is_told_once_with_the_remedy(
+    digitlab: Cli, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    known = (provenance.code, provenance.patch, provenance.unreadable_checkout)
+    for one in known:
+        one.cache_clear()
+    result = digitlab(*command, *(("epochs=1",) if command != ("doctor",) else ()))
+    for one in known:
+        one.cache_clear()
+    assert result.code == (command == ("doctor",))
+    remedy = f"git config --global --add safe.directory {CHECKOUT}"
+    told = [line for line in (result.out + result.err).splitlines() if remedy in line]
+    assert len(told) == 1
+    assert "dubious ownership" in told[0]
+    assert "commit" in told[0]
 
 
 def test_runs_shows_what_tells_runs_apart_and_says_what_it_leaves_out(digitlab: Cli) -> None:

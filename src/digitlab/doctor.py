@@ -47,6 +47,8 @@ def examine(uri: str) -> int:
 
 
 def _environment() -> str:
+    if reason := provenance.unreadable_checkout():
+        raise DigitlabError(reason)
     found, here = provenance.versions(), provenance.code()
     dirty = ", with changes that are not committed" if here["dirty"] == "true" else ""
     return f"Python {found['python']}, digitlab {found['digitlab']}, commit {here['commit'][:8]}{dirty}"

@@ -141,6 +141,8 @@ def open_run(
     uri = member.tracking_uri if member else resolve_uri(config.tracking.uri)
     if member is None and continued is None:
         check_before_training(uri, config.study)
+    if member is None and (reason := provenance.unreadable_checkout()):
+        say(reason)
     dataset = dataset or load(config.data, project.data_root(config.data.root))
     if reason := undeliverable(uri):
         say(f"{reason}; the run goes on and its record stays on this disk for `digitlab sync`")

@@ -86,6 +86,20 @@ def code() -> dict[str, str]:
 
 
 @functools.cache
+def unreadable_checkout() -> str | None:
+    """Why git does not tell the commit of this checkout, with a remedy; None if it does."""
+    if not any((folder / ".git").exists() for folder in (CHECKOUT, *CHECKOUT.parents)):
+        return None
+    commit, complaint = _ask_git("rev-parse", "HEAD")
+    if commit is not None:
+        return None
+    remedy = f": git config --global --add safe.directory {shlex.quote(str(CHECKOUT))}"
+    is_refused = "safe.directory" in complaint
+    reason = complaint.splitlines()[0] if complaint else "git does not answer"
+    return f"no record can name the commit of the code: {reason}{remedy if is_refused else ''}"
+
+
+@functools.cache
 def patch() -> str:
     """What separates the files from the commit: staged, unstaged and untracked; empty if nothing does.
 
@@ -124,6 +138,11 @@ def _existing_code() -> list[str]:
 
 def _git(*arguments: str, environment: Mapping[str, str] | None = None) -> str | None:
     """Output of git in the folder of this package; None without git or outside a checkout."""
+    return _ask_git(*arguments, environment=environment)[0]
+
+
+def _ask_git(*arguments: str, environment: Mapping[str, str] | None = None) -> tuple[str | None, str]:
+    """The same, and what git complains of where there is none."""
     try:
         done = subprocess.run(
             ["git", "-c", "core.safecrlf=false", "-C", str(CHECKOUT), *arguments],
@@ -133,9 +152,11 @@ def _git(*arguments: str, environment: Mapping[str, str] | None = None) -> str |
             timeout=10,
             env={**os.environ, **(environment or {})},
         )
-    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
-        return None
-    return done.stdout if arguments[0] == "diff" else done.stdout.strip()
+    except subprocess.CalledProcessError as error:
+        return None, error.stderr.strip()
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError) as error:
+        return None, str(error)
+    return done.stdout if arguments[0] == "diff" else done.stdout.strip(), ""
 
 
 @functools.cache

@@ -24,7 +24,7 @@ def recorded_code(recorded: Recorded) -> Iterator[Path]:
     """A folder that holds the code as it was; it is removed at the end."""
     code = recorded.document.code
     if code.commit == "unknown":
-        raise NotAvailable("the run was made outside a git checkout: its commit is unknown")
+        raise NotAvailable("the commit of its code is unknown: git told none when it was made")
     patch = _checked_patch(recorded)
     with tempfile.TemporaryDirectory(prefix="digitlab-code-") as scratch:
         folder = Path(scratch) / "code"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from digitlab import project
 from digitlab.errors import DigitlabError, Interrupted
 from digitlab.interrupts import Interrupts
+from digitlab.provenance import unreadable_checkout
 from digitlab.record import Record, Status, all_records, waiting_records
 from digitlab.sweep import own_run
 from digitlab.sweep.display import SweepDisplay, counts, in_words
@@ -58,6 +59,8 @@ def launch(planned: Manifest, options: Options) -> list[TrialResult]:
         dry_run(planned, rerun=options.rerun)
         return []
     check_before_training(planned.tracking_uri, planned.study)
+    if reason := unreadable_checkout():
+        say(reason)
     with Interrupts() as interrupts, interrupts.deferred():
         folder, manifest = _claim(planned, options)
         try:
