@@ -128,7 +128,7 @@ def test_the_same_command_gives_the_same_weights_in_another_process(
         (["runs", "model=cnn"], "only tracking=NAME"),
         (["nonsense"], "No such command"),
         (["train", "--epochs", "3"], "No such option '--epochs'. (knobs have no dashes: epochs=3)"),
-        (["train", "study=it's mine"], "put quotes around its whole value"),
+        (["train", "study=it's mine"], "if its value is one text, quote it twice"),
         (["runs", "tracking.uri=./mlruns"], "MLflow no longer writes folders"),
     ],
 )
@@ -729,3 +729,12 @@ def test_output_that_nobody_takes() -> None:
     done = subprocess.run(program, stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_variable_of_mlflows_that_chooses_nothing_here_is_said(
+    digitlab: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for command in (["train", "epochs=1"], ["sweep", "seed=0,1", "--dry-run"]):
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "x")
+        told = digitlab(*command).err
+        assert "MLFLOW_EXPERIMENT_NAME has no effect: study=NAME names the experiment" in told

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from digitlab import config as schema
 from digitlab import project
 from digitlab.checking import knobs, nearest, to_config, to_dict
-from digitlab.composition import SWEEP_GROUPS, compose
+from digitlab.composition import compose
 from digitlab.config import Config
 from digitlab.errors import ConfigError
 from digitlab.interrupts import Interrupts
+from digitlab.overrides import SWEEP_GROUPS
 from digitlab.sweep.planning import plan
 
 

@@ -16,7 +16,7 @@ MAY_IMPORT = {
         *(f"digitlab.tracking.{name}" for name in ("sqlite_store", "relocation", "store")),
         *(f"digitlab.tracking.{name}" for name in ("served_model", "registry", "upload", "ui_server")),
     },
-    "hydra": {"digitlab.composition"},
+    "hydra": {"digitlab.composition", "digitlab.overrides"},
     "torchvision": {"digitlab.datafiles"},
     "click": {
         *("digitlab.cli", "digitlab.completion", "digitlab.terminal"),

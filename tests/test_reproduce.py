@@ -254,6 +254,54 @@ def test_a_variation_is_linked_and_not_judged(digitlab: Cli) -> None:
     assert digitlab("reproduce", run.run_id, "epochs=0").code in (2, 5)
 
 
+def test_a_configuration_in_a_file_is_trained_exactly_and_judged_only_by_a_trace(
+    digitlab: Cli, tmp_path: Path
+) -> None:
+    run = train(digitlab, "model=logistic_regression", "study='12e34'", "run_name='a: b'")
+    file = Path(run.artifact_uri.removeprefix("file://")) / "config.yaml"
+    assert digitlab("train", "--config", str(file)).code == 0
+    assert newest().tags["digitlab.weights"] == run.tags["digitlab.weights"]
+    assert (newest().study, newest().name) == ("12e34", "a: b")
+    judged = digitlab("reproduce", str(file))
+    assert judged.code == 5
+    assert "CANNOT: " in judged.out
+    assert "holds no trace of a run to compare with" in judged.out
+    assert newest().tags["digitlab.weights"] == run.tags["digitlab.weights"]
+    told = digitlab("reproduce", str(file), "--threads", "2", "--json")
+    assert json.loads(told.out)["repeated"] == newest().run_id
+    assert newest().params["threads"] == "2"
+
+    printed = tmp_path / "mine.yaml"
+    printed.write_text(digitlab("config", "epochs=2", "run_name='null'", "data.root=/far away").out)
+    varied = digitlab("train", "--config", str(printed), "epochs=1", "study=007")
+    assert varied.code == 0, varied.err
+    assert f"not taken from {printed}: data.root" in varied.err
+    assert (newest().study, newest().name, newest().params["epochs"]) == ("007", "null", "1")
+
+
+def test_a_configuration_in_a_file_is_checked_like_any_other(digitlab: Cli, tmp_path: Path) -> None:
+    whole, file = digitlab("config").out, tmp_path / "mine.yaml"
+
+    def refused(content: str, *arguments: str) -> str:
+        file.write_text(content)
+        result = digitlab("train", "--config", str(file), *arguments)
+        assert result.code == 2, result.err
+        return result.err
+
+    wrong = refused(whole.replace("seed: 0", "seed: 010") + "foo: 1\n")
+    assert f"{file}: seed must be an integer in [0, 9223372036854775808), got '010'" in wrong
+    assert f"{file}: unknown knob foo" in wrong
+    assert "must be a plain value" in refused(whole.replace("study: digitlab", "study: ${oc.env:HOME}"))
+    assert "it lacks model, " in refused("epochs: 7\n")
+    assert "model=cnn: a recorded group cannot be chosen anew" in refused(whole, "model=cnn")
+    assert "must be a plain value" in refused(whole, "run_name=${oc.env:HOME}")
+    assert "--config is one run" in refused(whole, "-m", "seed=0,1")
+    for arguments in (["epochs=1"], ["--code", "recorded"]):
+        assert digitlab("reproduce", str(file), *arguments).code == 2
+    assert digitlab("train", "--config", "/dev/zero").code == 2
+    assert digitlab("reproduce", str(tmp_path / "nowhere.yaml")).code == 2
+
+
 def test_what_cannot_be_reproduced_says_what_is_missing(
     digitlab: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

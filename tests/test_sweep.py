@@ -559,12 +559,13 @@ def test_resume_needs_the_manifest_alone(digitlab: Cli, home: Path) -> None:
 
 
 def test_the_winner_as_a_preset_gives_its_score_exactly(digitlab: Cli, home: Path) -> None:
-    line = ["sweep", *QUICK, "study=winner", "optimizer=sgd,adam", "optimizer.learning_rate=0.3,0.003"]
+    line = ["sweep", *QUICK, "study=12e34", "optimizer=sgd,adam", "optimizer.learning_rate=0.3,0.003"]
     result = digitlab(*line, "seed=3", "scheduler=cosine", "--save-best", "best_of_four")
     assert result.code == 0, result.err
-    (own,), _ = tree("winner")
+    (own,), _ = tree("12e34")
     preset = yaml.safe_load((home / "conf" / "experiment" / "best_of_four.yaml").read_text())
     assert {"override /scheduler": "cosine"} in preset["defaults"]
+    assert "study: '12e34'" in digitlab("config", "experiment=best_of_four").out
     assert digitlab("train", "experiment=best_of_four", "study=proof").code == 0
     (run,) = RunStore(resolve_uri(None)).runs("proof")
     name = "chosen/validation_accuracy"

@@ -131,7 +131,7 @@ def test_the_command_line_has_the_last_word_about_a_knob_of_the_grid(home: Path)
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        (["seed=1,1"], "trial 1 is the same as trial 0 (seed=1): a value is given twice"),
+        (["seed=1,1"], "trial 1 is the same as trial 0 (seed=1): leave one out"),
         (["seed=range(3,3)"], "seed=range(3,3) has no value at all"),
         (["study=a,b"], "study cannot be swept"),
         (["tracking=local,server"], "tracking cannot be swept"),
@@ -237,3 +237,49 @@ def test_a_fixed_knob_that_any_block_sweeps_is_refused(home: Path) -> None:
     assert problems("sweep=mine", "epochs=5") == [
         "epochs is both fixed on the command line and swept by conf/sweep/"
     ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["optimizer.weight_decay=0,0.0"],
+        ["optimizer.learning_rate=1,1.0"],
+        ["optimizer.learning_rate=1e-3,0.1,0.001"],
+        ["optimizer=sgd", "optimizer.momentum=0.5", "optimizer.nesterov=true,True"],
+        ["data.root=/a,'/a'"],
+        ["sweep.search=tpe", "trials=4", "optimizer.weight_decay=0,0.0"],
+        ["sweep.search=tpe", "trials=4", "optimizer=adam,sgd,adam"],
+    ],
+)
+def test_values_are_compared_as_the_schema_reads_them(line: list[str]) -> None:
+    assert any("is the same as trial 0" in p or "has a choice twice" in p for p in problems(*line))
+
+
+def test_blocks_that_meet_in_one_configuration_are_refused(home: Path) -> None:
+    write_sweep(
+        home,
+        "concat:\n  - grid: {epochs: [20, 30]}\n  - grid: {optimizer.learning_rate: [0.001, 0.01]}\n",
+    )
+    assert problems("sweep=mine", "optimizer.learning_rate=0.001")  # fixed and swept
+    assert "trial 2 is the same as trial 0 (lr=0.001 and epochs=20)" in problems("sweep=mine")[0]
+
+
+def test_seeds_of_one_value_that_was_typed_in_two_ways_are_one_point(home: Path) -> None:
+    write_sweep(
+        home,
+        "concat:\n"
+        "  - grid: {optimizer.learning_rate: [0.001], seed: [0]}\n"
+        "  - grid: {optimizer.learning_rate: '1e-3', seed: [1]}\n",
+    )
+    assert [trial.point for trial in plan(["sweep=mine"]).trials] == [0, 0]
+
+
+def test_text_in_a_file_is_text_and_an_exclusion_compares_switches_too(home: Path) -> None:
+    write_sweep(
+        home,
+        "grid: {data.root: ['null', 'a, b', \"it's\"]}\nexclude: [{optimizer.nesterov: true}]\n",
+    )
+    sgd = ["optimizer=sgd", "optimizer.momentum=0.5", "optimizer.nesterov=True,False"]
+    trials = plan(["sweep=mine", *sgd]).trials
+    assert [trial.values["data"]["root"] for trial in trials] == ["null", "a, b", "it's"]
+    assert {trial.values["optimizer"]["nesterov"] for trial in trials} == {False}

@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import functools
 import json
+import reprlib
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -47,7 +48,7 @@ def to_config(values: Mapping[str, Any]) -> Config:
     try:
         config = _CONFIG.validate_python(values)
     except ValidationError as error:
-        choices = {group: _name(values.get(group)) for group in _variants()}
+        choices = choices_of(values)
         known = knobs(choices)
         raise ConfigError(
             sorted({_describe(problem, known, choices) for problem in error.errors()})
@@ -75,6 +76,11 @@ def recorded_config(values: Mapping[str, Any]) -> Config:
 def to_dict(config: Config) -> dict[str, Any]:
     """Plain nested values, complete: `to_config(to_dict(c)) == c`."""
     return _CONFIG.dump_python(config)  # type: ignore[no-any-return]
+
+
+def choices_of(values: Mapping[str, Any]) -> dict[str, str | None]:
+    """What is chosen of each group whose knobs depend on it: `{"model": "cnn", ...}`."""
+    return {group: _name(values.get(group)) for group in _variants()}
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -176,13 +182,12 @@ def _describe(problem: Any, known: Mapping[str, Knob], choices: Mapping[str, str
         return unknown(path, known, choices)
     if kind.startswith("union_tag"):
         names = ", ".join(_variants()[path])
-        return f"{path}.name must be one of {names}, got {_show(problem['input'])}"
-    if path not in known:
-        return f"{path} must be a group of knobs, got {_show(problem['input'])}"
-    allowed = known[path].allowed
+        got = shown(problem["input"].get("name"))
+        return f"{path}.name must be one of {names}, got {got}: no {path} has that name"
+    allowed = known[path].allowed if path in known else "a group of knobs"
     if kind == "missing":
         return f"{path} is missing: it must be {allowed}"
-    return f"{path} must be {allowed}, got {_show(problem['input'])}"
+    return f"{path} must be {allowed}, got {shown(problem['input'])}"
 
 
 def unknown(path: str, known: Mapping[str, Knob], choices: Mapping[str, str | None]) -> str:
@@ -198,9 +203,13 @@ def unknown(path: str, known: Mapping[str, Knob], choices: Mapping[str, str | No
     return f"unknown knob {path}: `digitlab config --knobs` lists all"
 
 
-def _show(value: Any) -> str:
-    text = repr(value) if not isinstance(value, bool) and value is not None else str(value).lower()
-    text = "null" if value is None else text
+def shown(value: Any) -> str:
+    """A value within a sentence: never the whole of something large."""
+    if isinstance(value, Mapping):
+        return "a group"
+    if value is None or isinstance(value, bool):
+        return as_param(value)
+    text = reprlib.repr(value) if isinstance(value, list) else repr(value)
     text = addresses.redacted(text)
     return text if len(text) <= 80 else text[:77] + "..."
 

@@ -1,15 +1,18 @@
 """What the subcommands do, once their arguments are read."""
 
 import contextlib
+import os
 import shlex
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from digitlab import project
-from digitlab.checking import to_config
+from digitlab.checking import set_leaf, to_config, to_dict
 from digitlab.composition import compose, multirun
 from digitlab.config import Config
 from digitlab.errors import DigitlabError, TrackingError, UsageError, machine_refusal
+from digitlab.given_config import read_config
 from digitlab.record import Record, all_records, waiting_records, wrong_clock
 from digitlab.sweep.results import TrialResult
 from digitlab.terminal import echo, say
@@ -22,13 +25,50 @@ from digitlab.tracking.location import (
 
 if TYPE_CHECKING:
     from digitlab.experiment import Outcome
+    from digitlab.reproduction import reproducing
 
 
-def train_one(overrides: Sequence[str]) -> None:
-    config = compose(overrides)
+def train_one(overrides: Sequence[str], file: Path | None) -> None:
+    """Train what conf/ or `file`, a run's config.yaml, says under overrides."""
+    say_unheeded()
+    config = read_config(file, overrides, say) if file else compose(overrides)
     dead = _close_dead_runs()
-    _run(config)
+    _summarise(config, _run(config))
     _deliver(dead)  # after the run: importing mlflow would delay its first step by seconds
+
+
+def reproduce_config(file: Path, tracking_uri: str | None, options: "reproducing.Options") -> int:
+    """Run the configuration in a file and say that nothing can be judged; returns the exit code."""
+    from digitlab.reproduction.reproducing import show_verdict
+    from digitlab.reproduction.verdict import Verdict
+
+    if options.overrides:
+        raise UsageError(f"to vary it: digitlab train --config {shlex.quote(str(file))} KNOB=VALUE")
+    if options.code == "recorded":
+        raise UsageError(f"{file} names no commit: --code recorded needs a run, or its record.json")
+    chosen = {
+        "threads": options.threads,
+        "arithmetic": options.arithmetic,
+        "tracking.uri": tracking_uri,
+    }
+    values = to_dict(read_config(file, (), say))
+    for knob, value in chosen.items():
+        if value is not None:
+            set_leaf(values, knob, value)
+    config = to_config(values)
+    say(f"{file} holds knobs alone, no trace of a run: it is trained, and there is nothing to judge by")
+    outcome = _run(config)
+    if not options.as_json:
+        _summarise(config, outcome)
+    verdict = Verdict(
+        kind="CANNOT",
+        cause=f"{file} holds no trace of a run to compare with, nor its code and data",
+        details=[
+            "to judge: digitlab reproduce with the run's id, its record.json, or an archive of it"
+        ],
+    )
+    show_verdict(verdict, None, outcome.run_id or outcome.record_id, as_json=options.as_json)
+    return verdict.exit_code
 
 
 def sweep(overrides: Sequence[str], **options: Any) -> int:
@@ -37,11 +77,13 @@ def sweep(overrides: Sequence[str], **options: Any) -> int:
     from digitlab.sweep.launching import Options
 
     say("composing")
+    say_unheeded()
     settle_dead_runs()
     REQUEST.options = Options(**options)
 
     def task(values: dict[str, Any]) -> None:
-        _run(to_config(values))
+        config = to_config(values)
+        _summarise(config, _run(config))
 
     returned = multirun(overrides, task)
     return _code([result for result in returned or [] if isinstance(result, TrialResult)])
@@ -134,15 +176,22 @@ def sync(elsewhere: str | None) -> int:
     return 4 if failed else 0
 
 
-def _run(config: Config) -> None:
-    """Train one configuration and say what came of it."""
+def say_unheeded() -> None:
+    """MLflow's own variables that choose what knobs choose here."""
+    from digitlab.tracking.environment import UNHEEDED
+
+    for variable, instead in UNHEEDED.items():
+        if os.environ.get(variable):
+            say(f"{variable} has no effect: {instead}")
+
+
+def _run(config: Config) -> "Outcome":
     from digitlab.experiment import run_experiment
     from digitlab.interrupts import Interrupts
     from digitlab.progress import TrainingProgress
 
     with Interrupts() as interrupts, _failures_told():
-        outcome = run_experiment(config, interrupts=interrupts, say=say, watch=TrainingProgress())
-    _summarise(config, outcome)
+        return run_experiment(config, interrupts=interrupts, say=say, watch=TrainingProgress())
 
 
 @contextlib.contextmanager

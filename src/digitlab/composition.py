@@ -9,34 +9,56 @@ values are laid over it (under 1 ms).
 import copy
 import dataclasses
 import difflib
+import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.hydra import Hydra
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from digitlab import project
-from digitlab.addresses import redacted
-from digitlab.checking import flatten, knobs, nearest, set_leaf, to_config, to_dict, unknown
+from digitlab import project, yaml_text
+from digitlab.checking import (
+    choices_of,
+    flatten,
+    knobs,
+    nearest,
+    set_leaf,
+    shown,
+    to_config,
+    to_dict,
+    unknown,
+)
 from digitlab.config import Config
 from digitlab.errors import ConfigError
-
-# Groups that say how a sweep is made, not what a run is.
-SWEEP_GROUPS = ("sweep", "executor", "engine")
-ALIASES = {"trials": "sweep.trials", "repeats": "sweep.repeats", "workers": "executor.workers"}
+from digitlab.overrides import (
+    ALIASES,
+    SWEEP_GROUPS,
+    Parser,
+    chooses_plugin,
+    is_about_hydra,
+    line_of,
+    misplaced,
+    quoted,
+    typed_value,
+    value_of,
+    without_effect,
+)
 
 Values = dict[str, Any]
 
@@ -50,15 +72,6 @@ class _Sorted:
     groups: tuple[str, ...]
     values: list[Override]
     problems: list[str]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Span:
-    """What Hydra writes as `interval(low, high)` or `tag(log, interval(low, high))`."""
-
-    low: float
-    high: float
-    log: bool
 
 
 def compose(overrides: Sequence[str]) -> Config:
@@ -76,18 +89,13 @@ def sources(overrides: Sequence[str]) -> dict[str, tuple[Any, str]]:
     with composer() as made:
         config = made.compose(overrides)
         chosen = made.sort([made.parse(text) for text in overrides])
-        loader: Any = GlobalHydra.instance().config_loader()
-        defaults = loader.compute_defaults_list("config", list(chosen.groups), RunMode.RUN).defaults
+        files = made.files(chosen.groups)
     set_by: dict[str, str] = {}
-    for default in defaults:
-        if default.config_path is None or default.config_path.startswith("hydra"):
-            continue
-        file = f"conf/{default.config_path}.yaml"
-        values = yaml.safe_load((project.home() / file).read_text()) or {}
+    for file, package in files:
+        values = yaml_text.read(project.home() / file)
         values.pop("defaults", None)
-        prefix = f"{default.package}." if default.package else ""
-        set_by |= dict.fromkeys(flatten(values, prefix), file)
-    set_by |= {o.key_or_group: f"override {redacted(_line(o))}" for o in chosen.values}
+        set_by |= dict.fromkeys(flatten(values, f"{package}." if package else ""), file)
+    set_by |= {o.key_or_group: f"override {line_of(o)}" for o in chosen.values}
     flat = flatten(to_dict(config))
     return {path: (value, set_by.get(path, "")) for path, value in flat.items()}
 
@@ -100,23 +108,14 @@ def multirun(overrides: Sequence[str], task: Callable[[Values], None]) -> Any:
     """
     with composer() as made:
         parsed = made.parse_all(overrides)
-        about_hydra = [o.input_line or "" for o in parsed if is_about_hydra(o)]
-        folder = project.mlruns() / "hydra" / time.strftime("%Y%m%d-%H%M%S")
-        settings = [
-            f"hydra.sweep.dir={folder}",
-            "hydra.sweep.subdir=${hydra:job.num}",
-            "hydra/hydra_logging=disabled",
-            "hydra/job_logging=disabled",
-            "hydra.output_subdir=null",
-        ]
+        about_hydra = [o for o in parsed if is_about_hydra(o)]
         hydra: Any = GlobalHydra.instance().hydra
         try:
-            config = hydra.compose_config(
-                config_name="config",
-                overrides=[*settings, *about_hydra],
-                run_mode=RunMode.MULTIRUN,
-                with_log_configuration=False,
-            )
+            config = _compose_hydra([o for o in about_hydra if chooses_plugin(o)])
+            if set_by_hand := [o for o in about_hydra if not chooses_plugin(o)]:
+                if _is_ours(config):
+                    raise ConfigError([*map(without_effect, set_by_hand)])
+                config = _compose_hydra(about_hydra)
             sweeper = Plugins.instance().instantiate_sweeper(
                 hydra_context=HydraContext(
                     config_loader=hydra.config_loader, callbacks=Callbacks(config)
@@ -127,6 +126,32 @@ def multirun(overrides: Sequence[str], task: Callable[[Values], None]) -> Any:
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError([_one_line(error)]) from None
         return sweeper.sweep([o.input_line or "" for o in parsed if not is_about_hydra(o)])
+
+
+def _compose_hydra(overrides: Sequence[Override]) -> Any:
+    """hydra.* alone. A launcher of Hydra's composes again, in processes of its own: the folder's path,
+    which need not fit Hydra's grammar, reaches them all in the environment."""
+    folder = project.mlruns() / "hydra" / time.strftime("%Y%m%d-%H%M%S")
+    os.environ["DIGITLAB_HYDRA_FOLDER"] = str(folder)
+    settings = [
+        "hydra.sweep.dir=${oc.env:DIGITLAB_HYDRA_FOLDER}",
+        "hydra.sweep.subdir=${hydra:job.num}",
+        "hydra/hydra_logging=disabled",
+        "hydra/job_logging=disabled",
+        "hydra.output_subdir=null",
+    ]
+    hydra: Any = GlobalHydra.instance().hydra
+    return hydra.compose_config(
+        config_name="config",
+        overrides=[*settings, *(o.input_line or "" for o in overrides)],
+        run_mode=RunMode.MULTIRUN,
+        with_log_configuration=False,
+    )
+
+
+def _is_ours(config: Any) -> bool:
+    plugins = (config.hydra.sweeper, config.hydra.launcher)
+    return all(plugin._target_.startswith("hydra_plugins.digitlab.") for plugin in plugins)
 
 
 def _without_sweep(composed: Any) -> Values:
@@ -141,22 +166,34 @@ def composer() -> Iterator["Composer"]:
     if GlobalHydra.instance().is_initialized():  # within `multirun`, or an application of Hydra's
         yield Composer()
         return
-    try:
-        with initialize_config_dir(str(project.conf()), version_base="1.3"):
-            yield Composer()
-    except UnicodeDecodeError:
-        files = list(_files_that_are_no_text())
-        if not files:
-            raise
-        raise ConfigError([f"{file} is no text in UTF-8" for file in files]) from None
+    with initialize_config_dir(str(project.conf()), version_base="1.3"):
+        SourcesRegistry.instance().register(_ConfFolder)
+        GlobalHydra.instance().clear()
+        folder = f"{_ConfFolder.scheme()}://{project.conf()}"
+        Hydra.create_main_hydra2("digitlab", create_config_search_path(folder))
+        yield Composer()
 
 
-def _files_that_are_no_text() -> Iterator[Path]:
-    for file in sorted(project.conf().rglob("*.yaml")):
+class _ConfFolder(FileConfigSource):
+    """conf/ for Hydra, as our own YAML reads it."""
+
+    @staticmethod
+    def scheme() -> str:
+        return "digitlab"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        file = Path(self.path, self._normalize_file_name(config_path))
+        values = OmegaConf.create(yaml_text.read(file))
         try:
-            file.read_text("utf-8")
-        except UnicodeDecodeError:
-            yield file
+            header = self._get_header_dict(yaml_text.text_of(file)[:512])
+        except ValueError as error:
+            raise ConfigError([f"{file}: {error}"]) from None
+        return ConfigResult(
+            provider=self.provider,
+            path=f"{self.scheme()}://{self.path}",
+            config=values,
+            header=header,
+        )
 
 
 class Composer:
@@ -165,8 +202,8 @@ class Composer:
     def __init__(self) -> None:
         self._groups = project.groups()
         self._bases: dict[tuple[str, ...], Values] = {}
-        self._parsed: dict[str, Override] = {}
-        self._parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+        parser = Parser(GlobalHydra.instance().config_loader())
+        self.parse, self.parse_all = parser.parse, parser.parse_all
 
     def compose(self, overrides: Sequence[str]) -> Config:
         """One configuration; ConfigError lists every problem of it."""
@@ -187,27 +224,15 @@ class Composer:
         values = {group: copy.deepcopy(base[group]) for group in SWEEP_GROUPS}
         for override in chosen.values:
             path = ALIASES.get(override.key_or_group, override.key_or_group)
-            if not set_leaf(values, path, override.value()):
+            if not set_leaf(values, path, value_of(override)):
                 chosen.problems.append(f"unknown setting {path}")
         if chosen.problems:
             raise ConfigError(chosen.problems)
         return values
 
-    def parse(self, text: str) -> Override:
-        if text not in self._parsed:
-            (self._parsed[text],) = self._parser.parse_overrides([text])
-        return self._parsed[text]
-
-    def parse_all(self, overrides: Sequence[str]) -> list[Override]:
-        parsed, problems = [], []
-        for text in overrides:
-            try:
-                parsed.append(self.parse(text))
-            except HydraException as error:
-                problems.append(_unreadable(text, str(error).splitlines()[0]))
-        if problems:
-            raise ConfigError(problems)
-        return parsed
+    def value(self, knob: str, text: str) -> Any:
+        """What a text sets, typed as the value of a knob."""
+        return value_of(self.parse(f"{knob}={text}"))
 
     def is_group(self, name: str) -> bool:
         return name in self._groups
@@ -216,31 +241,46 @@ class Composer:
         """The YAML files of the chosen groups, laid over one another by Hydra; not to be changed."""
         if groups not in self._bases:
             try:
-                named = [("~experiment" if group == NO_PRESET else group) for group in groups]
-                composed = hydra_compose("config", overrides=named)
+                composed = hydra_compose("config", overrides=_for_hydra(groups))
                 values = OmegaConf.to_container(composed, resolve=False)
-            except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+            except (HydraException, OmegaConfBaseException) as error:
                 raise ConfigError([f"conf/ does not compose: {_one_line(error)}"]) from None
             assert isinstance(values, dict)
+            self._check_packages(groups, values)
             self._bases[groups] = {str(key): value for key, value in values.items()}
         return self._bases[groups]
+
+    def files(self, groups: Sequence[str]) -> list[tuple[str, str | None]]:
+        """The files that these choices are composed of, each with the group that it is laid into."""
+        loader: Any = GlobalHydra.instance().config_loader()
+        found = loader.compute_defaults_list("config", _for_hydra(groups), RunMode.RUN).defaults
+        return [
+            (f"conf/{default.config_path}.yaml", default.package)
+            for default in found
+            if default.config_path and not default.config_path.startswith("hydra")
+        ]
+
+    def _check_packages(self, groups: Sequence[str], composed: Mapping[Any, Any]) -> None:
+        """A preset sets knobs of the whole: left in a group of its own, they would set nothing."""
+        names = {field.name for field in dataclasses.fields(Config)}
+        strays = composed.keys() & self._groups.keys() - names - {*SWEEP_GROUPS}
+        if strays:
+            files = [file for file, package in self.files(groups) if package in strays]
+            raise ConfigError([f"{f} must begin with the line `# @package _global_`" for f in files])
 
     def lay_over(self, base: Values, overrides: Sequence[Override]) -> tuple[Values, list[str]]:
         """A copy of `base` with values set, and what is wrong with the overrides."""
         values, problems = copy.deepcopy(base), []
-        names = {group: part.get("name") for group, part in base.items() if isinstance(part, dict)}
-        choices = {group: name if isinstance(name, str) else None for group, name in names.items()}
+        choices = choices_of(base)
         known = knobs(choices)
         for override in overrides:
-            path, value = override.key_or_group, override.value()
-            if path in known and known[path].is_text and value is not None:
-                value = _line(override).partition("=")[2].strip("'\"")  # 007 stays 007
+            path, value = override.key_or_group, value_of(override)
             group = path.partition(".")[0]
             is_variant = path.endswith(".name") and group in ("model", "optimizer", "scheduler")
             if is_variant or (path not in known and group not in base):
                 problems.append(unknown(path, known, choices))
             elif isinstance(value, str) and "${" in value:
-                problems.append(f"{path} must be a plain value, got the interpolation {value!r}")
+                problems.append(f"{path} must be a plain value, got the interpolation {shown(value)}")
             elif not set_leaf(values, path, value):
                 problems.append(f"unknown knob {path}: {path.rpartition('.')[0]} is no group of knobs")
         return _resolve(values), problems
@@ -250,12 +290,13 @@ class Composer:
         groups: list[str] = []
         result = _Sorted((), [], [])
         for override in parsed:
-            if problem := _misplaced(override, of_a_sweep):
+            if problem := misplaced(override, of_a_sweep=of_a_sweep):
                 result.problems.append(problem)
                 continue
             name = override.key_or_group
             if self.is_group(name) and not isinstance(override.value(), dict):
-                choice = "null" if override.value() is None else str(override.value())
+                value = typed_value(override)
+                choice = "null" if value is None else str(value)
                 if choice in self._groups[name] or f"{name}={choice}" == NO_PRESET:
                     groups.append(f"{name}={choice}")
                 else:
@@ -265,77 +306,6 @@ class Composer:
             else:
                 result.values.append(override)
         return dataclasses.replace(result, groups=tuple(groups))
-
-
-def knob_values(overrides: Sequence[str], base: Values) -> dict[str, Any]:
-    """What overrides set in a configuration that is given: single knobs by path, no groups, no conf/.
-
-    Raises:
-        ConfigError: every override that is something else.
-    """
-    parser = OverridesParser.create()
-    found: dict[str, Any] = {}
-    problems: list[str] = []
-    known = knobs(
-        {g: part["name"] for g, part in base.items() if isinstance(part, dict) and "name" in part}
-    )
-    for text in overrides:
-        try:
-            override = parser.parse_override(text)
-        except HydraException as error:
-            problems.append(_unreadable(text, _one_line(error)))
-            continue
-        path = override.key_or_group
-        if isinstance(base.get(path), dict):
-            problems.append(
-                f"{text}: a recorded group cannot be chosen anew, only its knobs can be set"
-            )
-        elif problem := _misplaced(override, of_a_sweep=False):
-            problems.append(problem)
-        elif path not in known:
-            problems.append(unknown(path, known, {}))
-        else:
-            found[path] = override.value()
-    if problems:
-        raise ConfigError(problems)
-    return found
-
-
-def swept(override: Override) -> list[str] | Span | None:
-    """The values that an override sweeps, as they would be typed alone; None if it has one only."""
-    if not override.is_sweep_override():
-        return None
-    if override.is_interval_sweep():
-        interval: Any = override.value()
-        return Span(interval.start, interval.end, "log" in interval.tags)
-    return list(override.sweep_string_iterator())
-
-
-def is_about_sweep(override: Override) -> bool:
-    """Whether it sets how a sweep is made: `sweep=NAME`, `sweep.search=tpe`, `workers=4`."""
-    name = override.key_or_group
-    return name in ALIASES or name.partition(".")[0] in SWEEP_GROUPS
-
-
-def is_about_hydra(override: Override) -> bool:
-    return override.key_or_group.partition(".")[0].partition("/")[0] == "hydra"
-
-
-def _misplaced(override: Override, of_a_sweep: bool) -> str | None:
-    line = _line(override)
-    if override.type == OverrideType.DEL:
-        return f"{line}: knobs cannot be removed, only set"
-    if override.is_sweep_override() and not of_a_sweep:
-        return (
-            f"{line} gives several values: quote it if it is one, or run them all with `digitlab sweep`"
-        )
-    if override.is_sweep_override():
-        return f"{line} gives several values: a sweep has one of each setting"
-    if is_about_hydra(override):
-        return f"{line} has no effect on a single run: hydra.* is for `digitlab sweep`"
-    if is_about_sweep(override) and not of_a_sweep:
-        return f"{line} has no effect on a single run: it is for `digitlab sweep`"
-    return None
 
 
 def _resolve(values: Values) -> Values:
@@ -358,21 +328,19 @@ def _has_interpolation(value: Any) -> bool:
     return isinstance(value, str) and "${" in value
 
 
+def _for_hydra(groups: Sequence[str]) -> list[str]:
+    """Choices of groups as Hydra understands them, whatever the names of the files."""
+    listed = project.default_choices()
+    return [
+        f"~{name}"
+        if f"{name}={choice}" == NO_PRESET
+        else f"{'' if name in listed else '+'}{name}={quoted(choice)}"
+        for name, _, choice in (group.partition("=") for group in groups)
+    ]
+
+
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-def _unreadable(text: str, detail: str) -> str:
-    if "=" not in text:
-        return f"{text!r} is no override: write knob=value, such as epochs=20"
-    if "'" in text or '"' in text:
-        return f"cannot read the override {text!r}: put quotes around its whole value ({detail})"
-    return f"cannot read the override {text!r}: {detail} (expected knob=value)"
-
-
-def _line(override: Override) -> str:
-    """What the user typed."""
-    return override.input_line or override.key_or_group
 
 
 def _misspelt(name: str, available: list[str]) -> str | None:

@@ -26,7 +26,8 @@ WITHOUT_EFFECT = (
 WITHOUT_NUMBERS = (
     *("__init__.py", "errors.py", "addresses.py", "terminal.py", "project.py", "provenance.py"),
     "fingerprint.py",
-    *("checking.py", "composition.py", "completion.py", "cli.py", "commands.py", "command_line/"),
+    *("checking.py", "composition.py", "overrides.py", "given_config.py", "yaml_text.py"),
+    *("completion.py", "cli.py", "commands.py", "command_line/"),
     *("record.py", "line_files.py", "remains.py", "document.py", "trace.py", "answers.py"),
     *("artifacts.py", "serving.py", "reaping.py", "ports.py"),
     *("plots.py", "pictures.py", "opening.py", "experiment.py", "resuming.py", "interrupts.py"),

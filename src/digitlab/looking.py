@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
-from digitlab import project
+from digitlab import project, yaml_text
 from digitlab.checking import knobs, to_dict
 from digitlab.commands import require, settle_dead_runs
 from digitlab.composition import compose, sources
@@ -33,7 +31,7 @@ def list_sweeps(*, as_json: bool) -> None:
 
 
 def print_config(overrides: Sequence[str]) -> None:
-    echo(yaml.safe_dump(to_dict(compose(overrides)), sort_keys=False), nl=False)
+    echo(yaml_text.dump(to_dict(compose(overrides))), nl=False)
 
 
 def print_sources(overrides: Sequence[str]) -> None:

@@ -8,9 +8,8 @@ import json
 from collections.abc import Mapping
 
 import torch
-import yaml
 
-from digitlab import arithmetic, project, provenance
+from digitlab import arithmetic, project, provenance, yaml_text
 from digitlab import document as documents
 from digitlab.checking import as_param, flatten, to_dict
 from digitlab.config import Config
@@ -121,7 +120,7 @@ def open_record(
 
 def write_first_artifacts(record: Record, document: Document) -> None:
     """Configuration and uncommitted changes; again if a kill came between the record and these."""
-    (record.artifacts / CONFIG_FILE).write_text(yaml.safe_dump(document.config, sort_keys=False))
+    (record.artifacts / CONFIG_FILE).write_text(yaml_text.dump(document.config))
     if patch := provenance.patch():
         (record.artifacts / documents.PATCH_FILE).write_text(patch)
 

@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 import platformdirs
-import yaml
 
+from digitlab import yaml_text
 from digitlab.errors import UsageError
 
 HERE = "<mlruns>"  # in a store's address, as it is written to a file under mlruns/
@@ -38,7 +38,7 @@ def groups() -> dict[str, list[str]]:
 
 def default_choices() -> dict[str, str | None]:
     """What conf/config.yaml chooses of each group: `{"model": "logistic_regression", ...}`."""
-    listed = yaml.safe_load((conf() / "config.yaml").read_text())["defaults"]
+    listed = yaml_text.read(conf() / "config.yaml")["defaults"]
     return {
         group: choice for entry in listed if isinstance(entry, dict) for group, choice in entry.items()
     }

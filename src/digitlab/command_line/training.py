@@ -25,17 +25,27 @@ SAVE_BEST = click.option(
 @click.command()
 @OVERRIDES
 @click.option("-m", "--multirun", is_flag=True, help="The same as `digitlab sweep`.")
-def train(overrides: tuple[str, ...], multirun: bool) -> None:
+@click.option(
+    "--config",
+    "file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Train what a run's config.yaml, or `digitlab config`, says, not conf/.",
+)
+def train(overrides: tuple[str, ...], multirun: bool, file: Path | None) -> None:
     """Train, test and record one run (or several with --multirun).
 
     Overrides follow Hydra's grammar: model=cnn optimizer.learning_rate=1e-3 experiment=cnn_best.
     `digitlab config --knobs` explains them all.
     """
     from digitlab import commands
+    from digitlab.errors import UsageError
 
+    if multirun and file:
+        raise UsageError("--config is one run: a sweep takes its knobs from conf/ and the command line")
     if multirun:
         sys.exit(commands.sweep(overrides))
-    commands.train_one(overrides)
+    commands.train_one(overrides, file)
 
 
 @click.command()
@@ -106,7 +116,8 @@ def resume(wanted: str, force: bool, **options: Any) -> None:
 def reproduce(run: str, overrides: tuple[str, ...], tracking_uri: str | None, **options: Any) -> None:
     """Run a recorded run again and say whether the result is the same.
 
-    RUN is its id, which may be shortened; FILE an archive by `digitlab export`, or a run's record.json.
+    RUN is its id, which may be shortened; FILE an archive by `digitlab export`, or a run's record.json
+    (or its config.yaml: that is run, but holds nothing to judge the result by).
     Only the record is read, never conf/. With knobs (`digitlab reproduce RUN epochs=20`) it is a
     variation of the run, linked to it, without a verdict; data.root= only says where the data lie here.
 
@@ -117,11 +128,15 @@ def reproduce(run: str, overrides: tuple[str, ...], tracking_uri: str | None, **
       4  DIFFERENT: with what differs first
       5  CANNOT: with what is missing
     """
+    from digitlab import commands
     from digitlab.reproduction.reproducing import Options
     from digitlab.reproduction.reproducing import reproduce as run_again
     from digitlab.tracking.location import resolve_uri
 
-    sys.exit(run_again(run, resolve_uri(tracking_uri), Options(overrides=overrides, **options)))
+    asked = Options(overrides=overrides, **options)
+    if Path(run).suffix in (".yaml", ".yml"):
+        sys.exit(commands.reproduce_config(Path(run), tracking_uri, asked))
+    sys.exit(run_again(run, resolve_uri(tracking_uri), asked))
 
 
 @click.command()

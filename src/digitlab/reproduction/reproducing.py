@@ -90,7 +90,7 @@ def reproduce(wanted: str, uri: str, options: Options) -> int:
         verdict = Verdict(kind="CANNOT", cause="its record is refused", details=error.problems)
     except (Cannot, NotAvailable) as error:
         verdict = Verdict(kind="CANNOT", cause=str(error))
-    _show(verdict, run_id, new_run, as_json=options.as_json)
+    show_verdict(verdict, run_id, new_run, as_json=options.as_json)
     return verdict.exit_code
 
 
@@ -110,7 +110,7 @@ def _given(overrides: Sequence[str], document: Document) -> dict[str, Any]:
     """Knobs by path."""
     if not overrides:
         return {}
-    from digitlab.composition import knob_values  # Hydra
+    from digitlab.given_config import knob_values  # Hydra
 
     return knob_values(overrides, document.config)
 
@@ -231,7 +231,7 @@ def _say_what_changed(recorded: Recorded, today: Document) -> None:
         say("  same configuration, code, data and arithmetic: the result must be IDENTICAL")
 
 
-def _show(verdict: Verdict, run_id: str, new_run: str | None, *, as_json: bool) -> None:
+def show_verdict(verdict: Verdict, run_id: str | None, new_run: str | None, *, as_json: bool) -> None:
     if as_json:
         values = {**dataclasses.asdict(verdict), "recorded": run_id, "repeated": new_run}
         echo(json.dumps({**values, "exit_code": verdict.exit_code}, indent=1))
@@ -242,4 +242,5 @@ def _show(verdict: Verdict, run_id: str, new_run: str | None, *, as_json: bool) 
     for detail in verdict.details:
         echo(f"  {detail}")
     if new_run:
-        echo(f"  recorded {run_id[:8]}, repeated {new_run[:8]}: digitlab show {new_run[:8]}")
+        recorded = f"recorded {run_id[:8]}, repeated" if run_id else "run"
+        echo(f"  {recorded} {new_run[:8]}: digitlab show {new_run[:8]}")

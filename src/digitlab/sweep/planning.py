@@ -111,17 +111,32 @@ def _plan_trials(pairs: Sequence[tuple[Point, Config]], settings: Settings) -> M
     repeats = settings.sweep.repeats
     if repeats > 1 and any("seed" in point for point, _ in pairs):
         raise ConfigError(["sweep.repeats sets the seeds, so seed cannot be swept as well"])
+    _check_repetitions(pairs)
     pairs = _completed(pairs)
     trials: list[Trial] = []
-    numbers: dict[tuple[tuple[str, str], ...], int] = {}
+    numbers: dict[Config, int] = {}
     for point, config in pairs:
-        place = tuple(sorted((k, v) for k, v in point.items() if k != "seed"))
-        number = numbers.setdefault(place, len(numbers))
+        number = numbers.setdefault(dataclasses.replace(config, seed=0), len(numbers))
         for repetition in range(repeats):
             seeded = dataclasses.replace(config, seed=config.seed + repetition)
             swept = {**point, "seed": str(seeded.seed)} if repeats > 1 else point
             trials.append(_trial(len(trials), number, swept, seeded, settings))
     return _manifest(settings, [config for _, config in pairs], trials=trials)
+
+
+def _check_repetitions(pairs: Sequence[tuple[Point, Config]]) -> None:
+    """Raises ConfigError for trials that are the same as the schema reads them: 0 and 0.0."""
+    first: dict[Config, int] = {}
+    problems = []
+    for number, (point, config) in enumerate(pairs):
+        if (other := first.setdefault(config, number)) != number:
+            names = [shown_name(p) or "nothing varies" for p in (point, pairs[other][0])]
+            told = " and ".join(dict.fromkeys(names))
+            problems.append(
+                f"trial {number} is the same as trial {other} ({told}): leave one out, or exclude it"
+            )
+    if problems:
+        raise ConfigError([*_cut(problems), "nothing was started"])
 
 
 def _completed(pairs: Sequence[tuple[Point, Config]]) -> list[tuple[Point, Config]]:
@@ -158,7 +173,10 @@ def _plan_search(line: Line, settings: Settings, made: Composer) -> Manifest:
         if isinstance(axis, Interval):
             axes[knob] = {"low": axis.low, "high": axis.high, "log": axis.log}
         else:
-            values = [] if knob in groups else [o.value() for o in made.parse_all(_each(knob, axis))]
+            values = [] if knob in groups else [made.value(knob, text) for text in axis]
+            listed = values or axis
+            if any(listed.index(value) < i for i, value in enumerate(listed)):
+                raise ConfigError([f"{knob} has a choice twice: {', '.join(axis)}"])
             axes[knob] = {"choices": axis, "values": values}
     manifest = _manifest(
         settings,
@@ -302,10 +320,6 @@ def _device(config: Config) -> str:
 
 def _overrides(point: Point) -> list[str]:
     return [f"{knob}={text}" for knob, text in point.items()]
-
-
-def _each(knob: str, texts: Sequence[str]) -> list[str]:
-    return [f"{knob}={text}" for text in texts]
 
 
 def _value(axis: dict[str, Any], text: str) -> Any:

@@ -4,9 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
-from digitlab import project
+from digitlab import project, yaml_text
 from digitlab.errors import DigitlabError, UsageError
 from digitlab.record import write_atomically
 from digitlab.sweep.manifest import Manifest, SweepFolder
@@ -60,5 +58,5 @@ def write_preset(
         f"#   {manifest.command}\n"
     )
     file = check_preset(name)
-    write_atomically(file, head + yaml.safe_dump(body, sort_keys=False))
+    write_atomically(file, head + yaml_text.dump(body))
     return f"wrote conf/experiment/{name}.yaml: digitlab train experiment={name}"

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from digitlab.checking import nearest
+from digitlab.checking import nearest, shown
 from digitlab.config import CLOSED, Integer, Metric, Number, Seed, Switch, Text
 from digitlab.errors import ConfigError
 
@@ -105,7 +105,9 @@ ALLOWED = {
     "sweep.exclude": "a list of combinations such as {model: cnn, batch_size: 1000}",
     "sweep.concat": "a list of sweeps, each with grid, zip and exclude of its own",
     "sweep.space": "knobs with what a search may choose: a list, or {low: , high: , log: }",
+    "engine.name": "one of auto, fused, sequential",
     "engine.exact": "true or false: whether trials side by side must have the bits of each alone",
+    "executor.name": "one of processes, inprocess",
     "executor.workers": "an integer in [1, 1024], or null: one for each core",
     "executor.per_gpu": "an integer in [1, 64]: workers that share a GPU",
 }
@@ -133,11 +135,13 @@ def to_values(settings: Settings) -> dict[str, Any]:
 
 
 def _describe(problem: Any) -> str:
-    location = [str(part) for part in problem["loc"]]
-    if location[0] == "executor" and len(location) > 1:  # pydantic inserts the variant's name
+    location, given = [str(part) for part in problem["loc"]], problem["input"]
+    if problem["type"].startswith("union_tag"):
+        location, given = [*location, "name"], given.get("name")
+    elif location[0] == "executor" and len(location) > 1:  # pydantic inserts the variant's name
         location = [location[0], *location[2:]]
     path = ".".join(location[:2])
-    got = str(problem["input"])
+    got = given if isinstance(given, str) else shown(given)
     if path == "sweep.metric" and got.startswith("test/"):
         return (
             f"sweep.metric must be {ALLOWED[path]}, got {got}: choosing by the test split would make "

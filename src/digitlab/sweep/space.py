@@ -10,8 +10,9 @@ import re
 from collections.abc import Mapping, Sequence
 
 from digitlab.checking import as_param, knobs
-from digitlab.composition import Composer, Span, is_about_hydra, is_about_sweep, swept
+from digitlab.composition import Composer
 from digitlab.errors import ConfigError
+from digitlab.overrides import Span, is_about_hydra, is_about_sweep, quoted, swept
 from digitlab.sweep.settings import Axis, Block, Interval, Scalar, Settings
 
 Point = dict[str, str]
@@ -65,7 +66,7 @@ def grid_points(settings: Settings, line: Line, composer: Composer) -> list[Poin
 
     Raises:
         ConfigError: a knob is given twice, rows of unequal length, an exclusion that excludes nothing,
-            the same point twice, or none left.
+            or none left.
     """
     sweep = settings.sweep
     grid = {k: v for k, v in sweep.grid.items() if k not in line.axes and k not in line.fixed}
@@ -88,8 +89,7 @@ def grid_points(settings: Settings, line: Line, composer: Composer) -> list[Poin
     ]
     given = dict.fromkeys(knob for point in points for knob in point if knob in line.fixed)
     problems += [f"{k} is both fixed on the command line and swept by conf/sweep/" for k in given]
-    points = _exclude(points, sweep.exclude, "sweep.exclude", problems)
-    problems += _repetitions(points)
+    points = _exclude(points, sweep.exclude, "sweep.exclude", composer, problems)
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     return points
@@ -162,7 +162,7 @@ def _combine(block: Block, where: str, composer: Composer, problems: list[str]) 
     zipped = [dict(zip(rows, row, strict=True)) for row in zip(*rows.values(), strict=True)] or [{}]
     crossed = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     points = [p for pair in itertools.product(zipped, crossed) if (p := _merge(pair, problems))]
-    return _exclude(points or [{}], block.exclude, f"{where}.exclude", problems)
+    return _exclude(points or [{}], block.exclude, f"{where}.exclude", composer, problems)
 
 
 def _merge(parts: Sequence[Point], problems: list[str]) -> Point | None:
@@ -188,7 +188,8 @@ def _values(knob: str, axis: Axis, where: str, composer: Composer, problems: lis
             problems.append(f"{where}: {knob} is an interval: that needs a search")
             return []
         return [axis] if values is None else values
-    values = [_as_text(value) for value in (axis if isinstance(axis, list) else [axis])]
+    listed = axis if isinstance(axis, list) else [axis]
+    values = [_as_text(knob, value, composer) for value in listed]
     if not values:
         problems.append(f"{where}: {knob} has no value at all")
     return values
@@ -220,12 +221,21 @@ def _unusable(axis: Interval) -> str | None:
 
 
 def _exclude(
-    points: list[Point], rules: Sequence[Mapping[str, Scalar]], where: str, problems: list[str]
+    points: list[Point],
+    rules: Sequence[Mapping[str, Scalar]],
+    where: str,
+    composer: Composer,
+    problems: list[str],
 ) -> list[Point]:
     left = points
     for rule in rules:
-        texts = {knob: _as_text(value) for knob, value in rule.items()}
-        hit = [p for p in points if all(k in p and _equal(p[k], v) for k, v in texts.items())]
+        texts = {knob: _as_text(knob, value, composer) for knob, value in rule.items()}
+        values = {knob: composer.value(knob, text) for knob, text in texts.items()}
+        hit = [
+            point
+            for point in points
+            if all(k in point and composer.value(k, point[k]) == v for k, v in values.items())
+        ]
         if not hit:
             told = ", ".join(f"{knob}={value}" for knob, value in texts.items())
             problems.append(f"{where}: no combination has {told}, so there is nothing to exclude")
@@ -235,31 +245,11 @@ def _exclude(
     return left
 
 
-def _repetitions(points: Sequence[Point]) -> list[str]:
-    seen: dict[tuple[tuple[str, str], ...], int] = {}
-    problems = []
-    for number, point in enumerate(points):
-        first = seen.setdefault(tuple(sorted(point.items())), number)
-        if first != number:
-            problems.append(
-                f"trial {number} is the same as trial {first} "
-                f"({shown_name(point) or 'nothing varies'}): a value is given twice"
-            )
-    return problems
-
-
-def _as_text(value: Scalar) -> str:
+def _as_text(knob: str, value: Scalar, composer: Composer) -> str:
     """A value of YAML as it would be typed in an override."""
-    if not isinstance(value, str):
-        return as_param(value)
-    if re.fullmatch(r"[\w./:+-]+", value):
-        return value
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
-
-
-def _equal(one: str, other: str) -> bool:
+    text = as_param(value)
     try:
-        return float(one) == float(other)
-    except ValueError:
-        return one == other
+        is_plain = composer.value(knob, text) == value
+    except ConfigError:
+        is_plain = False
+    return text if is_plain else quoted(text)

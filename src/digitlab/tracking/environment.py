@@ -15,6 +15,11 @@ SETTINGS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "GIT_PYTHON_REFRESH": "quiet",
 }
+UNHEEDED = {  # of an active run, which digitlab never has
+    "MLFLOW_EXPERIMENT_NAME": "study=NAME names the experiment",
+    "MLFLOW_EXPERIMENT_ID": "study=NAME names the experiment",
+    "MLFLOW_RUN_ID": "every run is a new one",
+}
 OVERRIDABLE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_LOGGING_LEVEL"}
 
 
@@ -25,7 +30,7 @@ def quiet_mlflow() -> None:
             os.environ.setdefault(name, value)
         else:
             os.environ[name] = value
-    for inherited in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
+    for inherited in UNHEEDED:
         os.environ.pop(inherited, None)
     # It logs with a traceback whatever its database raises, and raises it too: `told_plainly` tells it.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
