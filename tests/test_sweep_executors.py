@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, wait
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -13,6 +14,7 @@ import pytest
 
 from digitlab.errors import Interrupted
 from digitlab.interrupts import Interrupts
+from digitlab.sweep.cores import usable_cores
 from digitlab.sweep.executors import InProcess, Processes, TaskFailed, WorkerDied
 from digitlab.sweep.gpus import gpu_environment
 
@@ -146,6 +148,33 @@ def test_what_is_given_to_a_new_worker_while_all_stop_stops_too() -> None:
         assert pool._workers[0].connection.recv() == ("tell", signal.SIGINT)
         pool._workers[0].connection.send(None)
         assert pool._workers[0].connection.recv() == ("result", "stopped at a step")
+
+
+@pytest.mark.parametrize(
+    ("group", "files", "cores"),
+    [
+        ("0::/", {"cpu.max": "250000 100000"}, 2),
+        ("0::/", {"cpu.max": "50000 100000"}, 1),
+        ("0::/", {"cpu.max": "max 100000"}, 8),
+        ("0::/user/job", {"user/cpu.max": "300000 100000", "user/job/cpu.max": "max 100000"}, 3),
+        ("0::/host/path", {"cpu.max": "300000 100000"}, 3),  # as a container sees its own
+        ("4:cpu,cpuacct:/d/1", {"cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "50000"}, 4),
+        ("4:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8),
+        ("3:cpuset:/\n9:name=systemd:/", {"cpu.max": "max"}, 8),
+        ("", {}, 8),
+    ],
+)
+def test_a_containers_quota_is_heeded(
+    group: str, files: dict[str, str], cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    for name, text in {"proc/self/cgroup": group}.items() | {
+        (f"sys/fs/cgroup/{name}", text) for name, text in files.items()
+    }:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert usable_cores(tmp_path) == cores
+    assert 1 <= usable_cores() <= 8
 
 
 def test_workers_of_one_gpu_share_it() -> None:

@@ -270,11 +270,6 @@ def warm_up() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def default_workers(threads: int) -> int:
-    """One for each core that we may use, or fewer if each takes several threads."""
-    return max(len(os.sched_getaffinity(0)) // threads, 1)
-
-
 def _work(connection: Connection, told_to_stop: Connection, environment: dict[str, str]) -> None:
     """A worker's life: tasks until there are no more, or nobody to do them for."""
     gc.enable()

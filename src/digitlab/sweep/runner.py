@@ -18,13 +18,13 @@ from digitlab.reaping import close_dead_records
 from digitlab.record import DamagedRecord, Membership, Record
 from digitlab.sweep import own_run
 from digitlab.sweep.chunks import ChunkTask, Refused, run_chunk
+from digitlab.sweep.cores import usable_cores
 from digitlab.sweep.display import SweepDisplay
 from digitlab.sweep.executors import (
     InProcess,
     Processes,
     TaskFailed,
     WorkerDied,
-    default_workers,
 )
 from digitlab.sweep.finished import result_of
 from digitlab.sweep.gpus import gpu_environment, visible_gpus
@@ -343,7 +343,8 @@ def num_workers(manifest: Manifest) -> int:
     if manifest.device == "cuda" and (gpus := visible_gpus()):
         return settings.workers or len(gpus) * settings.per_gpu
     configs = [trial.values for trial in manifest.trials] or [base.values for base in manifest.bases]
-    return settings.workers or default_workers(max(values["threads"] for values in configs))
+    threads = max(values["threads"] for values in configs)
+    return settings.workers or max(usable_cores() // threads, 1)
 
 
 def attempts(folder: SweepFolder) -> dict[int, int]:
