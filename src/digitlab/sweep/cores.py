@@ -13,10 +13,8 @@ def usable_cores(root: Path = Path("/")) -> int:
 def _quotas(root: Path) -> Iterator[float]:
     """In cores, of this process's control groups and of those around them."""
     for group in _groups(root):
-        words = _text(group / "cpu.max") or (  # version 2, else 1
-            _text(group / "cpu.cfs_quota_us") + _text(group / "cpu.cfs_period_us")
-        )
-        match words.split():
+        version_1 = _text(group / "cpu.cfs_quota_us"), _text(group / "cpu.cfs_period_us")
+        match (_text(group / "cpu.max") or " ".join(version_1)).split():
             case [quota, period] if quota.isdigit() and period.isdigit():  # else "max", or -1
                 yield int(quota) / int(period)
 
