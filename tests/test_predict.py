@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import pyarrow.parquet
 import pytest
 from PIL import Image
@@ -150,6 +151,40 @@ def test_what_the_ink_was_told_from_and_what_is_in_doubt_are_said(digitlab: Cli,
     ]
     assert [one["doubts"] for one in found] == [[], [], [doubt]]
     assert all(one["prediction"] == one["label"] for one in found)
+
+
+def test_pictures_in_folders_named_by_class_are_scored(digitlab: Cli, home: Path) -> None:
+    run_id = trained(digitlab)
+    images = read_verified("digits", home)[0]["test"][0]
+    wanted = recorded(home, run_id)
+    (home / "test").mkdir()
+    for label in range(10):
+        written(images[(wanted["label"] == label).to_numpy()], home / "test" / str(label))
+    arguments = (run_id, str(home / "test"), "--labels", "folder", "--no-normalise")
+    right = int((wanted["label"] == wanted["prediction"]).sum())
+    told = digitlab("predict", *arguments)
+    assert told.code == 0
+    lines = told.out.splitlines()
+    assert lines[0] == f"accuracy {100 * right / 360:.2f} % ({right} of 360 right)"
+    confusion = pandas.crosstab(wanted["label"], wanted["prediction"]).reindex(
+        index=range(10), columns=range(10), fill_value=0
+    )
+    assert [line.split()[1:] for line in lines[3:13]] == confusion.astype(str).to_numpy().tolist()
+    found = json.loads(digitlab("predict", *arguments, "--json").out)
+    assert found["accuracy"] == pytest.approx(right / 360)
+    assert found["confusion"] == confusion.to_numpy().tolist()
+    assert [one["truth"] for one in found["pictures"]] == [str(n) for n in range(10) for _ in range(36)]
+    shares = {one["file"]: one["probabilities"][one["truth"]] for one in found["pictures"]}
+    wrong = [one["file"] for one in found["pictures"] if one["truth"] != one["prediction"]]
+    assert found["worst"] == sorted(wrong, key=lambda file: shares[file])[:10]
+    assert lines[14].startswith(f"  {found['worst'][0]}  read as ")
+
+    (home / "other").mkdir()
+    Image.fromarray(images[0]).save(home / "other" / "x.png")
+    mixed = (run_id, str(home / "other"), str(home / "test" / "3"), *arguments[2:])
+    told = digitlab("predict", *mixed)
+    assert (told.code, told.out.splitlines()[0].endswith(" of 36 right)")) == (2, True)
+    assert "x.png: its folder is named by none of the classes 0, 1, 2" in told.err
 
 
 def test_a_picture_comes_from_standard_input(digitlab: Cli, home: Path) -> None:

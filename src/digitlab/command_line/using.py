@@ -20,10 +20,20 @@ MODEL = "RUN|SWEEP|NAME@ALIAS"
 @click.argument("model", metavar=MODEL)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--no-normalise", is_flag=True, help="Take 28x28 pictures, white on black, as they are.")
+@click.option(
+    "--labels",
+    type=click.Choice(["folder"]),
+    help="Score: the right class is the name of each picture's folder (or its number, from 0).",
+)
 @JSON
 @TRACKING
 def predict(
-    model: str, images: tuple[str, ...], no_normalise: bool, as_json: bool, tracking_uri: str | None
+    model: str,
+    images: tuple[str, ...],
+    no_normalise: bool,
+    labels: str | None,
+    as_json: bool,
+    tracking_uri: str | None,
 ) -> None:
     """Read digits on pictures with a trained model.
 
@@ -32,15 +42,19 @@ def predict(
     MNIST's authors did: cropped, fitted, centred by mass. The model is a run's, a sweep's best by
     validation, or one from the registry (NAME@ALIAS, NAME/VERSION).
 
+    With --labels folder, `IMAGE...` may be a folder with a folder for each class; told are accuracy,
+    confusion and the worst.
+
     Exit code 2 if a picture was refused; the others are read all the same.
     """
     from digitlab.inference.images import check_any_exists
-    from digitlab.inference.predicting import predict_files
+    from digitlab.inference.predicting import predict_files, score_files
 
     check_any_exists(images)
     trained = _trained(tracking_uri, model)
     _warn_of_small_data(trained)
-    sys.exit(predict_files(trained, images, as_given=no_normalise, as_json=as_json))
+    command = score_files if labels == "folder" else predict_files
+    sys.exit(command(trained, images, as_given=no_normalise, as_json=as_json))
 
 
 @click.command()

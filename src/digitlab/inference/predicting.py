@@ -14,6 +14,7 @@ from rich.text import Text  # noqa: TID251 (pixels, nothing of a user)
 
 from digitlab.datafiles import SIDE, class_names
 from digitlab.errors import UsageError
+from digitlab.inference import scoring
 from digitlab.inference.images import expand, read_grey
 from digitlab.inference.models import TrainedModel
 from digitlab.inference.normalising import Normalised, as_it_is, normalise
@@ -42,22 +43,63 @@ def predict_files(model: TrainedModel, wanted: Sequence[str], *, as_given: bool,
     """
     names = class_names(model.data_name)
     readings = read_files(model.classifier, expand(wanted), as_given=as_given)
-    refused = False
     if as_json:
         found = list(readings)
-        refused = any(reading.error for reading in found)
         echo(json.dumps([_json(reading, names) for reading in found], indent=1))
-        return 2 if refused else 0
-    out = console()
+        return _exit_code(found)
+    out, refused = console(), False
     for number, reading in enumerate(readings):
         if reading.error:
             refused = True
-            echo(f"digitlab: {reading.file}: {reading.error}", err=True)
+            _tell_refused(reading)
         else:
             if out.is_terminal and number < MAX_DRAWN:
                 out.print(_drawn(reading, names))
             echo(_line(reading, names))
     return 2 if refused else 0
+
+
+def score_files(model: TrainedModel, wanted: Sequence[str], *, as_given: bool, as_json: bool) -> int:
+    """The same for files in folders that are named by their classes: print how often it is right."""
+    names = class_names(model.data_name)
+    files = expand(scoring.class_folders(wanted, names))
+    readings = list(read_files(model.classifier, files, as_given=as_given))
+    truths = [scoring.truth_of(reading.file, names) for reading in readings]
+    for place, (reading, truth) in enumerate(zip(readings, truths, strict=True)):
+        if truth is None and not reading.error:
+            why = f"its folder is named by none of the classes {', '.join(names)}"
+            readings[place] = Reading(file=reading.file, error=why)
+    labelled = [
+        scoring.LabelledReading(
+            file=reading.file,
+            truth=truth,
+            prediction=int(reading.probabilities.argmax()),
+            share=float(reading.probabilities[truth]),
+        )
+        for reading, truth in zip(readings, truths, strict=True)
+        if truth is not None and reading.probabilities is not None
+    ]
+    if as_json:
+        pictures = [
+            _json(reading, names) | {"truth": None if truth is None else names[truth]}
+            for reading, truth in zip(readings, truths, strict=True)
+        ]
+        echo(json.dumps(scoring.summary(labelled, names) | {"pictures": pictures}, indent=1))
+    else:
+        for reading in readings:
+            if reading.error:
+                _tell_refused(reading)
+        for line in scoring.lines(labelled, names):
+            echo(line)
+    return _exit_code(readings)
+
+
+def _tell_refused(reading: Reading) -> None:
+    echo(f"digitlab: {reading.file}: {reading.error}", err=True)
+
+
+def _exit_code(readings: Sequence[Reading]) -> int:
+    return 2 if any(reading.error for reading in readings) else 0
 
 
 def read_files(classifier: Classifier, files: Iterable[str], *, as_given: bool) -> Iterator[Reading]:
