@@ -17,6 +17,7 @@ import numpy as np
 import pandas
 import pyarrow.parquet
 import pytest
+import yaml
 from PIL import Image
 
 from digitlab.datafiles import read_verified
@@ -263,6 +264,14 @@ def test_damaged_weights_are_told(digitlab: Cli, home: Path) -> None:
     files[run_id].write_bytes(b"\x08")
     broken = digitlab("predict", run_id, str(home / "x.png"))
     assert (broken.code, f"the model of run {run_id[:8]} is damaged" in broken.err) == (1, True)
+    files[run_id].write_bytes(files[other].read_bytes())
+    config = files[run_id].parent / "config.yaml"
+    huge = yaml.safe_load(config.read_text())
+    cnn = yaml.safe_load((home / "conf" / "model" / "cnn.yaml").read_text())
+    huge["model"] = cnn | dict.fromkeys(("channels_1", "channels_2", "hidden_units"), 4096)
+    config.write_text(yaml.safe_dump(huge))
+    refused = digitlab("predict", run_id, str(home / "x.png"))  # before 2.7 GB are filled
+    assert "weights.safetensors is of another model than config.yaml" in refused.err
 
 
 def test_promoting_registers_the_model_as_it_was_recorded(digitlab: Cli, home: Path) -> None:

@@ -96,6 +96,12 @@ def build_model(config: ModelConfig, seed: int) -> nn.Module:
             assert_never(config)
 
 
+def weight_shapes(config: ModelConfig) -> dict[str, torch.Size]:
+    """By name. Takes no memory, whatever size the configuration asks for."""
+    with torch.device("meta"):
+        return {name: tensor.shape for name, tensor in build_model(config, 0).state_dict().items()}
+
+
 def _channels_last(conv: nn.Conv2d) -> nn.Conv2d:
     """Lay the weight out as [out, height, width, in] in memory, values and shape unchanged.
 

@@ -19,7 +19,7 @@ from digitlab.config import Config
 from digitlab.data import SIDE, Split
 from digitlab.errors import UsageError
 from digitlab.evaluation import predict
-from digitlab.models import build_model
+from digitlab.models import build_model, weight_shapes
 
 CONFIG_FILE = "config.yaml"
 WEIGHTS_FILE = "weights.safetensors"
@@ -39,11 +39,6 @@ def weights_digest(state: dict[str, Tensor]) -> str:
         found.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         found.update(tensor.numpy().tobytes())
     return found.hexdigest()
-
-
-def load_weights(model: nn.Module, file: Path) -> None:
-    """Copy saved weights into `model`, keeping its memory layout."""
-    model.load_state_dict(load_file(file))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +84,10 @@ def as_images(given: object) -> npt.NDArray[np.uint8]:
 
 def load_classifier(folder: Path) -> Classifier:
     config = recorded_config(yaml.safe_load((folder / CONFIG_FILE).read_text()))
+    state = load_file(folder / WEIGHTS_FILE)
+    # Before a model is built: a configuration of a shared store may ask for one of any size.
+    if {name: tensor.shape for name, tensor in state.items()} != weight_shapes(config.model):
+        raise ValueError(f"{WEIGHTS_FILE} is of another model than {CONFIG_FILE}")
     model = build_model(config.model, config.seed)
-    load_weights(model, folder / WEIGHTS_FILE)
+    model.load_state_dict(state)
     return Classifier(model, config)

@@ -6,10 +6,9 @@ Estimates are bounds from the shapes of the model's weights: nothing is allocate
 import dataclasses
 
 import psutil
-import torch
 
 from digitlab.config import NUM_TRAIN, Config
-from digitlab.models import build_model
+from digitlab.models import weight_shapes
 from digitlab.trace import Trace
 
 FLOAT = 4  # bytes
@@ -34,10 +33,9 @@ class Demand:
 
 
 def estimate_demand(config: Config) -> Demand:
-    with torch.device("meta"):  # shapes without memory
-        shapes = [tuple(p.shape) for p in build_model(config.model, config.seed).parameters()]
+    shapes = list(weight_shapes(config.model).values())
     places = [PIXELS if len(shape) > 2 else 1 for shape in shapes]
-    sizes = [torch.Size(shape).numel() for shape in shapes]
+    sizes = [shape.numel() for shape in shapes]
     activations = sum(shape[0] * n for shape, n in zip(shapes, places, strict=True))
     operations = 2 * PASSES * sum(size * n for size, n in zip(sizes, places, strict=True))
     num_images = config.epochs * NUM_TRAIN[config.data.name]
