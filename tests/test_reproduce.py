@@ -35,7 +35,7 @@ from digitlab.sweep.work import TrialWatch
 from digitlab.tracking.location import resolve_uri
 from digitlab.tracking.runs import StoredRun
 from digitlab.tracking.store import RunStore
-from tests.conftest import CHECKOUT, Cli
+from tests.conftest import CHECKOUT, Cli, files_end_at
 
 QUICK = ("epochs=2", "record.plots=never")
 
@@ -553,6 +553,17 @@ def test_a_record_that_asks_for_more_than_its_trace_shows_is_asked_about(
     result = digitlab("reproduce", file, "--yes")
     assert result.code == 4, result.out
     assert result.out.startswith("DIFFERENT: the order of the images in epoch 3")
+
+
+def test_what_the_machine_refuses_to_the_repetition_is_told(
+    digitlab: Cli, make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    file = as_file(trained(make_config(*QUICK, "model=cnn")), tmp_path / "record.json")
+    with files_end_at(70_000):  # a CNN's weights are longer
+        result = digitlab("reproduce", file)
+    assert result.code == 5
+    assert result.out.startswith("CANNOT: ")
+    assert "File too large" in result.out
 
 
 def test_what_a_trace_shows_is_not_asked_about(make_config: Callable[..., Config]) -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from digitlab import document as documents
 from digitlab import project
-from digitlab.errors import DigitlabError, Interrupted
+from digitlab.errors import DigitlabError, Interrupted, machine_refusal
 from digitlab.terminal import say
 
 if TYPE_CHECKING:
@@ -37,6 +37,11 @@ def main() -> int:
         return error.exit_code
     except Interrupted as error:
         return error.exit_code
+    except Exception as error:
+        if (refusal := machine_refusal(error)) is None:
+            raise
+        _say({"event": "refused", "exit_code": 1, "message": refusal})
+        return 1
 
 
 def _repeat(asked: dict[str, Any]) -> int:
