@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -408,15 +409,46 @@ BASH = shutil.which("bash")
         ("digitlab train experiment=cnn", ["cnn_best"]),
         ("digitlab train device=c", ["cpu", "cuda"]),
         ("digitlab train optimizer=adam optimizer.be", ["optimizer.beta_1=", "optimizer.beta_2="]),
+        ("digitlab sweep model=cnn,", ["cnn,logistic_regression"]),
+        ("digitlab sweep device=cuda,c", ["cuda,cpu"]),
+        ("digitlab sweep model=cnn,logistic_regression,", []),
     ],
 )
 def test_tab_completes_subcommands_and_overrides_in_a_real_bash(
     line: str, expected: list[str], digitlab: Cli, tmp_path: Path
 ) -> None:
+    found = press_tab(line, digitlab, tmp_path)
+    assert found[: len(expected)] == expected
+    if not expected:
+        assert found == []
+
+
+@pytest.mark.skipif(BASH is None, reason="no bash on this machine")
+def test_tab_completes_ids_studies_and_files(digitlab: Cli, tmp_path: Path) -> None:
+    assert press_tab("digitlab show ", digitlab, tmp_path) == [], "there is no store yet"
+    digitlab("sweep", "epochs=1", "seed=0,1", "executor=inprocess", "study=complete")
+    digitlab("train", "epochs=1", "study='two words; $(reboot)'")
+    first, *others = [str(run["run_id"]) for run in runs(digitlab)]
+    (own,) = (
+        run for run in RunStore(resolve_uri(None)).all_runs("complete") if "trial" not in run.tags
+    )
+    sweep = own.tags["digitlab.sweep"]
+    ids = [run_id[:8] for run_id in (first, *others, own.run_id)]
+    assert sorted(press_tab("digitlab show ", digitlab, tmp_path)) == sorted([*ids, sweep])
+    assert press_tab(f"digitlab export {first[:6]}", digitlab, tmp_path) == [first[:8]]
+    assert press_tab(f"digitlab compare {ids[1]} comp", digitlab, tmp_path) == ["complete"]
+    assert press_tab("digitlab runs --study ", digitlab, tmp_path) == ["complete"], "no shell commands"
+    assert press_tab(f"digitlab report {sweep[:5]}", digitlab, tmp_path) == [sweep]
+    for line in ("predict ffff ./pi", "reproduce ./pi", "export ffff pi"):
+        assert press_tab(f"digitlab {line}", digitlab, tmp_path) == ["files"]
+
+
+def press_tab(line: str, digitlab: Cli, tmp_path: Path) -> list[str]:
+    """What a real bash is offered; `files` where it is told to offer its own."""
     script = tmp_path / "completion.bash"
     script.write_text(digitlab("completion", "bash").out)
     program = f"""
-        compopt() {{ :; }}
+        compopt() {{ [[ $2 == default ]] && COMPREPLY=(files); }}
         source {script}
         COMP_LINE={line!r}; COMP_POINT=${{#COMP_LINE}}
         # bash itself splits words at "=", which is in COMP_WORDBREAKS
@@ -435,10 +467,8 @@ def test_tab_completes_subcommands_and_overrides_in_a_real_bash(
         check=True,
         env={**os.environ, "PATH": path},
     )
-    found = done.stdout.split()
-    assert found[: len(expected)] == expected, done.stderr
-    if not expected:
-        assert found == []
+    assert not done.stderr
+    return done.stdout.split()
 
 
 def test_the_ui_is_two_processes_answers_with_a_training_link_and_leaves_nothing(
@@ -467,7 +497,7 @@ def test_the_ui_is_two_processes_answers_with_a_training_link_and_leaves_nothing
 
 def test_the_ui_opens_a_run_or_a_sweep(digitlab: Cli, digitlab_process: Start) -> None:
     digitlab("sweep", "epochs=1", "seed=0,1", "executor=inprocess", "study=linked")
-    runs = RunStore(resolve_uri(None)).runs("linked")
+    runs = RunStore(resolve_uri(None)).all_runs("linked")
     own = next(run for run in runs if run.tags.get("digitlab.kind") == "sweep")
     sweep = own.tags["digitlab.sweep"]
     page = f"/#/experiments/{own.experiment_id}/runs"
@@ -526,7 +556,7 @@ def test_a_checkout_that_git_refuses_is_told_once_with_the_remedy(
     for one in known:
         one.cache_clear()
     assert result.code == (command == ("doctor",))
-    remedy = f"git config --global --add safe.directory {CHECKOUT}"
+    remedy = f"git config --global --add safe.directory {shlex.quote(str(CHECKOUT))}"
     told = [line for line in (result.out + result.err).splitlines() if remedy in line]
     assert len(told) == 1
     assert "dubious ownership" in told[0]

@@ -92,11 +92,12 @@ def _stored_runs(uri: str, study: str | None, limit: int) -> "list[StoredRun]":
     """The newest runs in the store, none of them RUNNING whose process is gone."""
     from digitlab.reaping import close_dead_runs
     from digitlab.tracking.delivery import open_store
+    from digitlab.tracking.runs import NO_SWEEPS
 
     store = open_store(uri)
     if unusable(uri) is None:
         close_dead_runs(store, project.records())
-    return store.runs(study, limit=limit)
+    return store.runs(study, limit=limit, search_filter=NO_SWEEPS)
 
 
 def _mention_waiting(uri: str) -> None:

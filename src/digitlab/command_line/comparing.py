@@ -5,14 +5,24 @@ from pathlib import Path
 import click
 
 from digitlab.command_line.options import JSON, TRACKING, store_uri
+from digitlab.completion import complete_names
 from digitlab.terminal import echo, say
 
 
 @click.command()
-@click.argument("wanted", nargs=-1, required=True, metavar="RUN|SWEEP|STUDY...")
+@click.argument(
+    "wanted",
+    nargs=-1,
+    required=True,
+    metavar="RUN|SWEEP|STUDY...",
+    shell_complete=complete_names("run", "sweep", "study"),
+)
 @click.option("--sort", metavar="METRIC", help="validation/accuracy (default), test/accuracy, .../loss")
 @click.option(
-    "--against", metavar="RUN", help="Test all differences to this run's row, not to the best."
+    "--against",
+    metavar="RUN",
+    shell_complete=complete_names("run"),
+    help="Test all differences to this run's row, not to the best.",
 )
 @click.option("--diff", is_flag=True, help="Also what differs: knobs, code, data, versions, machine.")
 @click.option(
@@ -75,7 +85,7 @@ def compare(
 
 
 @click.command()
-@click.argument("wanted", metavar="SWEEP|STUDY")
+@click.argument("wanted", metavar="SWEEP|STUDY", shell_complete=complete_names("sweep", "study"))
 @click.option(
     "-o",
     "--output",

@@ -5,12 +5,17 @@ import sys
 import click
 
 from digitlab.command_line.options import JSON, OVERRIDES, TRACKING, store_uri
-from digitlab.completion import complete_override
+from digitlab.completion import complete_names
 
 
 @click.command()
 @OVERRIDES
-@click.option("--study", metavar="STUDY", help="Only the runs of this study.")
+@click.option(
+    "--study",
+    metavar="STUDY",
+    shell_complete=complete_names("study"),
+    help="Only the runs of this study.",
+)
 @click.option("--limit", type=click.IntRange(1, 10_000), default=30, show_default=True, metavar="N")
 @TRACKING
 @JSON
@@ -24,7 +29,7 @@ def runs(
 
 
 @click.command()
-@click.argument("run", metavar="RUN")
+@click.argument("run", metavar="RUN", shell_complete=complete_names("run", "sweep"))
 @OVERRIDES
 @TRACKING
 @JSON
@@ -54,10 +59,20 @@ def sweeps(as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("overrides", nargs=-1, metavar="[RUN|SWEEP]", shell_complete=complete_override)
+@click.argument(
+    "overrides",
+    nargs=-1,
+    metavar="[RUN|SWEEP]",
+    shell_complete=complete_names("run", "sweep", "override"),
+)
 @click.option("--port", type=click.IntRange(1, 65535), help="Default: 5000, or the next free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--study", metavar="STUDY", help="Open this study; default: the one with the newest run.")
+@click.option(
+    "--study",
+    metavar="STUDY",
+    shell_complete=complete_names("study"),
+    help="Open this study; default: the one with the newest run.",
+)
 @TRACKING
 def ui(
     overrides: tuple[str, ...],

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from digitlab.command_line.options import JSON, OVERRIDES, STORE
+from digitlab.completion import complete_names
 from digitlab.terminal import echo
 
 RETRIES = click.option(
@@ -81,7 +82,7 @@ def sweep(overrides: tuple[str, ...], **options: Any) -> None:
 @click.option(
     "--force", is_flag=True, help="Go on with a run though code, data or arithmetic have changed."
 )
-@click.argument("wanted", metavar="RUN|SWEEP")
+@click.argument("wanted", metavar="RUN|SWEEP", shell_complete=complete_names("run", "sweep"))
 def resume(wanted: str, force: bool, **options: Any) -> None:
     """Go on with what was cut short: a run, or a sweep (what repeating its command does).
 
@@ -95,7 +96,7 @@ def resume(wanted: str, force: bool, **options: Any) -> None:
 
 
 @click.command()
-@click.argument("run", metavar="RUN|FILE")
+@click.argument("run", metavar="RUN|FILE", shell_complete=complete_names("run", "file"))
 @OVERRIDES
 @click.option(
     "--threads", type=click.IntRange(1, 1024), metavar="N", help="Another number than recorded."
@@ -140,7 +141,7 @@ def reproduce(run: str, overrides: tuple[str, ...], tracking_uri: str | None, **
 
 
 @click.command()
-@click.argument("run", metavar="RUN")
+@click.argument("run", metavar="RUN", shell_complete=complete_names("run"))
 @click.argument("file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
 @STORE
 def export(run: str, file: Path, tracking_uri: str | None) -> None:

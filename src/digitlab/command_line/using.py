@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from digitlab.command_line.options import JSON, TRACKING, store_uri
+from digitlab.completion import complete_names
 from digitlab.terminal import echo, say
 
 if TYPE_CHECKING:
@@ -17,8 +18,8 @@ MODEL = "RUN|SWEEP|NAME@ALIAS"
 
 
 @click.command()
-@click.argument("model", metavar=MODEL)
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.argument("model", metavar=MODEL, shell_complete=complete_names("run", "sweep"))
+@click.argument("images", nargs=-1, required=True, type=click.Path(), metavar="IMAGE...")
 @click.option("--no-normalise", is_flag=True, help="Take 28x28 pictures, white on black, as they are.")
 @click.option(
     "--labels",
@@ -58,7 +59,7 @@ def predict(
 
 
 @click.command()
-@click.argument("run", metavar=MODEL)
+@click.argument("run", metavar=MODEL, shell_complete=complete_names("run", "sweep"))
 @click.argument("name", metavar="NAME[@ALIAS]")
 @TRACKING
 def promote(run: str, name: str, tracking_uri: str | None) -> None:
@@ -87,7 +88,13 @@ def promote(run: str, name: str, tracking_uri: str | None) -> None:
 
 
 @click.command()
-@click.argument("models", nargs=-1, required=True, metavar=f"{MODEL}...")
+@click.argument(
+    "models",
+    nargs=-1,
+    required=True,
+    metavar=f"{MODEL}...",
+    shell_complete=complete_names("run", "sweep"),
+)
 @click.option("--port", type=click.IntRange(1, 65535), help="Default: 5080, or the next free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @TRACKING
@@ -104,7 +111,7 @@ def demo(models: tuple[str, ...], port: int | None, host: str, tracking_uri: str
 
 
 @click.command("export-onnx")
-@click.argument("model", metavar=MODEL)
+@click.argument("model", metavar=MODEL, shell_complete=complete_names("run", "sweep"))
 @click.argument("file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
 @TRACKING
 def export_onnx(model: str, file: Path, tracking_uri: str | None) -> None:

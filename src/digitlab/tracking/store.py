@@ -14,7 +14,7 @@ from digitlab.tracking.client import open_client
 from digitlab.tracking.location import sqlite_file
 from digitlab.tracking.plainly import deleted_run, told_plainly
 from digitlab.tracking.relocation import present_address, repository, update_addresses
-from digitlab.tracking.runs import KIND_TAG, AmbiguousRun, StoredRun, age, check_prefix
+from digitlab.tracking.runs import AmbiguousRun, StoredRun, age, check_prefix
 from digitlab.tracking.sqlite_store import ensure_store
 from digitlab.tracking.upload import Upload
 from digitlab.tracking.views import View, tag_name, view_tag
@@ -54,8 +54,10 @@ class RunStore:
         """
         self._upload.deliver(record)
 
-    def runs(self, study: str | None = None, *, limit: int = 1000) -> list[StoredRun]:
-        """The newest runs of a study, or of all studies, without sweeps' own.
+    def runs(
+        self, study: str | None = None, *, limit: int = 1000, search_filter: str = ""
+    ) -> list[StoredRun]:
+        """The newest runs of a study, or of all studies. The filter in MLflow's syntax.
 
         Raises:
             UsageError: there is no such study.
@@ -70,7 +72,7 @@ class RunStore:
                     raise UsageError(f"no study {study!r} in {self.uri}; {there}")
             found = self._client.search_runs(
                 list(experiments),
-                filter_string=f"tags.`{KIND_TAG}` IS NULL",
+                filter_string=search_filter,
                 order_by=["attributes.start_time DESC"],
                 max_results=limit,
             )
