@@ -113,7 +113,10 @@ def unusable(uri: str) -> str | None:
     if is_made(file) and (reason := _unreadable(file)):
         return reason
     closed = read_only(file) or read_only(file.parent)  # SQLite writes a journal beside its file
-    return f"the tracking store {file} cannot be written: {closed} can only be read" if closed else None
+    if closed is None:
+        return None
+    where = "" if closed == file else f": {closed} cannot be written"
+    return f"the tracking store {file} can only be read{where}"
 
 
 def read_only(path: Path) -> Path | None:
