@@ -51,7 +51,7 @@ def _make_portable(home: Path, file: Path, commit: str) -> None:
     made = portable_of(file)
     if made.exists() and document.parse(made.read_bytes()).code.commit == commit:
         return
-    arguments = ("reproduce", str(file), "--arithmetic", "portable", "--json")
+    arguments = ("reproduce", str(file.relative_to(HERE.parent)), "--arithmetic", "portable", "--json")
     told = _run(home, "digitlab.cli", *arguments, stdout=subprocess.PIPE).stdout
     verdict = json.loads(told)
     if verdict["kind"] not in AGREE:

@@ -113,7 +113,12 @@ def publish_record(run: StoredRun, file: Path) -> None:
 
 
 def publish(found: document.Document, file: Path) -> None:
-    """Write a record without the name of the machine."""
+    """Write a record without the name of the machine and of places on it."""
+    config = {
+        k: {**v, **document.LOCAL.get(k, {})} if isinstance(v, dict) else v
+        for k, v in found.config.items()
+    }
+    found = dataclasses.replace(found, config=config, config_sha256=document.config_digest(config))
     machine = {**found.machine, "host": UNNAMED_HOST}
     file.parent.mkdir(exist_ok=True)
     file.write_text(

@@ -91,6 +91,8 @@ def test_a_portable_record_is_the_native_one_with_other_rounding_from_a_clean_co
     file: Path,
 ) -> None:
     native, portable = (document.parse(f.read_bytes()) for f in (native_of(file), file))
+    assert portable.config["data"]["root"] is None
+    assert not re.search(r'[" =]/(?!/)|:///', json.dumps(portable.config) + f" {portable.command}")
     knobs = document.differing_knobs(native.config, portable.config)
     assert {k: pair for k, pair in knobs.items() if k != "device"} == {
         "arithmetic": ("native", "portable")
