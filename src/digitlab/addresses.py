@@ -49,7 +49,8 @@ def redacted_for(address: str, text: str) -> str:
 
 def refusal(address: str) -> str | None:
     """Why it can be no store's, in words that hold no secret; None if it can."""
-    if any(character.isspace() or not character.isprintable() for character in address):
+    is_file = address.startswith("sqlite:///")  # whose path is taken as it is
+    if not address.isprintable() or (" " in address and not is_file):
         return f"must be {ACCEPTED}, got one with a space: write it as %20"
     got = f"must be {ACCEPTED}, got {redacted(address)!r}"
     try:
