@@ -507,13 +507,13 @@ def test_damaged_files_of_a_sweep_cost_neither_it_nor_another(
     files = [sweep.folder / "manifest.json", sweep.folder / "journal.jsonl"]
     files += [records / f"sweep-{sweep.id}" / name for name in ("run.json", "delivery.json")]
     files += [records / f"{sweep.id}-0001" / name for name in ("metrics.jsonl", "run.json")]
-    for file in files:
+    for file in files[1:]:
         spoil(file, how)
-
+    assert f"digitlab resume {sweep.id} sets them aside" in digitlab("sweeps").err
+    spoil(files[0], how)
     listed = digitlab("sweeps")
     assert listed.code == 0
     assert "other" in listed.out
-    assert f"digitlab resume {sweep.id} sets them aside" in listed.err
     assert "to go on, repeat its command: " in listed.err
     told = digitlab("doctor").out
     assert all(name in told for name in (sweep.id, str(files[2].parent), str(files[4].parent)))

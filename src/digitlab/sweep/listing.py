@@ -29,17 +29,16 @@ def describe_sweeps(sweeps: Path) -> list[dict[str, Any]]:
 
 def damage(folder: SweepFolder) -> list[str]:
     """What is wrong with its files, each with the remedy."""
-    found = []
     try:
         folder.manifest()
     except DigitlabError as error:
-        found.append(str(error))
-    if lost := folder.num_damaged_lines:
-        found.append(
-            f"{lost} damaged lines in the journal of sweep {folder.id} are left out: "
-            f"digitlab resume {folder.id} sets them aside and does again what they told of"
-        )
-    return found
+        return [str(error)]
+    if not (lost := folder.num_damaged_lines):
+        return []
+    return [
+        f"{lost} damaged lines in the journal of sweep {folder.id} are left out: "
+        f"digitlab resume {folder.id} sets them aside and does again what they told of"
+    ]
 
 
 def _describe(folder: SweepFolder) -> dict[str, Any]:
