@@ -43,7 +43,7 @@ def predict(
     MNIST's authors did: cropped, fitted, centred by mass. The model is a run's, a sweep's best by
     validation, or one from the registry (NAME@ALIAS, NAME/VERSION).
 
-    With --labels folder, `IMAGE...` may be a folder with a folder for each class; told are accuracy,
+    With --labels folder, IMAGE may be a folder with a folder for each class; told are accuracy,
     confusion and the worst.
 
     Exit code 2 if a picture was refused; the others are read all the same.

@@ -60,6 +60,9 @@ def make_server(models: Sequence[TrainedModel], *, host: str, port: int | None) 
 
 
 class _Server(ThreadingHTTPServer):
+    request_queue_size = (
+        MAX_CLIENTS  # of clients that wait to be accepted, or be told that they are not
+    )
     daemon_threads = False  # joined at the end, when all clients are let go
 
     def __init__(self, host: str, port: int, models: Sequence[TrainedModel]) -> None:
