@@ -86,18 +86,18 @@ def _server(uri: str, host: str, port: int) -> Iterator[subprocess.Popen[bytes]]
     if folder := artifact_location(uri):
         store["MLFLOW_DEFAULT_ARTIFACT_ROOT"] = folder.as_uri()
     # Its own session: Ctrl-C reaches this process only, which then ends the whole group.
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command,
         start_new_session=True,
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL if not os.environ.get("DIGITLAB_VERBOSE") else None,
         env={**os.environ, **store},
-    )
-    try:
-        yield process
-    finally:
-        _end(process)
+    ) as process:
+        try:
+            yield process
+        finally:
+            _end(process)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
