@@ -22,7 +22,7 @@ def test_the_logged_model_gives_the_recorded_test_accuracy(
     assert digitlab("train", *overrides).code == 0
     (run,) = json.loads(digitlab("runs", "--json").out)
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-    mlflow.set_tracking_uri(resolve_uri(None))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", resolve_uri(None))
     loaded = mlflow.pyfunc.load_model(f"runs:/{run['run_id']}/model")
     test = load(compose(overrides).data, home).test
     probabilities = loaded.predict(test.images.numpy())

@@ -145,7 +145,8 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             content = self.rfile.read(int(length))
             if not self.places.acquire(blocking=False):
-                self._refuse(HTTPStatus.TOO_MANY_REQUESTS, "too many pictures at once: try again")
+                error = "too many pictures at once: try again"
+                self._answer_json(HTTPStatus.TOO_MANY_REQUESTS, {"error": error})
                 return
             try:
                 self._predict(content)
@@ -167,7 +168,7 @@ class _Handler(BaseHTTPRequestHandler):
                 grey = decode_grey(content)
                 readings = [_reading(model, grey) for model in self.server.models]
         except UsageError as error:
-            self._refuse(HTTPStatus.BAD_REQUEST, str(error))
+            self._answer_json(HTTPStatus.BAD_REQUEST, {"error": str(error)})
         else:
             self._answer_json(HTTPStatus.OK, {"readings": readings})
 
@@ -184,8 +185,13 @@ class _Handler(BaseHTTPRequestHandler):
         return False
 
     def _refuse(self, status: HTTPStatus, reason: str) -> None:
-        self.close_connection = True  # what was sent with it has not been read
+        """Whoever may still be sending: closed before that ends, a connection loses its answer."""
+        self.close_connection = True
         self._answer_json(status, {"error": reason})
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            while self.connection.recv(1 << 16):
+                pass
 
     def _answer_json(self, status: HTTPStatus, content: object) -> None:
         self._answer(status, json.dumps(content).encode(), "application/json")
