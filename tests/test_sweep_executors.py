@@ -1,5 +1,6 @@
 """Executors behind concurrent.futures' interface, with real processes."""
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -15,7 +16,7 @@ import pytest
 from digitlab.errors import Interrupted
 from digitlab.interrupts import Interrupts
 from digitlab.sweep.cores import usable_cores
-from digitlab.sweep.executors import InProcess, Processes, TaskFailed, WorkerDied
+from digitlab.sweep.executors import InProcess, Processes, TaskFailed, WorkerDied, _work
 from digitlab.sweep.gpus import gpu_environment
 
 
@@ -42,6 +43,14 @@ def die(*, tell: Any, interrupts: Interrupts) -> None:
 
 def leave(*, tell: Any, interrupts: Interrupts) -> None:
     os._exit(7)
+
+
+def tell_and_write_down_what_fails(file: Path, *, tell: Any, interrupts: Interrupts) -> None:
+    """As a trial does, whose record then says FAILED."""
+    try:
+        tell("an epoch")
+    except Exception as error:
+        file.write_text(repr(error))
 
 
 def work_until_interrupted(*, tell: Any, interrupts: Interrupts) -> str:
@@ -102,6 +111,23 @@ def test_a_worker_that_dies_idle_costs_nothing() -> None:
         pid, _ = pool.submit(whoami).result(timeout=60)
         os.kill(pid, signal.SIGKILL)
         assert pool.submit(square, 5).result(timeout=60) == 25
+
+
+def test_a_controller_that_is_gone_is_no_failure_of_a_task(tmp_path: Path) -> None:
+    """Here the worker finds out by speaking to it, before it is told over `stop`."""
+    file, context = tmp_path / "failed", multiprocessing.get_context("spawn")
+    controller, theirs = context.Pipe()
+    told_to_stop, stop = context.Pipe(duplex=False)
+    worker = context.Process(target=_work, args=(theirs, told_to_stop, dict(os.environ)))
+    worker.start()
+    theirs.close()
+    controller.send((tell_and_write_down_what_fails, (file,), {}))
+    assert [controller.recv(), controller.recv()] == [("begun", None), ("tell", "an epoch")]
+    controller.close()
+    worker.join(30)
+    stop.close()
+    assert worker.exitcode == 1
+    assert not file.exists()
 
 
 def test_workers_take_many_tasks_and_no_more_of_them_than_asked() -> None:

@@ -280,8 +280,11 @@ def _work(connection: Connection, told_to_stop: Connection, environment: dict[st
     os.environ.update(environment)  # as they are now, not as they were when the first worker started
 
     def tell(content: Any) -> Any:
-        connection.send(("tell", content))
-        return connection.recv()
+        try:
+            connection.send(("tell", content))
+            return connection.recv()
+        except (EOFError, OSError):  # the controller is gone: no failure of the task, to be recorded
+            os._exit(1)
 
     with contextlib.suppress(EOFError, OSError), interrupts, interrupts.deferred():
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
