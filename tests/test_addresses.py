@@ -85,7 +85,7 @@ def test_an_address_keeps_all_but_its_secret(address: str) -> None:
 @pytest.mark.parametrize(
     "address",
     [
-        "sqlite:////home/a:b@c/runs.db",
+        "sqlite:////a:b@c/runs.db",
         "postgresql://me@host/runs?sslmode=require",
         "http://127.0.0.1:5000/#/experiments/1/runs?viewStateShareKey=digitlab",
         "models:/digits@champion of http://127.0.0.1:5000",

@@ -1,8 +1,8 @@
 """Addresses of tracking stores: which are accepted, and how their secrets stay where they are.
 
 Everywhere in the program an address has `***` for its secrets, so that nothing that is written, printed
-or handed to a process can hold one. The secrets of an address that was typed live in the environment of
-this process and of those that it starts, in no file; whoever opens a connection asks `with_secrets`.
+or handed to a process can hold one. The secrets of a typed address are kept in the environment of this
+process and its children, never in a file. Code that opens a connection gets them from `with_secrets`.
 """
 
 import importlib.metadata

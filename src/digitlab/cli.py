@@ -37,8 +37,8 @@ Examples:
 class Commands(click.Group):
     """What the machine refuses to any subcommand is one message.
 
-    Before click sees it, which takes a broken pipe for a reader that left, and the end of a stream for
-    Ctrl-C, whoever's they are.
+    It is caught before click sees it: click takes every broken pipe for standard output's, and every
+    end of a stream for Ctrl-C.
     """
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -20,7 +20,6 @@ from digitlab.config import Config
 from digitlab.errors import ConfigError, UsageError
 from digitlab.overrides import Parser, line_of, misplaced, value_of
 
-MAX_BYTES = 1_000_000
 PLACES = ("tracking.uri", "data.root")  # where things lie on the machine that wrote the file
 
 
@@ -30,12 +29,8 @@ def read_config(file: Path, overrides: Sequence[str], say: Callable[[str], None]
     Places are left to this machine, and to the overrides: the file may come from another one.
 
     Raises:
-        UsageError: there is no such file. ConfigError: every problem of it, or of the overrides.
+        UsageError: it is no whole one. ConfigError: every problem of it, or of the overrides.
     """
-    if not file.is_file():
-        raise UsageError(f"there is no file {file}")
-    if file.stat().st_size > MAX_BYTES:
-        raise UsageError(f"{file} has more than {MAX_BYTES} bytes: it is no configuration of a run")
     values = yaml_text.read(file)
     places = {path: value for path, value in flatten(values).items() if path in PLACES}
     for path in places:

@@ -11,7 +11,9 @@ from typing import Any
 import yaml
 
 from digitlab.errors import ConfigError
+from digitlab.files import read_file
 
+MAX_BYTES = 1_000_000  # of a file: no configuration has more
 INTEGER = r"(?:0|[1-9](?:_?[0-9])*)"
 DECIMAL = rf"(?:{INTEGER}\.|{INTEGER}?\.[0-9](?:_?[0-9])*)"
 FLOAT = rf"(?:{DECIMAL}|(?:{INTEGER}|{DECIMAL})[eE][-+]?[0-9](?:_?[0-9])*|\.inf|\.nan)"
@@ -67,11 +69,11 @@ def read(file: Path) -> dict[str, Any]:
 
 def text_of(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8-sig")
+        return read_file(file, MAX_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigError([f"{file} is no text in UTF-8"]) from None
     except OSError as error:
-        raise ConfigError([f"{file} cannot be read: {error.strerror}"]) from None
+        raise ConfigError([f"cannot read {file}: {error.strerror}"]) from None
 
 
 def load(text: str) -> Any:
@@ -87,4 +89,4 @@ def load(text: str) -> Any:
 
 def dump(values: Any) -> str:
     """Text that `load`, and any other reader of YAML, reads as the same values."""
-    return yaml.dump(values, Dumper=_Dumper, sort_keys=False)
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)

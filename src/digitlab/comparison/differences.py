@@ -82,7 +82,7 @@ def _flat(document: Document) -> dict[str, str]:
 
 
 def _source_files(flat: Sequence[dict[str, str]]) -> list[Difference]:
-    """One row in place of a digest for each: those that decide numbers, and how many others."""
+    """One row for all source files: the names of those that decide numbers, the count of the others."""
     prefix = "code.files."
     names = sorted({name for one in flat for name in one if name.startswith(prefix)})
     first = flat[0]
