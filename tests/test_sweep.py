@@ -33,7 +33,7 @@ LONG = ("model=cnn", "epochs=400", "workers=2")  # half a minute each: somebody 
 
 def tree(study: str) -> tuple[list[StoredRun], list[StoredRun]]:
     """The sweeps' own runs of a study, and their trials by name."""
-    runs = RunStore(resolve_uri(None)).runs(study)
+    runs = RunStore(resolve_uri(None)).all_runs(study)
     own = [run for run in runs if run.tags.get("digitlab.kind") == "sweep"]
     trials = [run for run in runs if "trial" in run.tags]
     assert len(own) + len(trials) == len(runs)

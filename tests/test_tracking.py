@@ -1,5 +1,8 @@
 """Delivery to real stores: SQLite files and a real MLflow server."""
 
+import contextlib
+import http.server
+import itertools
 import multiprocessing
 import os
 import re
@@ -14,15 +17,18 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from digitlab import project
 from digitlab.errors import TrackingError, UsageError
 from digitlab.record import Record, all_records
-from digitlab.tracking.delivery import Delivery
+from digitlab.tracking import delivery, store_process
+from digitlab.tracking.delivery import SYNC_SECONDS, Delivery
 from digitlab.tracking.location import resolve_uri, unreachable
 from digitlab.tracking.sqlite_store import ensure_store
 from digitlab.tracking.store import RunStore
+from digitlab.tracking.store_process import STORES, StoreProcess
 from tests.conftest import Cli, files_end_at
 from tests.test_record import new_record
 
@@ -180,15 +186,22 @@ def test_eight_processes_start_together_on_a_fresh_store(tmp_path: Path, home: P
     assert [(run.study, run.status) for run in runs] == [("race", "FINISHED")] * 8
 
 
-def test_a_store_locked_for_15_seconds_loses_nothing(tmp_path: Path) -> None:
+def test_a_locked_store_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of a run waits 10 s for it; whoever asks for nothing else, longer."""
+    monkeypatch.setattr(store_process, "LEFT_ALONE_SECONDS", 0.0)
     store = RunStore(f"sqlite:///{tmp_path / 'store.db'}")
     record = filled_record(store.uri, study="locked")
     record.finish("FINISHED")
+    ensure_store(tmp_path / "store.db")
+    STORES.answer(STORES.ask(store.uri, str), seconds=60)  # it has imported
     other = sqlite3.connect(tmp_path / "store.db", check_same_thread=False)
     other.execute("BEGIN EXCLUSIVE")
-    unlock = threading.Timer(15, other.rollback)
+    started = time.monotonic()
+    assert not Delivery(record, print).finish()
+    assert time.monotonic() - started < 14
+    unlock = threading.Timer(12, other.rollback)
     unlock.start()
-    assert Delivery(record, print).finish()
+    assert Delivery(record, print).finish(seconds=SYNC_SECONDS)
     unlock.join()
     other.close()
     assert [run.status for run in store.runs("locked")] == ["FINISHED"]
@@ -369,3 +382,148 @@ def test_a_store_on_a_full_disk_is_one_line(digitlab: Cli, capsys: pytest.Captur
         fill()
     assert re.search("disk is full|disk I/O error|File too large", str(told.value))
     assert "Traceback" not in capsys.readouterr().err
+
+
+class _Hostile(http.server.BaseHTTPRequestHandler):
+    """Says that it is well, and answers whatever else it is asked in the server's `way`."""
+
+    def do_GET(self) -> None:
+        if self.path == "/health":
+            self.send_response(200)
+            self.end_headers()
+            return
+        with contextlib.suppress(OSError):
+            self.misbehave(self.server.way)  # type: ignore[attr-defined]
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def misbehave(self, way: str) -> None:
+        if way == "not HTTP":
+            self.wfile.write(b"SSH-2.0-OpenSSH_9.6\r\n")
+            return
+        if way == "hangs":
+            self.server.over.wait()  # type: ignore[attr-defined]
+            return
+        self.send_response(200)
+        self.end_headers()
+        while way == "endless":
+            self.wfile.write(b" " * (1 << 20))
+        while not self.server.over.wait(0.2):  # type: ignore[attr-defined]
+            self.wfile.write(b" ")
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture(params=["not HTTP", "hangs", "drips", "endless"])
+def hostile(request: pytest.FixtureRequest) -> Iterator[str]:
+    listening = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hostile)
+    listening.way, listening.over = request.param, threading.Event()  # type: ignore[attr-defined]
+    thread = threading.Thread(target=listening.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{listening.server_address[1]}"
+    listening.over.set()  # type: ignore[attr-defined]
+    listening.shutdown()
+    thread.join()
+    listening.server_close()
+
+
+def test_no_training_waits_for_its_store_whatever_that_does(
+    hostile: str, digitlab: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "END_SECONDS", 2.0)
+    monkeypatch.setattr(delivery, "PUSH_EVERY_SECONDS", 0.2)
+    STORES.answer(STORES.ask(f"sqlite:///{tmp_path / 'any.db'}", str), seconds=60)  # it has imported
+    result = digitlab("train", "epochs=100", "record.plots=never", f"tracking.uri={hostile}")
+    over = time.time()
+    assert result.code == 0, result.err
+    assert "FINISHED" in result.out
+    assert "not delivered" in result.err
+    (record,) = all_records(project.records())
+    assert record.run.status == "FINISHED"
+    times = [line["time"] for line in record.metric_lines()]
+    assert len(times) == 101
+    assert max(after - before for before, after in itertools.pairwise(times)) < 1000, "ms"
+    assert over - times[-1] / 1000 < 8, "its files, and 2 s of patience"
+
+
+@pytest.mark.parametrize("hostile", ["hangs"], indirect=True)
+def test_a_sweep_goes_on_without_a_store_that_hangs(
+    hostile: str, digitlab: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "END_SECONDS", 2.0)
+    monkeypatch.setattr(delivery, "CALL_SECONDS", 2.0)
+    result = digitlab(
+        *("sweep", "seed=range(4)", "epochs=1", "executor=inprocess", f"tracking.uri={hostile}")
+    )
+    assert result.code == 0, result.err
+    assert "4 finished" in result.err
+    assert "did not answer just now" in result.err
+    assert [record.run.status for record in all_records(project.records())] == ["FINISHED"] * 5
+
+
+@pytest.fixture
+def stores() -> Iterator[StoreProcess]:
+    process = StoreProcess()
+    yield process
+    process.stop()
+
+
+def test_what_talks_to_a_store_may_hang_swell_or_die(stores: StoreProcess, tmp_path: Path) -> None:
+    hangs, swells, dies, works = (f"sqlite:///{tmp_path / str(number)}.db" for number in range(4))
+    with pytest.raises(TrackingError, match="MemoryError"):
+        stores.answer(stores.ask(swells, bytes, 3 << 30), seconds=20)
+    with pytest.raises(TrackingError, match="was ended"):
+        stores.answer(stores.ask(dies, os._exit, 3), seconds=20)
+    number = stores.ask(hangs, time.sleep, 60)
+    behind = stores.ask(works, str, 1)
+    with pytest.raises(TrackingError, match="does not answer"):
+        stores.answer(number, seconds=0.5)
+    assert stores.is_answered(behind), "that it will not be answered"
+    with pytest.raises(TrackingError, match="did not answer just now"):
+        stores.ask(hangs, str, 1)
+    assert stores.answer(stores.ask(works, str, 1), seconds=20) == "1"
+
+
+def test_a_run_may_end_while_its_last_epochs_are_still_to_be_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "PUSH_EVERY_SECONDS", 0.0)
+    store = RunStore(f"sqlite:///{tmp_path / 'store.db'}")
+    record = filled_record(store.uri, study="overtaken")
+    under_way = Delivery(record, print)
+    STORES.ask(store.uri, time.sleep, 0.5)
+    under_way.push()
+    record.finish("FINISHED")
+    assert under_way.finish()
+    (run,) = store.runs("overtaken")
+    assert (run.run_id, run.status) == (record.delivered.run_id, "FINISHED")
+    assert not record.folder.exists()
+
+
+def test_what_talks_to_a_store_ends_with_its_owner(
+    digitlab_process: Callable[..., subprocess.Popen[str]],
+) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()  # accepts and never answers
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        run = digitlab_process("train", "epochs=100000", f"tracking.uri={address}")
+        deadline = time.monotonic() + 60
+        while not (helpers := psutil.Process(run.pid).children()):
+            assert time.monotonic() < deadline, "it was never started"
+            time.sleep(0.05)
+        run.kill()
+        _, alive = psutil.wait_procs(helpers, timeout=10)
+        assert not alive
+
+
+def test_a_database_that_is_none_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "folder.db").mkdir()
+    (tmp_path / "text.db").write_text("no database, though one may think so\n" * 100)
+    for name in ("folder.db", "text.db"):
+        started = time.monotonic()
+        with pytest.raises(TrackingError, match=f"{name} is no tracking store"):
+            RunStore(f"sqlite:///{tmp_path / name}").runs()
+        assert time.monotonic() - started < 10

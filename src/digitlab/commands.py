@@ -34,7 +34,7 @@ def train_one(overrides: Sequence[str], file: Path | None) -> None:
     config = read_config(file, overrides, say) if file else compose(overrides)
     dead = _close_dead_runs()
     _summarise(config, _run(config))
-    _deliver(dead)  # after the run: importing mlflow would delay its first step by seconds
+    _deliver(dead)  # after the run: its first step waits for no store
 
 
 def reproduce_config(file: Path, tracking_uri: str | None, options: "reproducing.Options") -> int:
@@ -73,6 +73,9 @@ def reproduce_config(file: Path, tracking_uri: str | None, options: "reproducing
 
 def sweep(overrides: Sequence[str], **options: Any) -> int:
     """Run or finish a sweep; returns 1 if a trial failed."""
+    from digitlab.tracking.delivery import import_early
+
+    import_early()  # beside the composing
     from digitlab.sweep.hydra_bridge import REQUEST
     from digitlab.sweep.launching import Options
 
@@ -154,7 +157,7 @@ def _code(results: Sequence[TrialResult]) -> int:
 
 def sync(elsewhere: str | None) -> int:
     """Deliver every finished record, to its own store or `elsewhere`; returns 0 if nothing is left."""
-    from digitlab.tracking.delivery import Delivery
+    from digitlab.tracking.delivery import SYNC_SECONDS, Delivery
 
     _close_dead_runs()
     waiting = [r for r in waiting_records(project.records()) if r.run.status != "RUNNING"]
@@ -164,7 +167,7 @@ def sync(elsewhere: str | None) -> int:
             continue  # another process is at it
         if elsewhere:
             record.redirect(elsewhere)
-        if Delivery(record, say).finish():
+        if Delivery(record, say).finish(seconds=SYNC_SECONDS):
             echo(f"delivered {record.run.name} ({record.delivered.run_id})")
         else:
             failed += 1
@@ -186,6 +189,9 @@ def say_unheeded() -> None:
 
 
 def _run(config: Config) -> "Outcome":
+    from digitlab.tracking.delivery import import_early
+
+    import_early(resolve_uri(config.tracking.uri))  # beside the import of torch
     from digitlab.experiment import run_experiment
     from digitlab.interrupts import Interrupts
     from digitlab.progress import TrainingProgress

@@ -28,7 +28,7 @@ from digitlab.resumable import Checkpoints, Resumable
 from digitlab.serving import weights_digest
 from digitlab.trace import trace_of
 from digitlab.tracking.delivery import Delivery, check_before_training
-from digitlab.tracking.location import resolve_uri, undeliverable
+from digitlab.tracking.location import resolve_uri
 from digitlab.tracking.model_format import save_mlflow_model
 from digitlab.tracking.runs import PRUNED_TAG
 from digitlab.training import EpochReport, Position
@@ -144,8 +144,6 @@ def open_run(
     if member is None and (reason := provenance.unreadable_checkout()):
         say(reason)
     dataset = dataset or load(config.data, project.data_root(config.data.root))
-    if reason := undeliverable(uri):
-        say(f"{reason}; the run goes on and its record stays on this disk for `digitlab sync`")
     command = member.command if member else command or provenance.command_line()
     document = describe_run(config, dataset, device, command=command)
     is_reproducible = continued is None or continued.is_reproducible
@@ -236,11 +234,8 @@ class OpenRun:
             self._save_trace()
 
     def close(self) -> None:
-        """Deliver its end, and leave the record."""
-        try:
-            self.delivery.finish()
-        except OSError as full:  # the disk; what ended the run is the news, not this
-            self._say(f"not delivered completely: {full}; `digitlab sync` tries again")
+        """Deliver its end, which takes 10 s at most, and leave the record."""
+        self.delivery.finish()
         self.record.release()
         self.watch.recorded(self.record)
 

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from digitlab.training import EpochReport
 
 SHARE_OF_SAVING = 0.05  # of the time, at most, goes into checkpoints that are due by time
-SHARE_OF_DELIVERING = 0.1  # and into telling the store before the end
-DELIVER_EVERY_SECONDS = 2.0
 TOLERANCE = "as alone to 1e-5 in the first 10 step losses and half a point of test accuracy"
 
 
@@ -58,6 +56,16 @@ class Refused:
         return f"trials {which} are trained one by one: {self.reason}"
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Failing:
+    """What a worker says at once of a trial that fails beside others; its result follows, with its run.
+
+    The answer is a reason to stop all of them, or None.
+    """
+
+    number: int
+
+
 def run_chunk(
     task: ChunkTask, *, tell: Callable[[Any], Any], interrupts: Interrupts
 ) -> list[TrialResult]:
@@ -77,6 +85,8 @@ def run_chunk(
         chunk.train(dataset.train.to(device), validation)
     except (Interrupted, Exception) as error:
         chunk.cut_short(error)
+    for entry in chunk.entries:
+        entry.settle()
     release_gpu_memory()
     return [entry.result for entry in chunk.entries if entry.result]
 
@@ -90,6 +100,7 @@ class _Entry:
         self.run: OpenRun | None = None
         self.result: TrialResult | None = None
         self.refusal = ""  # why it is trained by itself
+        self._is_settled = False
         self._started, self._tell = time.monotonic(), tell
 
     @property
@@ -117,12 +128,15 @@ class _Entry:
             self.end(error)
 
     def end(self, error: BaseException | None) -> None:
-        """With this error, or well; a signal or a failure of all leaves it to be continued."""
+        """With this error, or well; a signal or a failure of all leaves it to be continued.
+
+        Its delivery begins; those beside it do not wait for that.
+        """
         if self.run is not None:
             if error:
                 self.run.fail(error)
             self.run.watch.end()
-            self.run.close()
+            self.run.delivery.begin_finish()
         trial = self.task.trial
         found: dict[str, Any]
         match error:
@@ -144,11 +158,25 @@ class _Entry:
             name=trial.name,
             swept=trial.swept,
             **found,
-            run_id=self.watch.run_id,
             history=self.watch.history,
             seconds=(time.monotonic() - self._started) / self._num_trials,  # its share
             refusal=self.refusal,
         )
+        if self.result.state == "FAILED":
+            self._tell(Failing(trial.number))
+
+    def settle_if_delivered(self) -> None:
+        if self.run is None or self.run.delivery.is_finished():
+            self.settle()
+
+    def settle(self) -> None:
+        """Tell the controller of a trial that has ended, with its run in the store."""
+        if self.result is None or self._is_settled:
+            return
+        self._is_settled = True
+        if self.run is not None:
+            self.run.close()
+        self.result = dataclasses.replace(self.result, run_id=self.watch.run_id)
         if self.result.state != "INTERRUPTED":
             self._tell(self.result)
 
@@ -158,7 +186,6 @@ class _Chunk:
         self.entries = [_Entry(each, len(task.tasks), self._tell) for each in task.tasks]
         self._controller, self._must_stop = tell, ""
         self._task, self._interrupts = task, interrupts
-        self._deliver_at = time.monotonic() + DELIVER_EVERY_SECONDS
         self._plan_saving(0.0)
         self._tags = {ENGINE_TAG: f"fused, {len(self.entries)} side by side"}
         if not task.is_exact:
@@ -169,9 +196,9 @@ class _Chunk:
         return [entry for entry in self.entries if entry.result is None]
 
     def _tell(self, said: Any) -> Any:
-        """The controller's answer to a result is a reason to stop all of them, or None."""
+        """The controller's answer to a failure is a reason to stop all of them, or None."""
         answer = self._controller(said)
-        if answer and isinstance(said, TrialResult):
+        if answer and isinstance(said, Failing):
             self._must_stop = answer
         return answer
 
@@ -257,8 +284,12 @@ class _Chunk:
                 if self._must_stop:
                     break
                 member.has_left = members[member].follow(report)
+            for entry in members.values():
+                if entry.result is None:
+                    entry.opened.delivery.push()
+                else:
+                    entry.settle_if_delivered()
             self._check()  # at a signal all have been saved now, by following their reports
-            self._deliver()
 
     def _train_apart(self, members: "Mapping[Member, _Entry]") -> None:
         """One after another, each by the plain loop: the same bits, in more time."""
@@ -276,6 +307,7 @@ class _Chunk:
                 entry.end(None)
             except Exception as error:
                 entry.end(error)
+            entry.settle()
 
     def _before_step(self, moment: "Moment", members: "Mapping[Member, _Entry]") -> None:
         """Save all of them if it is time to, or if this is the last moment to do so."""
@@ -298,16 +330,6 @@ class _Chunk:
         """The next time, after it took so many seconds to save all of them."""
         every = self.entries[0].task.trial.config().checkpoint.every_seconds
         self._save_at = time.monotonic() + max(every, spent / SHARE_OF_SAVING)
-
-    def _deliver(self) -> None:
-        """Now and then let the store know how far all of them are."""
-        if time.monotonic() >= self._deliver_at:
-            started = time.monotonic()
-            for entry in self.left:
-                entry.opened.delivery.push()
-            spent = time.monotonic() - started
-            pause = max(DELIVER_EVERY_SECONDS, spent / SHARE_OF_DELIVERING)
-            self._deliver_at = time.monotonic() + pause
 
     def cut_short(self, error: BaseException) -> None:
         """What is left is to be continued, by whoever asks for it again."""

@@ -20,6 +20,7 @@ from typing import Any
 
 from digitlab.errors import Interrupted, machine_refusal
 from digitlab.interrupts import SIGNALS, Interrupts
+from digitlab.tracking.store_process import STORES
 
 Tell = Callable[[Any], Any]
 
@@ -273,11 +274,12 @@ def warm_up() -> None:
 def _work(connection: Connection, told_to_stop: Connection, environment: dict[str, str]) -> None:
     """A worker's life: tasks until there are no more, or nobody to do them for."""
     gc.enable()
-    interrupts = Interrupts()
-    threading.Thread(target=_heed_controller, args=(told_to_stop, interrupts), daemon=True).start()
     os.setsid()  # what reaches the controller's group is for the controller alone
     os.environ.clear()
     os.environ.update(environment)  # as they are now, not as they were when the first worker started
+    STORES.fork()  # while there is no thread, and what it imports is here
+    interrupts = Interrupts()
+    threading.Thread(target=_heed_controller, args=(told_to_stop, interrupts), daemon=True).start()
 
     def tell(content: Any) -> Any:
         try:

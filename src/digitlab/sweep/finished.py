@@ -1,5 +1,6 @@
 """Which trials need not run, why the others must and how long they will take, by earlier runs."""
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -16,7 +17,7 @@ from digitlab.fingerprint import WITHOUT_EFFECT, differing_source, source_digest
 from digitlab.record import ENGINE_TAG, waiting_records
 from digitlab.sweep.manifest import Manifest, Trial
 from digitlab.sweep.results import TrialResult
-from digitlab.tracking.delivery import open_store
+from digitlab.tracking.delivery import bounded_store
 from digitlab.tracking.location import unreachable
 from digitlab.tracking.runs import StoredRun, undelivered
 from digitlab.tracking.store import FINGERPRINT_TAG, RunStore
@@ -27,8 +28,9 @@ SWEEP_TAG = "sweep"
 def finished_runs(study: str, uri: str) -> list[StoredRun]:
     """The study's FINISHED runs: in the store, if it is there and answers, and still on this disk."""
     stored: list[StoredRun] = []
-    if unreachable(uri) is None:
-        stored = open_store(uri).finished(study)
+    if unreachable(uri) is None:  # what is not there yet is not waited for
+        with contextlib.suppress(TrackingError):  # who starts the sweep will be told, and go on
+            stored = bounded_store(uri).finished(study)
     waiting = [
         undelivered(record)
         for record in waiting_records(project.records())
@@ -71,7 +73,7 @@ def with_history(trial: Trial, run: StoredRun, manifest: Manifest) -> TrialResul
     result, metric = result_of(trial, run), manifest.settings.sweep.metric
     if not run.delivered or metric not in run.metrics:
         return result
-    points = open_store(manifest.tracking_uri).history(run, metric)
+    points = bounded_store(manifest.tracking_uri).history(run, metric)
     return dataclasses.replace(result, history={metric: points})
 
 
@@ -154,7 +156,7 @@ def _changed(run: StoredRun, uri: str) -> list[str]:
     """The source files that decide numbers and differ from those of a run."""
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            store: RunStore = open_store(uri)
+            store: RunStore = bounded_store(uri)
             file = store.download(run, "record.json", Path(scratch))
             before = json.loads(file.read_text())["code"]["files"]
     except (TrackingError, OSError, ValueError, KeyError, TypeError):

@@ -1,12 +1,13 @@
 """One invocation of a sweep from its plan to its summary: the one place where its parts meet."""
 
+import contextlib
 import dataclasses
 import shutil
 import time
 from collections.abc import Sequence
 
 from digitlab import project
-from digitlab.errors import DigitlabError, Interrupted
+from digitlab.errors import DigitlabError, Interrupted, TrackingError
 from digitlab.interrupts import Interrupts
 from digitlab.provenance import unreadable_checkout
 from digitlab.record import Record, Status, all_records, waiting_records
@@ -30,7 +31,7 @@ from digitlab.sweep.results import TrialResult
 from digitlab.sweep.runner import Listed, Policy, Runner, Source, earlier_results, num_workers
 from digitlab.sweep.settings import ProcessesSettings
 from digitlab.terminal import echo, say
-from digitlab.tracking.delivery import Delivery, check_before_training, open_store
+from digitlab.tracking.delivery import Delivery, bounded_store, check_before_training
 from digitlab.tracking.location import undeliverable
 
 
@@ -241,15 +242,16 @@ def _has_ended(folder: SweepFolder) -> bool:
 
 def _adopt(manifest: Manifest, results: Sequence[TrialResult], own: own_run.OwnRun) -> None:
     """Let the sweep's view show the runs that other sweeps have made, too."""
-    if undeliverable(manifest.tracking_uri) or own.run_id is None:
+    if own.run_id is None:
         return
-    store = open_store(manifest.tracking_uri)
-    for result in results:
-        if result.reused and result.run_id:
-            run = store.find(result.run_id)
-            if not belongs(run, manifest.id):
-                sweeps = f"{run.tags.get(SWEEP_TAG, '')} {manifest.id}".strip()
-                store.set_tag(result.run_id, SWEEP_TAG, sweeps)
+    store = bounded_store(manifest.tracking_uri)
+    with contextlib.suppress(TrackingError):  # the view shows less then; no trial is lost
+        for result in results:
+            if result.reused and result.run_id:
+                run = store.find(result.run_id)
+                if not belongs(run, manifest.id):
+                    sweeps = f"{run.tags.get(SWEEP_TAG, '')} {manifest.id}".strip()
+                    store.set_tag(result.run_id, SWEEP_TAG, sweeps)
 
 
 def _conclude(
@@ -289,7 +291,7 @@ def _draw_best(manifest: Manifest, results: Sequence[TrialResult]) -> None:
     run_id = ranked[0].trials[0].run_id if ranked else None
     if run_id is None or undeliverable(manifest.tracking_uri):
         return
-    store = open_store(manifest.tracking_uri)
+    store = bounded_store(manifest.tracking_uri)
     run = store.find(run_id)
     if run.params["record.plots"] != "never":
         from digitlab.pictures import draw_missing

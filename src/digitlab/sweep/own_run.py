@@ -11,8 +11,8 @@ from digitlab.record import Record, Status
 from digitlab.sweep.manifest import Manifest
 from digitlab.sweep.results import TrialResult
 from digitlab.sweep.settings import to_values
-from digitlab.tracking.delivery import Delivery, open_store
-from digitlab.tracking.location import shown_server, undeliverable
+from digitlab.tracking.delivery import Delivery, bounded_store
+from digitlab.tracking.location import shown_server
 from digitlab.tracking.runs import KIND_TAG
 from digitlab.tracking.views import link, sweep_view
 
@@ -58,16 +58,13 @@ class OwnRun:
         """Deliver it, so that trials have a parent, and make the view; returns a link to it."""
         uri, manifest = self.manifest.tracking_uri, self.manifest
         try:
-            if reason := undeliverable(uri):
-                raise TrackingError(reason)
-            store = open_store(uri)
-            store.deliver(self._record)
+            self._delivery.deliver()
             experiment_id = self._record.delivered.experiment_id
             assert experiment_id is not None, "delivered"
             knobs = [PARAM_NAMES.get(knob, knob) for knob in _varying(manifest)]
             metric = merit(manifest.settings.sweep.metric)
             view = sweep_view(manifest.name, manifest.id, metric, knobs)
-            store.set_view(experiment_id, manifest.id, view)
+            bounded_store(uri).set_view(experiment_id, manifest.id, view)
         except TrackingError as error:
             self._say(f"{error}; the sweep goes on, and its records stay here for `digitlab sync`")
             return None

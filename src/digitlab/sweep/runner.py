@@ -17,7 +17,7 @@ from digitlab.interrupts import Interrupts
 from digitlab.reaping import close_dead_records
 from digitlab.record import DamagedRecord, Membership, Record
 from digitlab.sweep import own_run
-from digitlab.sweep.chunks import ChunkTask, Refused, run_chunk
+from digitlab.sweep.chunks import ChunkTask, Failing, Refused, run_chunk
 from digitlab.sweep.cores import usable_cores
 from digitlab.sweep.display import SweepDisplay
 from digitlab.sweep.executors import (
@@ -184,12 +184,11 @@ class Runner:
 
     def _hear(self, said: Any) -> str | None:
         """A worker's words; called in the executor's thread."""
-        if isinstance(said, Refused):
+        if isinstance(said, Refused | TrialResult):
             self._heard.put(said)
             return None
-        if isinstance(said, TrialResult):
-            self._heard.put(said)
-            if said.state == "FAILED" and self._policy.fail_fast and not self._policy.retries:
+        if isinstance(said, Failing):
+            if self._policy.fail_fast and not self._policy.retries:
                 self._is_stopping = True
                 return "stopped at the first failure"
             return None

@@ -3,6 +3,7 @@
 Opening never creates a store.
 """
 
+import sys
 from typing import Any
 
 from digitlab.addresses import DATABASES, with_secrets
@@ -28,6 +29,16 @@ def open_client(uri: str) -> Any:
         if address.startswith(DATABASES):
             _check_connection(address)
         return MlflowClient(tracking_uri=address, registry_uri=address)
+
+
+def import_mlflow() -> None:
+    """What `open_client` needs of it."""
+    quiet_mlflow()
+    import mlflow.client  # noqa: F401
+
+
+def is_mlflow_imported() -> bool:
+    return "mlflow.client" in sys.modules
 
 
 def _check_connection(address: str) -> None:

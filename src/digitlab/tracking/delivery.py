@@ -1,26 +1,26 @@
 """Bringing a record to its tracking store, never at the expense of the run."""
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, cast
 
 from digitlab import project
 from digitlab.errors import DeletedError, DigitlabError, TrackingError
-from digitlab.record import Record
-from digitlab.tracking.location import (
-    is_made,
-    read_only,
-    sqlite_file,
-    undeliverable,
-    unreachable,
-    unusable,
-)
+from digitlab.record import Delivered, Record
+from digitlab.tracking.location import is_made, read_only, sqlite_file, unusable
 from digitlab.tracking.sqlite_store import check_study
 from digitlab.tracking.store import RunStore
+from digitlab.tracking.store_process import STORES
 
 PUSH_EVERY_SECONDS = 2.0
+SHARE_OF_PUSHING = 0.1  # of a core, at most, is taken by telling how far runs are
 RETRY_AFTER_SECONDS = 30.0
-LOCKED_FOR_SECONDS = 60.0
+PUSH_SECONDS = 90.0  # more than imports take: then `answer` does not wait for them
+END_SECONDS, SYNC_SECONDS = 10.0, 600.0  # of a run, and where its user asks for nothing else
+CALL_SECONDS = 30.0
 
 open_store = functools.cache(RunStore)  # importing mlflow and opening a store: once per process
 
@@ -46,10 +46,10 @@ def check_before_training(uri: str, study: str, records: Iterable[Record] = ()) 
     if file and is_made(file):
         check_study(file, study)
     run_ids = [record.delivered.run_id for record in records if record.delivered.run_id]
-    if not run_ids or unreachable(uri):
+    if not run_ids:
         return
     try:
-        open_store(uri).check_not_deleted(run_ids)
+        bounded_store(uri).check_not_deleted(run_ids)
     except DeletedError:
         raise
     except TrackingError:
@@ -57,7 +57,7 @@ def check_before_training(uri: str, study: str, records: Iterable[Record] = ()) 
 
 
 class Delivery:
-    """Delivers while a run goes on, at most every 2 s, and completely at its end.
+    """Lets another process deliver: while a run goes on, at most every 2 s, and completely at its end.
 
     A store that fails is left alone for 30 s; the record on disk is the truth meanwhile.
     """
@@ -65,45 +65,120 @@ class Delivery:
     def __init__(self, record: Record, say: Callable[[str], None]) -> None:
         self.record, self.say = record, say
         self._next_push = time.monotonic() + PUSH_EVERY_SECONDS
+        self._pushed: tuple[int, float] | None = None  # the request that is under way, and since when
+        self._used: float | None = None  # processor seconds, when this was pushed last
+        self._ended: int | None = None
         self._has_failed = False
 
     def push(self) -> None:
-        """Deliver what is new, if it is time to."""
-        if time.monotonic() < self._next_push:
-            return
-        uri = self.record.run.tracking_uri
+        """See to it that what is new is delivered, if it is time to; waits for nothing."""
+        now = time.monotonic()
         try:
-            if reason := undeliverable(uri):  # within 3 s, where MLflow would try for half a minute
-                raise TrackingError(reason)
-            open_store(uri).deliver(self.record)
-            self._next_push = time.monotonic() + PUSH_EVERY_SECONDS
-        except TrackingError as error:
+            if self._pushed:
+                number, since = self._pushed
+                if not STORES.is_answered(number) and now < since + PUSH_SECONDS:
+                    return
+                self._pushed = None
+                self.record.delivered, used = STORES.answer(number, seconds=0.0)
+                spent = 0.0 if self._used is None else used - self._used  # on all runs of this process
+                self._used = used
+                self._next_push = since + max(PUSH_EVERY_SECONDS, spent / SHARE_OF_PUSHING)
+            if now >= self._next_push:
+                self._pushed = self._ask(_push), now
+        except DigitlabError as error:
             if not self._has_failed:
                 self.say(f"{error}; training goes on and the record is kept on this disk")
             self._has_failed = True
-            self._next_push = time.monotonic() + RETRY_AFTER_SECONDS
+            self._next_push = now + RETRY_AFTER_SECONDS
 
-    def finish(self) -> bool:
-        """Deliver all of it; False if the store fails, or stays locked for a minute."""
-        deadline = time.monotonic() + LOCKED_FOR_SECONDS
+    def begin_finish(self) -> None:
+        """Ask for the end to be delivered; `finish` waits for it."""
+        try:
+            self._ended = self._ask(_deliver)
+        except TrackingError:
+            self._ended = None  # `finish` asks again, and says why not
+
+    def is_finished(self) -> bool:
+        """Whether `finish` would not wait."""
+        return self._ended is None or STORES.is_answered(self._ended)
+
+    def finish(self, *, seconds: float | None = None) -> bool:
+        """Deliver all of it; False if the store fails, or does not take it in time (10 s)."""
         if lost := self.record.num_damaged_lines:
             self.say(
                 f"run {self.record.run.name!r} lacks the metrics of {lost} epochs: lines of "
                 "metrics.jsonl are damaged; what can be read of it is delivered"
             )
-        uri = self.record.run.tracking_uri
+        try:
+            self.deliver(seconds=seconds)
+        except DigitlabError as error:
+            self.say(
+                f"not delivered: {error}; the run waits in {self.record.folder} for `digitlab sync`"
+            )
+            return False
+        return True
+
+    def deliver(self, *, seconds: float | None = None) -> None:
+        """Raises TrackingError if the store fails, or does not take it in time; it may be locked."""
+        deadline = time.monotonic() + (END_SECONDS if seconds is None else seconds)
         while True:
+            number, self._ended = self._ended or self._ask(_deliver), None
+            left = max(deadline - time.monotonic(), 1.0)
             try:
-                if reason := undeliverable(uri):
-                    raise TrackingError(reason)
-                open_store(uri).deliver(self.record)
-                return True
+                self.record.delivered = STORES.answer(number, seconds=left)
+                return
             except TrackingError as error:
-                if "locked" not in str(error) or time.monotonic() > deadline:
-                    self.say(
-                        f"not delivered: {error}; the run waits in {self.record.folder} "
-                        "for `digitlab sync`"
-                    )
-                    return False
+                if "locked" not in str(error) or time.monotonic() + 1.0 > deadline:
+                    raise
                 self.say("the tracking store is locked by another process; trying again")
                 time.sleep(1.0)
+
+    def _ask(self, function: Callable[[Path], Any]) -> int:
+        return STORES.ask(self.record.run.tracking_uri, function, self.record.folder)
+
+
+def import_early(uri: str = "") -> None:
+    """Let the imports, which take seconds, begin beside what comes before the first delivery.
+
+    uri: of the store, if it is known: one that is away needs no imports.
+    """
+    with contextlib.suppress(TrackingError):  # which the first delivery will meet, too
+        STORES.ask(uri, str)
+
+
+def bounded_store(uri: str) -> RunStore:
+    """A store of which every method raises TrackingError unless it is done within 30 s."""
+    return cast(RunStore, _Bounded(uri))
+
+
+class _Bounded:
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            number = STORES.ask(self.uri, _call, self.uri, method, args, kwargs)
+            return STORES.answer(number, seconds=CALL_SECONDS)
+
+        return call
+
+
+def _push(folder: Path) -> tuple[Delivered, float]:
+    """How far the store has it, and the processor seconds that this process has used so far.
+
+    Nothing of a run that has ended meanwhile: its end has a request of its own, and deletes the record.
+    """
+    record = Record.load(folder)
+    if record.run.status == "RUNNING":
+        open_store(record.run.tracking_uri).deliver(record)
+    return record.delivered, time.process_time()
+
+
+def _deliver(folder: Path) -> Delivered:
+    record = Record.load(folder)
+    open_store(record.run.tracking_uri).deliver(record)
+    return record.delivered
+
+
+def _call(uri: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return getattr(open_store(uri), method)(*args, **kwargs)
