@@ -1,11 +1,16 @@
-"""Fixtures: a project folder of its own for each test, real MNIST where there is some, the CLI."""
+"""Fixtures: a project folder of its own for each test, real MNIST where there is some, the CLI.
 
+Everything lies in a folder with an odd name.
+"""
+
+import getpass
 import os
 import resource
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,11 +23,19 @@ from digitlab import cli
 from digitlab.composition import compose
 from digitlab.config import Config
 from digitlab.tracking import sqlite_store
+from digitlab.tracking.location import file_path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 slow = pytest.mark.skipif(
     os.environ.get("DIGITLAB_SLOW") != "1", reason="minutes: DIGITLAB_SLOW=1 runs it"
 )
+
+
+def pytest_configure() -> None:
+    """Every temporary folder has a name that shells, addresses and Hydra's grammar must quote."""
+    folder = Path(tempfile.gettempdir()) / f"größe (1) = {getpass.getuser()}"
+    folder.mkdir(exist_ok=True)
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
 
 
 @dataclass
@@ -53,6 +66,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(CHECKOUT / "conf", folder / "conf")
     monkeypatch.setenv("DIGITLAB_HOME", str(folder))
     return folder
+
+
+def artifact(address: str, name: str) -> Path:
+    """A file of a run whose artifacts lie at this address."""
+    folder = file_path(address)
+    assert folder is not None
+    return folder / name
 
 
 @contextmanager

@@ -451,7 +451,7 @@ def press_tab(line: str, digitlab: Cli, tmp_path: Path) -> list[str]:
     script.write_text(digitlab("completion", "bash").out)
     program = f"""
         compopt() {{ [[ $2 == default ]] && COMPREPLY=(files); }}
-        source {script}
+        source {shlex.quote(str(script))}
         COMP_LINE={line!r}; COMP_POINT=${{#COMP_LINE}}
         # bash itself splits words at "=", which is in COMP_WORDBREAKS
         read -ra COMP_WORDS <<< "$(sed 's/=/ = /g' <<< "$COMP_LINE")"

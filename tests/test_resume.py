@@ -30,7 +30,7 @@ from digitlab.resumable import Checkpoints, Resumable
 from digitlab.serving import weights_digest
 from digitlab.trace import Trace, trace_of
 from digitlab.training import Position, paused
-from tests.conftest import CHECKOUT, Cli, Result, heed_interrupts, slow
+from tests.conftest import CHECKOUT, Cli, Result, artifact, heed_interrupts, slow
 from tests.kills.victim import RUN_PLACES
 from tests.test_cli import await_epochs
 
@@ -374,7 +374,7 @@ def end_of_run(home: Path) -> End:
     assert "digitlab.error" not in tags
     assert list(all_records(project.records())) == []
     assert list(project.records().iterdir()) == []
-    document = json.loads((Path(run[2].removeprefix("file://")) / "record.json").read_text())
+    document = json.loads(artifact(run[2], "record.json").read_text())
     assert tags["digitlab.weights"] == document["trace"]["weights"]
     steps: dict[str, list[int]] = {}
     for key, step in rows:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -361,7 +362,8 @@ def test_a_deleted_run_is_told_with_the_way_back(tmp_path: Path, digitlab: Cli) 
     for words in (("show", run_id[:8]), ("compare", run_id[:8]), ("export", run_id[:8], "x.zip")):
         result = digitlab(*words, "--tracking-uri", uri)
         assert result.code == 4
-        assert f"MLFLOW_TRACKING_URI={uri} mlflow runs restore --run-id {run_id}" in result.err
+        told = f"MLFLOW_TRACKING_URI={shlex.quote(uri)} mlflow runs restore --run-id {run_id}"
+        assert told in result.err
 
 
 def test_a_sweep_whose_own_run_was_deleted_is_told_before_it_trains(digitlab: Cli) -> None:

@@ -13,7 +13,7 @@ from digitlab.errors import DigitlabError
 from digitlab.record import all_records, waiting_records, wrong_clock
 from digitlab.remains import find_remains, remove_remains
 from digitlab.terminal import console, say, styled
-from digitlab.tracking.location import sqlite_file, unreachable, unusable
+from digitlab.tracking.location import file_path, sqlite_file, unreachable, unusable
 
 MIN_FREE_BYTES = 1 << 30
 
@@ -124,7 +124,8 @@ def _moved(file: Path) -> str:
     found = update_addresses(file)
     if not found:
         return ""
-    return f", which was moved; mended: {len(found)} addresses, such as {next(iter(found))}"
+    example = next(iter(found))
+    return f", which was moved; mended: {len(found)} addresses, such as {file_path(example) or example}"
 
 
 def _dead_runs(uri: str) -> str:

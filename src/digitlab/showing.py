@@ -9,6 +9,7 @@ from rich.table import Table
 from digitlab.record import Record
 from digitlab.tables import STATUS_STYLES, percent, plain
 from digitlab.terminal import console, styled
+from digitlab.tracking.location import file_path
 from digitlab.tracking.runs import StoredRun, age, undelivered
 from digitlab.tracking.store import RunStore
 
@@ -82,7 +83,7 @@ def print_run(run: StoredRun, description: dict[str, Any]) -> None:
         top, slash, _ = artifact["path"].partition("/")
         sizes[top + slash] = sizes.get(top + slash, 0) + artifact["bytes"]
     pairs = {path: f"{size:,} bytes" for path, size in sizes.items()}
-    _print_pairs(f"artifacts in {run.artifact_uri}", pairs)
+    _print_pairs(f"artifacts in {file_path(run.artifact_uri) or run.artifact_uri}", pairs)
     if description["traceback"]:
         out.print(description["traceback"])
 

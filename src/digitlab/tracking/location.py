@@ -41,6 +41,13 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(uri.removeprefix(prefix)) if uri.startswith(prefix) else None
 
 
+def file_path(address: str) -> Path | None:
+    """The path that an address of artifacts is; None unless it is an absolute path or a file: URI."""
+    parts = urlsplit(address)
+    path = unquote(parts.path) if parts.scheme == "file" else address
+    return Path(path) if parts.scheme in ("", "file") and path.startswith("/") else None
+
+
 def shown_server(uri: str) -> str:
     """Of a tracking server: as a browser is to open it."""
     parts = urlsplit(uri.rstrip("/"))

@@ -9,10 +9,9 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from digitlab.addresses import with_secrets
-from digitlab.tracking.location import artifact_location, sqlite_file
+from digitlab.tracking.location import artifact_location, file_path, sqlite_file
 
 RUN_FOLDER = re.compile(r"[0-9a-f]{32}")
 ROOTS = ("artifacts", "mlruns")  # ours, and MLflow's own for a store that was given none
@@ -31,9 +30,10 @@ def present_address(uri: str, recorded: str) -> str:
     recorded: what the store says: `ROOT/STUDY`, `ROOT/STUDY/RUN/artifacts` or something below that.
     An address that was chosen by somebody, and one that is not a file's, stay as they are.
     """
-    here, parts = artifact_location(uri), _parts(recorded)
-    if here is None or not parts:
+    here, path = artifact_location(uri), file_path(recorded)
+    if here is None or path is None:
         return recorded
+    parts = path.parts
     length = _length_of_root(parts)
     root, below = Path(*parts[:length]), parts[length:]
     if root.name not in ROOTS or root == here:
@@ -79,13 +79,6 @@ def update_addresses(file: Path) -> dict[str, str]:
             for table, column in COLUMNS:
                 store.executemany(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", changes)
     return outdated
-
-
-def _parts(address: str) -> tuple[str, ...]:
-    """Of the path; empty unless it is an absolute path or a file: URI."""
-    split = urlsplit(address)
-    path = unquote(split.path) if split.scheme == "file" else address
-    return Path(path).parts if split.scheme in ("", "file") and path.startswith("/") else ()
 
 
 def _length_of_root(parts: tuple[str, ...]) -> int:
