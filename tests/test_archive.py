@@ -14,10 +14,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+import yaml
 from safetensors.torch import load, save
 
 from digitlab import cli
-from digitlab.document import RefusedDocument
+from digitlab.document import RefusedDocument, config_digest
 from digitlab.reproduction.archive import parse_archive, read_recorded, write_archive
 from digitlab.tracking.location import resolve_uri
 from digitlab.tracking.store import RunStore
@@ -74,6 +75,16 @@ def test_an_archive_that_is_whole_is_read(archive: bytes, contents: Contents, tm
     assert parse_archive(packed(contents), "").document == recorded.document
 
 
+def test_a_configuration_as_an_earlier_digitlab_wrote_it_is_the_same(contents: Contents) -> None:
+    document = json.loads(contents["record.json"])
+    document["config"]["study"] = "12e34"
+    document["config_sha256"] = config_digest(document["config"])
+    config = yaml.safe_dump(document["config"], sort_keys=False)
+    assert "study: 12e34" in config
+    files = {"record.json": json.dumps(document).encode(), "config.yaml": config.encode()}
+    assert parse_archive(packed(contents | files), "").document.config["study"] == "12e34"
+
+
 def test_a_flipped_bit_is_refused_in_one_line_or_changes_nothing(
     contents: Contents,
 ) -> None:
@@ -108,6 +119,7 @@ def zeros(content: bytes) -> bytes:
 
 
 FORGERIES: dict[str, Callable[[bytes], bytes]] = {
+    "config.yaml": lambda content: content.replace(b"seed: 0", b"seed: 1"),
     "weights.safetensors": zeros,
     "predictions.parquet": lambda _: b"PAR1" + bytes(1000),
     "metrics.csv": lambda content: content.replace(b"0.", b"0.1", 1),
@@ -115,10 +127,11 @@ FORGERIES: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("name", FORGERIES)
-def test_results_that_are_not_those_of_the_trace_are_refused(name: str, contents: Contents) -> None:
+def test_what_is_not_of_the_record_is_refused(name: str, contents: Contents) -> None:
+    part = "configuration" if name == "config.yaml" else "trace"
     for changed in (FORGERIES[name](contents[name]), bytes(1_000_000), b"", b"\xff\xfe"):
         told = refusal(packed(contents | {name: changed}))
-        assert f"{name} is not what the trace in its record.json says" in told
+        assert f"{name} is not what the {part} in its record.json says" in told
 
 
 def test_predictions_of_as_many_images_that_are_others_are_refused(contents: Contents) -> None:

@@ -84,6 +84,8 @@ def test_a_value_in_a_file_is_read_as_on_the_command_line(home: Path) -> None:
     assert "seed must be an integer in [0, 9223372036854775808), got '010'" in typed
     chosen = write_preset(home, "# @package _global_\noptimizer: {learning_rate: 1e-3}\nstudy: no\n")
     assert (compose([chosen]).optimizer.learning_rate, compose([chosen]).study) == (0.001, "no")
+    for text in ("12e34", "true", "1.50", "7"):
+        assert compose([write_preset(home, f"# @package _global_\nstudy: {text}\n")]).study == text
 
 
 def test_a_preset_may_have_a_number_for_a_name(home: Path) -> None:

@@ -57,6 +57,15 @@ def test_a_plain_value_is_what_it_is_on_the_command_line(text: str) -> None:
     assert same(ours, hydras)
 
 
+def test_a_plain_value_where_text_belongs_is_that_text() -> None:
+    text = "study: 12e34\nrun_name: true\ntracking: {uri: null}\nseed: 7\nother: {study: 7}\n"
+    read = {"study": "12e34", "run_name": "true", "tracking": {"uri": None}, "seed": 7}
+    paths = ["study", "run_name", "tracking.uri", "data.root", "seed.study"]
+    assert yaml_text.load(text, paths) == {**read, "other": {"study": 7}}
+    with pytest.raises(ConfigError, match="could not determine a constructor"):
+        yaml_text.load("study: !!python/name:os.system x", paths)
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [

@@ -145,6 +145,11 @@ def _knobs(choices: tuple[tuple[str, str | None], ...]) -> dict[str, Knob]:
     return found
 
 
+def text_knobs() -> list[str]:
+    """The paths of those that hold text."""
+    return [path for path, knob in knobs().items() if knob.is_text]
+
+
 def nearest(name: str, known: Mapping[str, Any]) -> str | None:
     """The known path most like `name`; abbreviations count: `optimizer.lr`, `lr`, `wd`."""
     parent, _, leaf = name.rpartition(".")

@@ -40,6 +40,7 @@ from digitlab.checking import (
     nearest,
     set_leaf,
     shown,
+    text_knobs,
     to_config,
     to_dict,
     unknown,
@@ -183,7 +184,7 @@ class _ConfFolder(FileConfigSource):
 
     def load_config(self, config_path: str) -> ConfigResult:
         file = Path(self.path, self._normalize_file_name(config_path))
-        values = OmegaConf.create(yaml_text.read(file))
+        values = OmegaConf.create(yaml_text.read(file, text_knobs()))
         try:
             header = self._get_header_dict(yaml_text.text_of(file)[:512])
         except ValueError as error:

@@ -13,6 +13,7 @@ from digitlab.checking import (
     recorded_config,
     set_leaf,
     shown,
+    text_knobs,
     to_dict,
     unknown,
 )
@@ -31,7 +32,7 @@ def read_config(file: Path, overrides: Sequence[str], say: Callable[[str], None]
     Raises:
         UsageError: it is no whole one. ConfigError: every problem of it, or of the overrides.
     """
-    values = yaml_text.read(file)
+    values = yaml_text.read(file, text_knobs())
     places = {path: value for path, value in flatten(values).items() if path in PLACES}
     for path in places:
         set_leaf(values, path, None)

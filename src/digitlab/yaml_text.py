@@ -5,6 +5,7 @@ written is quoted wherever any reader of YAML, of either version, might take tex
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ MAX_BYTES = 1_000_000  # of a file: no configuration has more
 INTEGER = r"(?:0|[1-9](?:_?[0-9])*)"
 DECIMAL = rf"(?:{INTEGER}\.|{INTEGER}?\.[0-9](?:_?[0-9])*)"
 FLOAT = rf"(?:{DECIMAL}|(?:{INTEGER}|{DECIMAL})[eE][-+]?[0-9](?:_?[0-9])*|\.inf|\.nan)"
+TEXT = "tag:yaml.org,2002:str"
+NOT_TEXT = {f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "bool")}
 DIGITS = list("-+.0123456789")
 
 
@@ -48,15 +51,17 @@ _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+.0-9]")
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"[yYnN]\Z"), list("yYnN"))
 
 
-def read(file: Path) -> dict[str, Any]:
+def read(file: Path, texts: Iterable[str] = ()) -> dict[str, Any]:
     """The mapping in a file, with or without a byte-order mark; an empty file is an empty one.
+
+    texts: see `load`.
 
     Raises:
         ConfigError: it cannot be read, is no YAML, or holds something else.
     """
     text = text_of(file)
     try:
-        values = load(text)
+        values = load(text, texts)
     except ConfigError as error:
         raise ConfigError([f"{file}: {problem}" for problem in error.problems]) from None
     if values is None:
@@ -76,15 +81,33 @@ def text_of(file: Path) -> str:
         raise ConfigError([f"cannot read {file}: {error.strerror}"]) from None
 
 
-def load(text: str) -> Any:
-    """What a text means. Raises ConfigError if it is no YAML."""
+def load(text: str, texts: Iterable[str] = ()) -> Any:
+    """What a text means. Raises ConfigError if it is no YAML.
+
+    texts: dotted paths at which `12e34` and `true` are text, as they are typed on the command line.
+    """
+    loader = _Loader(text)
     try:
-        return yaml.load(text, Loader=_Loader)
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        for path in texts:
+            node = _at(root, path)
+            if isinstance(node, yaml.ScalarNode) and node.tag in NOT_TEXT:
+                node.tag = TEXT
+        return loader.construct_document(node=root)
     except yaml.YAMLError as error:
         reason = " ".join(str(error).replace('in "<unicode string>", ', "").split())
         raise ConfigError([f"it is no YAML: {reason}"]) from None
     except RecursionError:
         raise ConfigError(["it is nested too deeply"]) from None
+
+
+def _at(node: yaml.Node | None, path: str) -> yaml.Node | None:
+    for name in path.split("."):
+        inner = node.value if isinstance(node, yaml.MappingNode) else []
+        node = next((value for key, value in inner if key.value == name), None)
+    return node
 
 
 def dump(values: Any) -> str:

@@ -10,13 +10,16 @@ import hashlib
 import io
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 
 from digitlab import document as documents
+from digitlab import yaml_text
 from digitlab.answers import PREDICTIONS_FILE, read_answers
+from digitlab.checking import text_knobs
 from digitlab.datafiles import NUM_CLASSES
 from digitlab.document import Document, RefusedDocument
 from digitlab.errors import reason
@@ -108,7 +111,7 @@ def parse_archive(content: bytes, origin: str) -> Recorded:
     document = documents.parse(contents[documents.FILE])
     if document.trace is None or not document.trace.weights:
         raise RefusedDocument([f"{origin}: its {documents.FILE} has no result"])
-    _check_results(contents, document.trace, origin)
+    _check_contents(contents, document, document.trace, origin)
     return Recorded(document, contents.get(documents.PATCH_FILE), run_id, origin)
 
 
@@ -161,21 +164,30 @@ def _check_sums(contents: Mapping[str, bytes], origin: str) -> None:
         )
 
 
-def _check_results(contents: Mapping[str, bytes], trace: Trace, origin: str) -> None:
-    """That weights, predictions and metrics are those of the trace: the sums may be anybody's."""
-    for name, belongs in (
-        (WEIGHTS_FILE, _are_weights),
-        (PREDICTIONS_FILE, _are_predictions),
-        (METRICS_FILE, _are_metrics),
-    ):
+def _check_contents(
+    contents: Mapping[str, bytes], document: Document, trace: Trace, origin: str
+) -> None:
+    """That each file is the one that the document is of: the sums may be anybody's."""
+    checks: list[tuple[str, str, Callable[[bytes], bool]]] = [
+        (CONFIG_FILE, "configuration", lambda content: _is_config(content, document.config)),
+        (WEIGHTS_FILE, "trace", lambda content: _are_weights(content, trace)),
+        (PREDICTIONS_FILE, "trace", lambda content: _are_predictions(content, trace)),
+        (METRICS_FILE, "trace", lambda content: _are_metrics(content, trace)),
+    ]
+    for name, part, belongs in checks:
         try:
-            is_sound = belongs(contents[name], trace)
+            is_sound = belongs(contents[name])
         except Exception:  # the readers raise whatever bytes of another kind lead to
             is_sound = False
         if not is_sound:
             raise RefusedDocument(
-                [f"{origin}: {name} is not what the trace in its {documents.FILE} says"]
+                [f"{origin}: {name} is not what the {part} in its {documents.FILE} says"]
             )
+
+
+def _is_config(content: bytes, config: Mapping[str, Any]) -> bool:
+    found = yaml_text.load(content.decode(), text_knobs())  # an earlier digitlab quoted not all text
+    return bool(found == config)
 
 
 def _are_weights(content: bytes, trace: Trace) -> bool:
