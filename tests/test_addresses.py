@@ -273,3 +273,10 @@ def test_what_an_old_record_holds_is_shown_without_its_secret(typed: Cli, home: 
     result = typed("sync")
     assert "does not answer" in result.err
     assert SECRET not in result.out + result.err
+
+
+def test_a_sentence_about_a_hidden_address_is_not_changed_by_hiding_again() -> None:
+    said = addresses.refusal(f"http://127.0.0.1:9/?token={SECRET}")
+    assert said is not None
+    assert "?token=***': a server takes nothing" in said
+    assert addresses.redacted(said) == said

@@ -25,7 +25,8 @@ _PASSWORD = re.compile(r"(?P<kept>[a-z][\w+.-]*://[^\s/:@]*:)(?P<secret>\S*)(?=@
 _TOKEN = re.compile(r"(?P<kept>https?://)(?P<secret>[^\s/:@]+)(?=@)", re.IGNORECASE)
 _PARAMETER = re.compile(
     r"(?P<kept>[?&;](?:[\w-]*(?:password|passwd|pwd|token|secret|credentials?|signature)"
-    r"|(?:api|access|private|account|ssl)[\w-]*key|auth|sig|pass|odbc_connect)=)(?P<secret>[^\s&;#]+)",
+    r"|(?:api|access|private|account|ssl)[\w-]*key|auth|sig|pass|odbc_connect)=)"
+    r"(?!\*{3}['\"](?:[:,\s]|$))(?P<secret>[^\s&;#]+)",  # what is hidden and quoted stays as it is
     re.IGNORECASE,
 )
 _PATTERNS = (_PASSWORD, _TOKEN, _PARAMETER)
