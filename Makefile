@@ -3,10 +3,12 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# Two tests at a time. Neighbours stay together, and share what their file makes once.
+SIDE_BY_SIDE := -n 2 --dist worksteal
 NEXT   := hydra-core==1.4.0rc3 omegaconf==2.4.1rc1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format check-next bench bench-sweep experiments records screenshots lock clean
+.PHONY: help setup run test test-all check format check-next bench bench-sweep experiments records screenshots lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -26,7 +28,10 @@ run: setup ## train both models on the embedded digits, record them, show the ta
 	@sh experiments/quickstart/run.sh
 
 test: setup ## run the test suite, offline
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
+
+test-all: setup ## the same with long trainings, every kill and emulated processors: 40 minutes
+	DIGITLAB_SLOW=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 check: setup ## format, lint, types: what must be clean before a commit
 	$(BIN)/ruff format --check .

@@ -24,11 +24,12 @@ from digitlab.composition import compose
 from digitlab.config import Config
 from digitlab.tracking import sqlite_store
 from digitlab.tracking.location import file_path
+from tests.servers import free_port, start_server
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-slow = pytest.mark.skipif(
-    os.environ.get("DIGITLAB_SLOW") != "1", reason="minutes: DIGITLAB_SLOW=1 runs it"
-)
+LEVEL = os.environ.get("DIGITLAB_SLOW")  # read now: a test's environment has none
+slow = pytest.mark.skipif(LEVEL != "1", reason="minutes: make test-all runs it")
+in_ci = pytest.mark.skipif(LEVEL not in ("1", "ci"), reason="a minute: CI and make test-all run it")
 
 
 def pytest_configure() -> None:
@@ -58,12 +59,17 @@ def _session() -> None:
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the checkout's conf/ and an empty mlruns/; nothing is inherited."""
+    """A folder with the checkout's conf/ and an empty mlruns/; nothing is inherited.
+
+    Pictures take most of the time of a short run: a test about them asks for record.plots=auto.
+    """
     for name in [n for n in os.environ if n.startswith(("MLFLOW_", "DIGITLAB_"))]:
         if name != "DIGITLAB_DATA":
             monkeypatch.delenv(name)
     folder = tmp_path / "home"
     shutil.copytree(CHECKOUT / "conf", folder / "conf")
+    config = folder / "conf" / "config.yaml"
+    config.write_text(config.read_text().replace("plots: auto", "plots: never"))
     monkeypatch.setenv("DIGITLAB_HOME", str(folder))
     return folder
 
@@ -93,6 +99,16 @@ def mnist() -> Path:
     if not folder or not (Path(folder) / "MNIST" / "raw").is_dir():
         pytest.skip("no MNIST: set DIGITLAB_DATA to a folder that holds MNIST/raw")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A tracking server for every test that does not stop it."""
+    port = free_port()
+    process = start_server(tmp_path_factory.mktemp("server"), port)
+    yield f"http://127.0.0.1:{port}"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from digitlab.tracking.location import resolve_uri, shown_server, unreachable
 from digitlab.tracking.store import RunStore
 from digitlab.user_interface import _server
 from tests.conftest import Cli, Result
-from tests.test_tracking import server  # noqa: F401  (a fixture)
 
 SECRET = "hunter2secret"
 AWAY = "127.0.0.1:9"  # where nothing listens
@@ -145,7 +144,7 @@ def test_a_typed_secret_is_left_nowhere_while_the_store_is_away(
 
 
 def test_a_typed_secret_is_left_nowhere_by_what_reaches_the_store(
-    server: str,  # noqa: F811
+    server: str,
     typed: Cli,
     home: Path,
     tmp_path: Path,

@@ -20,7 +20,7 @@ from digitlab.errors import ConfigError
 from digitlab.record import all_records
 from digitlab.trace import Trace
 from tests import golden
-from tests.conftest import CHECKOUT, Cli, slow
+from tests.conftest import CHECKOUT, Cli, in_ci, slow
 from tests.short_training import first_steps
 
 MakeConfig = Callable[..., Config]
@@ -44,7 +44,7 @@ def traces_of(home: Path, *arguments: str, **environment: str) -> dict[str, Trac
     before = set(home.rglob(documents.FILE))
     inherited = {k: v for k, v in os.environ.items() if k not in arithmetic.VARIABLES}
     subprocess.run(
-        [sys.executable, "-m", "digitlab.cli", *arguments],
+        [sys.executable, "-m", "digitlab.cli", *arguments, "record.plots=never"],
         env={**inherited, "DIGITLAB_HOME": str(home), **environment},
         check=True,
         capture_output=True,
@@ -102,19 +102,24 @@ def test_portable_arithmetic_is_the_same_with_fewer_instructions(
     assert found.weights == golden.read(model).weights
 
 
-@slow
 @pytest.mark.skipif(QEMU is None, reason="no qemu-x86_64: install qemu-user")
-@pytest.mark.parametrize("model", golden.MODELS)
+@pytest.mark.parametrize(
+    ("model", "processor"),
+    [
+        pytest.param("logistic_regression", "Nehalem", marks=in_ci),
+        pytest.param("cnn", "Haswell", marks=in_ci),
+        pytest.param("logistic_regression", "Haswell", marks=slow),
+        pytest.param("cnn", "Nehalem", marks=slow),
+    ],
+)
 def test_portable_arithmetic_is_the_same_on_emulated_processors(
-    model: str, make_config: MakeConfig
+    model: str, processor: str, make_config: MakeConfig
 ) -> None:
     """One of 2008 with SSE4.2, one of 2013 with AVX2: 20 to 50 s each."""
     assert QEMU is not None
     config = make_config(f"model={model}", *golden.OVERRIDES)
-    native = first_steps(config, 10)
-    for processor in ("Nehalem", "Haswell"):
-        emulated = first_steps(config, 10, emulator=[QEMU, "-cpu", processor])
-        assert emulated == native, processor
+    emulated = first_steps(config, 10, emulator=[QEMU, "-cpu", processor])
+    assert emulated == first_steps(config, 10)
 
 
 @slow
@@ -153,9 +158,21 @@ def test_the_canary_is_of_the_arithmetic_alone(make_config: MakeConfig) -> None:
         first_steps(make_config("model=cnn", "arithmetic=portable"), 0),
         first_steps(two_threads, 0),
         first_steps(plain, 0, has_onednn=False),
-        *(first_steps(plain, 0, **{name: value}) for name, value in PORTABLE.items()),
     ]
     assert len({native.canary, *(training.canary for training in others)}) == 1 + len(others)
+
+
+@in_ci
+def test_the_canary_hears_each_variable_of_the_arithmetic(make_config: MakeConfig) -> None:
+    plain = make_config("model=cnn")
+    trainings = [
+        first_steps(plain, 0),
+        first_steps(make_config("model=cnn", "arithmetic=portable"), 0),
+        first_steps(make_config("model=cnn", "threads=2"), 0),
+        first_steps(plain, 0, has_onednn=False),
+        *(first_steps(plain, 0, **{name: value}) for name, value in PORTABLE.items()),
+    ]
+    assert len({training.canary for training in trainings}) == len(trainings)
 
 
 @slow

@@ -45,7 +45,8 @@ def await_epochs(process: subprocess.Popen[str], count: int) -> None:
 
 
 def test_a_run_is_trained_recorded_listed_and_shown(digitlab: Cli) -> None:
-    result = digitlab("train", "epochs=3", "study=first", "optimizer.learning_rate=1e-2")
+    line = ("epochs=3", "study=first", "optimizer.learning_rate=1e-2", "record.plots=auto")
+    result = digitlab("train", *line)
     assert result.code == 0
     assert "test        accuracy" in result.out
     (run,) = runs(digitlab)

@@ -11,7 +11,7 @@ from digitlab import document
 from digitlab.reproduction.verdict import accuracy_band, accuracy_gap
 from experiments import reporting
 from experiments.records import STUDIES, native_records, portable_of
-from tests.conftest import CHECKOUT, Cli, slow
+from tests.conftest import CHECKOUT, Cli, in_ci, slow
 
 EXPERIMENTS = CHECKOUT / "experiments"
 RECORDS = native_records()
@@ -113,7 +113,7 @@ def test_a_record_is_reproduced_on_this_processor(file: Path, digitlab: Cli) -> 
     assert verdict["kind"] in ("IDENTICAL", "SAME COMPUTATION, OTHER ROUNDING"), verdict
 
 
-@slow
+@in_ci
 @pytest.mark.usefixtures("mnist")
 @pytest.mark.parametrize("file", one_of_each(PORTABLE), ids=named)
 def test_a_portable_record_is_identical_on_every_processor(file: Path, digitlab: Cli) -> None:

@@ -11,7 +11,7 @@ from tests.conftest import Cli
 from tests.test_sweep import tree
 
 PICTURES = {"learning_curves.png", "confusion_matrix.png", "worst_mistakes.png"}
-LINE = ("epochs=2", "study=drawn")
+LINE = ("epochs=2", "study=drawn", "record.plots=auto")
 
 
 def store() -> RunStore:
@@ -45,7 +45,7 @@ def test_of_a_sweep_the_best_run_has_pictures_and_show_draws_others(
 
 @pytest.mark.parametrize(("wanted", "count"), [("always", 2), ("never", 0)])
 def test_all_or_none_of_a_sweep_are_drawn_if_asked(wanted: str, count: int, digitlab: Cli) -> None:
-    line = ("sweep", *LINE, "executor=inprocess", "seed=0,1", f"record.plots={wanted}")
+    line = ("sweep", *LINE[:-1], "executor=inprocess", "seed=0,1", f"record.plots={wanted}")
     assert digitlab(*line).code == 0
     assert [pictures(run) for run in tree("drawn")[1]].count(PICTURES) == count
 
@@ -61,7 +61,7 @@ def test_a_run_without_predictions_is_refused(digitlab: Cli, monkeypatch: pytest
 
 
 def test_other_test_images_are_refused(digitlab: Cli) -> None:
-    assert digitlab("train", *LINE, "record.plots=never").code == 0
+    assert digitlab("train", *LINE[:-1], "record.plots=never").code == 0
     (run,) = store().runs("drawn")
     store().set_tag(run.run_id, "digitlab.data.test_images", "0" * 64)
     result = digitlab("show", run.run_id, "--plots")

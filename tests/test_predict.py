@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -27,7 +26,7 @@ from digitlab.inference.normalising import as_it_is, normalise
 from digitlab.serving import as_images
 from tests.backgrounds import BACKGROUNDS, side_by_side
 from tests.conftest import Cli, slow
-from tests.test_tracking import free_port, start_server
+from tests.servers import free_port
 
 QUICK = ("epochs=2", "study=s")
 
@@ -306,23 +305,14 @@ def test_a_registered_model_is_promoted_and_shown_by_its_name(digitlab: Cli, hom
     assert (wrong.code, "there are digits@challenger, digits@champion" in wrong.err) == (2, True)
 
 
-@pytest.fixture
-def tracking_server(tmp_path: Path) -> Iterator[str]:
-    port = free_port()
-    process = start_server(tmp_path, port)
-    yield f"http://127.0.0.1:{port}"
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
 def test_a_server_has_a_registry_too(
-    digitlab: Cli, home: Path, tracking_server: str, monkeypatch: pytest.MonkeyPatch
+    digitlab: Cli, home: Path, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_server)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     run_id = trained(digitlab)
     told = digitlab("promote", run_id, "of_a_server@champion")
     assert f"run {run_id[:8]} is version 1 of of_a_server, champion" in told.out
-    assert f"MLFLOW_TRACKING_URI={tracking_server} mlflow models serve" in told.out
+    assert f"MLFLOW_TRACKING_URI={server} mlflow models serve" in told.out
     folder = written(read_verified("digits", home)[0]["test"][0][:20], home / "images")
     of_run = digitlab("predict", run_id, str(folder), "--no-normalise")
     for name in ("of_a_server@champion", "of_a_server/1"):
@@ -364,9 +354,7 @@ def served(digitlab: Cli, home: Path) -> Iterator[tuple[str, str]]:
     line = digitlab("promote", run_id, "digits@champion").out.splitlines()[-1]
     command = line.partition("serve it: ")[2]
     assert command.endswith("--port 5001")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     bin_folder = Path(sys.executable).parent
     process = subprocess.Popen(
         f"PATH={bin_folder}:$PATH exec env {command.removesuffix('5001')}{port}",

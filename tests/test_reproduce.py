@@ -369,27 +369,27 @@ class Clone:
         )
 
 
-def test_clones_archives_and_recorded_code(tmp_path: Path) -> None:
+def test_clones_archives_and_recorded_code(digitlab: Cli, tmp_path: Path) -> None:
     first = Clone(tmp_path / "first")
     models = first.folder / "src" / "digitlab" / "models.py"
     clean = models.read_text()
     models.write_text(clean.replace("functional.relu(features)", "functional.gelu(features)"))
     assert models.read_text() != clean
     (first.folder / "src" / "digitlab" / "untracked.py").write_text("ANSWER = 42\n")
-    trained = first.run("train", "model=cnn", "epochs=1", "study=clones")
+    trained = first.run("train", "model=cnn", "epochs=1", "study=clones", "record.plots=never")
     assert trained.returncode == 0, trained.stderr
-    run_id = json.loads(first.run("runs", "--json").stdout)[0]["run_id"]
-    archive = tmp_path / "run.zip"
-    assert first.run("export", run_id, str(archive)).returncode == 0
+    store = f"sqlite:///{first.folder}/mlruns/mlflow.db"
+    (run,) = RunStore(store).runs()
+    run_id, archive = run.run_id, tmp_path / "run.zip"
+    assert digitlab("export", run_id, str(archive), "--tracking-uri", store).code == 0
 
     second = Clone(tmp_path / "second", first.folder)
-    store = f"sqlite:///{first.folder}/mlruns/mlflow.db"
     today = second.run("reproduce", run_id, "--tracking-uri", store)
     assert today.returncode == 4, today.stdout + today.stderr
     assert "DIFFERENT: code: models.py, untracked.py" in today.stdout
     assert re.search(r"test accuracy is \S+ %, was \S+ % \(\S+ points", today.stdout), today.stdout
-    again = second.run("runs", "--json", "--tracking-uri", store).stdout
-    pair = f"`digitlab compare {run_id[:8]} {json.loads(again)[0]['run_id'][:8]}` tests these two"
+    again = RunStore(store).runs()[0].run_id
+    pair = f"`digitlab compare {run_id[:8]} {again[:8]}` tests these two"
     assert pair in today.stdout
     assert "then `digitlab compare OLD_SWEEP NEW_SWEEP`" in today.stdout
     for wanted, *where in ((run_id, "--tracking-uri", store), (str(archive),)):

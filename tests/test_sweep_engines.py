@@ -5,7 +5,6 @@ import json
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from digitlab import project
+from digitlab import cli, project
 from digitlab.composition import compose
 from digitlab.fused import training as fused_training
 from digitlab.fused.forms import FILE, Answer
@@ -27,7 +26,7 @@ from digitlab.sweep.settings import EngineSettings
 from digitlab.tracking.location import resolve_uri
 from digitlab.tracking.runs import StoredRun
 from digitlab.tracking.store import RunStore
-from tests.conftest import CHECKOUT, Cli
+from tests.conftest import CHECKOUT, Cli, slow
 from tests.test_sweep import bits, is_training, processes_of, tree, wait_for, workers_of
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -245,8 +244,17 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     (folder / "conf").symlink_to(CHECKOUT / "conf")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DIGITLAB_HOME", str(folder))
-        line = ["sweep", *LONG[:-2], "engine=sequential", "executor=inprocess", "study=undisturbed"]
-        subprocess.run([sys.executable, "-m", "digitlab.cli", *line], check=True, capture_output=True)
+        line = [
+            "sweep",
+            *LONG[:-2],
+            "engine=sequential",
+            "executor=inprocess",
+            "study=undisturbed",
+            "record.plots=never",
+        ]
+        with pytest.raises(SystemExit) as end:
+            cli.main(line)
+        assert end.value.code == 0
         yield bits("undisturbed")
 
 
@@ -270,8 +278,18 @@ def test_a_chunk_whose_worker_is_killed_goes_on_one_by_one(
     assert engines("worker") == {"fused, 4 side by side; then sequential"}
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-@pytest.mark.parametrize("again", [["engine=sequential"], ["engine=fused", "workers=2"]])
+ONE_BY_ONE, IN_TWO = ["engine=sequential"], ["engine=fused", "workers=2"]
+
+
+@pytest.mark.parametrize(
+    ("again", "number"),
+    [
+        (ONE_BY_ONE, signal.SIGINT),
+        (IN_TWO, signal.SIGKILL),
+        pytest.param(ONE_BY_ONE, signal.SIGKILL, marks=slow),
+        pytest.param(IN_TWO, signal.SIGINT, marks=slow),
+    ],
+)
 def test_a_stopped_chunk_is_finished_in_other_company(
     number: signal.Signals,
     again: Sequence[str],

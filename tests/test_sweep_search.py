@@ -197,15 +197,14 @@ def test_seeds_of_a_point_are_one_trial_of_the_search(search: Run) -> None:
 
 
 def test_with_several_workers_the_next_trial_starts_when_one_is_free(
-    digitlab_process: Start, home: Path
+    digitlab: Cli,
 ) -> None:
     """Not in batches: a short trial's worker goes on while a long trial still runs."""
-    process = digitlab_process(
+    result = digitlab(
         *("sweep", "study=free", "sweep.search=random", "trials=8", "epochs=1,60", "model=cnn"),
         *("workers=2", "sweep.seed=1", "seed=range(4)"),
     )
-    _, errors = process.communicate(timeout=200)
-    assert process.returncode == 0, errors
+    assert result.code == 0, result.err
     order = [
         (event["event"], event["number"])
         for event in next(iter(all_sweeps(project.sweeps()))).events()
@@ -233,9 +232,8 @@ def test_a_killed_search_with_pruning_goes_on_as_if_nothing_had_been(
                 wait_for(lambda: is_training(home), "training")
                 process.send_signal(signal.SIGKILL)
                 process.communicate()
-        process = digitlab_process(*line, f"study={study}")
-        _, errors = process.communicate(timeout=200)
-        assert process.returncode == 0, errors
+        result = digitlab(*line, f"study={study}")
+        assert result.code == 0, result.err
 
     def outcome(study: str) -> list[tuple[str, str, str, str]]:
         return [

@@ -10,7 +10,6 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -23,6 +22,7 @@ import pytest
 from digitlab import project
 from digitlab.errors import TrackingError, UsageError
 from digitlab.record import Record, all_records
+from digitlab.sweep.executors import warm_up
 from digitlab.tracking import delivery, store_process
 from digitlab.tracking.delivery import SYNC_SECONDS, Delivery
 from digitlab.tracking.location import resolve_uri, unreachable
@@ -30,48 +30,8 @@ from digitlab.tracking.sqlite_store import ensure_store
 from digitlab.tracking.store import RunStore
 from digitlab.tracking.store_process import STORES, StoreProcess
 from tests.conftest import Cli, files_end_at
+from tests.servers import free_port, start_server
 from tests.test_record import new_record
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def start_server(folder: Path, port: int) -> subprocess.Popen[bytes]:
-    """A real MLflow server, up and answering."""
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)),
-            *("--backend-store-uri", f"sqlite:///{folder / 'server.db'}"),
-            *("--artifacts-destination", str(folder / "artifacts")),
-        ],
-        env={
-            **os.environ,
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        },
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 120
-    while unreachable(f"http://127.0.0.1:{port}"):
-        assert process.poll() is None, "the server died"
-        assert time.monotonic() < deadline, "the server does not answer"
-        time.sleep(0.2)
-    return process
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    port = free_port()
-    process = start_server(tmp_path_factory.mktemp("server"), port)
-    yield f"http://127.0.0.1:{port}"
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 @pytest.fixture(params=["sqlite", "server"])
@@ -174,7 +134,8 @@ def deliver_one(uri: str, home: str, gate: "multiprocessing.synchronize.Barrier"
 
 
 def test_eight_processes_start_together_on_a_fresh_store(tmp_path: Path, home: Path) -> None:
-    context = multiprocessing.get_context("spawn")
+    warm_up()
+    context = multiprocessing.get_context("forkserver")  # which imports once
     uri, gate = f"sqlite:///{tmp_path / 'new' / 'store.db'}", context.Barrier(8)
     processes = [context.Process(target=deliver_one, args=(uri, str(home), gate)) for _ in range(8)]
     for process in processes:

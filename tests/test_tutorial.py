@@ -1,4 +1,4 @@
-"""The tutorial's own numbers on real MNIST. The long ones run where DIGITLAB_SLOW=1 (CI sets it)."""
+"""The tutorial's own numbers on real MNIST. The long ones run in `make test-all`."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,5 +1,7 @@
 """kill -9 at every named place, and at random moments: the same command again finishes the sweep."""
 
+import datetime
+import multiprocessing
 import os
 import random
 import signal
@@ -9,26 +11,35 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from digitlab import project
+from digitlab import cli, project
 from digitlab.record import all_records
+from digitlab.sweep.executors import warm_up
 from digitlab.tracking.location import resolve_uri
 from digitlab.tracking.store import RunStore
-from tests.conftest import CHECKOUT, Cli, heed_interrupts, slow
+from tests.conftest import CHECKOUT, LEVEL, Cli, heed_interrupts, in_ci, slow
 from tests.kills.victim import CONTROLLER_PLACES, WORKER_PLACES
 from tests.test_sweep import bits, processes_of, tree, wait_for, workers_of
 
 SWEEP = ["sweep", "model=cnn", "epochs=8", "checkpoint.every_seconds=0", "seed=0,1,2,3", "workers=2"]
+SWEEP += ["record.plots=never"]
 ONE_ORDER = [*SWEEP, "data.order_seed=0"]
 FUSED = [*ONE_ORDER, "engine=fused"]  # two workers with two trials side by side each
-NUM_RANDOM_KILLS = 20
+NUM_RANDOM_KILLS = 20 if LEVEL == "1" else 4
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _fork_server() -> None:
+    """Begun in no test's home, this process' own is not among those that a sweep leaves there."""
+    warm_up()
 
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The weights of every trial when nobody is killed, one after another in one process."""
+    """The weights of every trial when nobody is killed, one after another in this process."""
     yield from undisturbed(tmp_path_factory, SWEEP)
 
 
@@ -44,9 +55,9 @@ def undisturbed(factory: pytest.TempPathFactory, line: list[str]) -> Iterator[di
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DIGITLAB_HOME", str(folder))
         line = [text for text in line if text != "workers=2"]
-        process = start([*line, "executor=inprocess", "study=sweep"])
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
+        with pytest.raises(SystemExit) as end:
+            cli.main([*line, "executor=inprocess", "study=sweep"])
+        assert end.value.code == 0
         yield bits("sweep")
 
 
@@ -61,6 +72,13 @@ def start(line: list[str], **environment: str) -> subprocess.Popen[str]:
         env={**os.environ, **environment},
         preexec_fn=heed_interrupts,
     )
+
+
+def finish(line: list[str], digitlab: Cli) -> None:
+    """The same command again, in this process; its workers are processes all the same."""
+    again = digitlab(*line)
+    assert again.code == 0, again.err
+    assert multiprocessing.active_children() == [], "no process is left"
 
 
 def check_whole(home: Path, expected: dict[str, str]) -> None:
@@ -91,12 +109,21 @@ AFTER_THE_END = ("delivering_artifacts", "closing")  # all is on disk: the contr
 PLACES = [(place, "controller") for place in CONTROLLER_PLACES]
 PLACES += [(place, who) for place in WORKER_PLACES for who in ("worker", "controller", "both")]
 ALWAYS = [("composing", "controller"), ("step", "both"), ("closing", "worker")]
+IN_CI = [(place, "controller") for place in CONTROLLER_PLACES]  # with ALWAYS: each place once
+IN_CI += [("checkpoint", "both"), ("artifact", "worker"), ("delivering_artifacts", "controller")]
 
 
-@pytest.mark.parametrize(
-    ("place", "who"),
-    [pytest.param(*pair, marks=[] if pair in ALWAYS else slow) for pair in PLACES],
-)
+def every(
+    pairs: list[tuple[str, str]], always: list[tuple[str, str]], ci: list[tuple[str, str]]
+) -> Any:
+    """Parameters: these always, those in CI, all of them by `make test-all`."""
+    marks = {pair: [] if pair in always else [in_ci if pair in ci else slow] for pair in pairs}
+    return pytest.mark.parametrize(
+        ("place", "who"), [pytest.param(*pair, marks=marks[pair]) for pair in pairs]
+    )
+
+
+@every(PLACES, ALWAYS, IN_CI)
 def test_killed_at(
     place: str, who: str, home: Path, tmp_path: Path, expected: dict[str, str], digitlab: Cli
 ) -> None:
@@ -108,24 +135,18 @@ def test_killed_at(
     assert code == (-signal.SIGKILL if who != "worker" else 0 if place in AFTER_THE_END else 1)
     wait_for(lambda: processes_of(home) == [], "no process is left", seconds=10)
     finished = {} if code == -9 and not (home / "mlruns" / "mlflow.db").exists() else ids_of_finished()
-    again = start(line)
-    _, errors = again.communicate(timeout=120)
-    assert again.returncode == 0, errors
+    finish(line, digitlab)
     check_whole(home, expected)
     assert finished.items() <= ids_of_finished().items(), "nothing that had finished ran again"
-    wait_for(lambda: processes_of(home) == [], "no process is left", seconds=10)
 
 
 FUSED_PLACES = [("step", "both"), ("step", "worker"), ("checkpoint", "both"), ("artifact", "worker")]
 FUSED_PLACES += [("delivering_artifacts", "controller"), ("closing", "both"), ("told", "controller")]
 
 
-@pytest.mark.parametrize(
-    ("place", "who"),
-    [pytest.param(*pair, marks=[] if pair == FUSED_PLACES[0] else slow) for pair in FUSED_PLACES],
-)
+@every(FUSED_PLACES, FUSED_PLACES[:1], FUSED_PLACES[1:4])
 def test_killed_side_by_side_at(
-    place: str, who: str, home: Path, tmp_path: Path, expected_fused: dict[str, str]
+    place: str, who: str, home: Path, tmp_path: Path, expected_fused: dict[str, str], digitlab: Cli
 ) -> None:
     mark = tmp_path / "mark"
     line = [*FUSED, "study=sweep"]
@@ -134,9 +155,7 @@ def test_killed_side_by_side_at(
     assert mark.exists(), "it was killed"
     assert code == (0 if who == "worker" else -signal.SIGKILL), "what is left goes on one by one"
     wait_for(lambda: processes_of(home) == [], "no process is left", seconds=10)
-    again = start(line)
-    _, errors = again.communicate(timeout=120)
-    assert again.returncode == 0, errors
+    finish(line, digitlab)
     check_whole(home, expected_fused)
 
 
@@ -147,12 +166,14 @@ def ids_of_finished() -> dict[str, int | None]:
     }
 
 
-@slow
+@in_ci
 def test_killed_at_random_moments(
-    home: Path, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    home: Path, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch, digitlab: Cli
 ) -> None:
     """Controller, a worker or both, whatever they do; a finished sweep is followed by another."""
-    dice = random.Random(20)
+    today = datetime.date.today().isoformat()
+    print(f"the moments of {today}")  # shown if it fails
+    dice = random.Random(today)
     line = [*SWEEP, "study=sweep"]
     kills, conf = 0, home / "conf"
     while kills < NUM_RANDOM_KILLS:
@@ -174,7 +195,5 @@ def test_killed_at_random_moments(
             home.mkdir()
             (home / "conf").symlink_to(conf)
             monkeypatch.setenv("DIGITLAB_HOME", str(home))
-    final = start(line)
-    _, errors = final.communicate(timeout=120)
-    assert final.returncode == 0, errors
+    finish(line, digitlab)
     check_whole(home, expected)

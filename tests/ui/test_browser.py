@@ -36,7 +36,7 @@ def test_the_link_opens_a_table_of_training_runs_and_charts(digitlab: Cli) -> No
 
 
 def test_a_run_opens_with_its_description_and_its_pictures(digitlab: Cli) -> None:
-    digitlab("train", "epochs=1", "study=seen", "run_name=the one")
+    digitlab("train", "epochs=1", "study=seen", "run_name=the one", "record.plots=auto")
     (run,) = json.loads(digitlab("runs", "--json").out)
     expect.set_options(timeout=PATIENCE)
     with user_interface(run["run_id"][:8], num_links=1) as (link,), page(height=900) as browser:
