@@ -21,7 +21,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8'
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
-	@$(BIN)/python -m digitlab.tracking.sqlite_store
+	@$(BIN)/python -m digitlab.tracking.connection.sqlite_store
 	@touch $@
 
 run: setup ## train both models on the embedded digits, record them, show the table
@@ -33,10 +33,11 @@ test: setup ## run the test suite, offline
 test-all: setup ## the same with long trainings, every kill and emulated processors: 40 minutes
 	DIGITLAB_SLOW=1 $(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
-check: setup ## format, lint, types: what must be clean before a commit
+check: setup ## format, lint, types, order of imports: what must be clean before a commit
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 
 format: setup ## apply the formatter and the safe lint fixes
 	$(BIN)/ruff format .

@@ -15,7 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from digitlab import document, project, provenance
+from digitlab.config import project
+from digitlab.runs import document, provenance
 from experiments import reporting as r
 
 HERE = Path(__file__).parent

@@ -18,13 +18,13 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from digitlab import document
-from digitlab.comparison.groups import finished_once
-from digitlab.estimates import estimate
-from digitlab.tables import markdown_table
-from digitlab.tracking.location import resolve_uri
-from digitlab.tracking.runs import StoredRun
+from digitlab.results.compare.groups import finished_once
+from digitlab.results.estimates import estimate
+from digitlab.results.tables import markdown_table
+from digitlab.runs import document
+from digitlab.tracking.connection.location import resolve_uri
 from digitlab.tracking.store import RunStore
+from digitlab.tracking.stored_run import StoredRun
 
 # Okabe and Ito's colours, told apart with any colour vision; each with a marker of its own.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

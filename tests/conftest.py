@@ -20,10 +20,10 @@ import pytest
 import torch
 
 from digitlab import cli
-from digitlab.composition import compose
-from digitlab.config import Config
-from digitlab.tracking import sqlite_store
-from digitlab.tracking.location import file_path
+from digitlab.config.composition import compose
+from digitlab.config.schema import Config
+from digitlab.tracking.connection import sqlite_store
+from digitlab.tracking.connection.location import file_path
 from tests.servers import free_port, start_server
 
 CHECKOUT = Path(__file__).resolve().parents[1]

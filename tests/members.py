@@ -4,16 +4,16 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from digitlab.config import Config
-from digitlab.data import Dataset, Split
+from digitlab.config.schema import Config
+from digitlab.data.splits import Dataset, Split
 from digitlab.errors import Diverged
-from digitlab.fused.members import Member
-from digitlab.fused.training import fit_many
-from digitlab.models import build_model
-from digitlab.optimizers import build_optimizer
-from digitlab.schedules import build_schedule
-from digitlab.serving import weights_digest
-from digitlab.training import EpochReport, Position, fit, num_steps
+from digitlab.models.build import build_model
+from digitlab.models.saved import weights_digest
+from digitlab.training.fused.loop import fit_many
+from digitlab.training.fused.members import Member
+from digitlab.training.loop import EpochReport, Position, fit, num_steps
+from digitlab.training.optimizers import build_optimizer
+from digitlab.training.schedules import build_schedule
 
 OPTIMIZERS = [
     ["optimizer=sgd"],

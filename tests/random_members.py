@@ -17,12 +17,12 @@ from unittest import mock
 
 import torch
 
-from digitlab.composition import Composer, compose, composer
-from digitlab.config import Config
-from digitlab.data import Split, load
-from digitlab.fused import training
-from digitlab.fused.forms import Answer
-from digitlab.fused.members import STACKED, NotFusable
+from digitlab.config.composition import Composer, compose, composer
+from digitlab.config.schema import Config
+from digitlab.data.splits import Split, load
+from digitlab.training.fused import loop
+from digitlab.training.fused.exact_ways import Answer
+from digitlab.training.fused.members import STACKED, NotFusable
 from tests.members import OPTIMIZERS, SCHEDULES, alone, some_of, together
 
 Counts = collections.Counter[str]
@@ -86,7 +86,7 @@ def problems(configs: Sequence[Config], train: Split) -> Counts:
     try:
         return +Counts({"unequal": num_unequal()})
     except NotFusable:
-        with mock.patch.object(training, "judge", return_value=Answer(STACKED)):
+        with mock.patch.object(loop, "judge", return_value=Answer(STACKED)):
             needed = num_unequal() > 0
         return Counts({"refused": 1}) if needed else Counts({"refused": 1, "refused without need": 1})
 

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from digitlab.tracking.location import unreachable
+from digitlab.tracking.connection.location import unreachable
 
 
 def free_port() -> int:

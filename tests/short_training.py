@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from digitlab.arithmetic import VARIABLES
-from digitlab.checking import to_config, to_dict
-from digitlab.config import Config
+from digitlab.config.checking import to_config, to_dict
+from digitlab.config.schema import Config
+from digitlab.training.arithmetic import VARIABLES
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -64,14 +64,15 @@ def first_steps(
 def _train(config: Config, num_steps: int, *, has_onednn: bool) -> Training:
     import torch
 
-    from digitlab import arithmetic, project
-    from digitlab.data import load
-    from digitlab.models import build_model
-    from digitlab.optimizers import build_optimizer
-    from digitlab.schedules import build_schedule
-    from digitlab.serving import weights_digest
-    from digitlab.training import Position, fit
-    from digitlab.training import num_steps as steps_in_epoch
+    from digitlab.config import project
+    from digitlab.data.splits import load
+    from digitlab.models.build import build_model
+    from digitlab.models.saved import weights_digest
+    from digitlab.training import arithmetic
+    from digitlab.training.loop import Position, fit
+    from digitlab.training.loop import num_steps as steps_in_epoch
+    from digitlab.training.optimizers import build_optimizer
+    from digitlab.training.schedules import build_schedule
 
     class EnoughError(Exception):
         pass

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from digitlab import addresses, project, provenance
+from digitlab.cli.ui import _server
+from digitlab.config import project
 from digitlab.errors import TrackingError
-from digitlab.record import all_records
-from digitlab.tracking.location import resolve_uri, shown_server, unreachable
+from digitlab.runs import provenance
+from digitlab.text import addresses
+from digitlab.tracking.connection.location import resolve_uri, shown_server, unreachable
+from digitlab.tracking.run_folder import all_records
 from digitlab.tracking.store import RunStore
-from digitlab.user_interface import _server
 from tests.conftest import Cli, Result
 
 SECRET = "hunter2secret"

@@ -18,9 +18,9 @@ import yaml
 from safetensors.torch import load, save
 
 from digitlab import cli
-from digitlab.document import RefusedDocument, config_digest
 from digitlab.reproduction.archive import parse_archive, read_recorded, write_archive
-from digitlab.tracking.location import resolve_uri
+from digitlab.runs.document import RefusedDocument, config_digest
+from digitlab.tracking.connection.location import resolve_uri
 from digitlab.tracking.store import RunStore
 from tests.conftest import CHECKOUT, Cli
 

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from digitlab import arithmetic, project
-from digitlab import document as documents
-from digitlab.arithmetic import PORTABLE
-from digitlab.config import Config
+from digitlab.config import project
+from digitlab.config.schema import Config
 from digitlab.errors import ConfigError
-from digitlab.record import all_records
-from digitlab.trace import Trace
+from digitlab.runs import document as documents
+from digitlab.runs.trace import Trace
+from digitlab.tracking.run_folder import all_records
+from digitlab.training import arithmetic
+from digitlab.training.arithmetic import PORTABLE
 from tests import golden
 from tests.conftest import CHECKOUT, Cli, in_ci, slow
 from tests.short_training import first_steps
@@ -214,7 +215,7 @@ def test_a_portable_process_cannot_become_native(
     assert result.code == 2
     assert "arithmetic=native cannot be had in this process" in result.err
     assert all(name in result.err for name in PORTABLE)
-    script = "from digitlab import arithmetic as a; a.prepare('portable'); a.prepare('native')"
+    script = "from digitlab.training import arithmetic as a; a.prepare('portable'); a.prepare('native')"
     inherited = {k: v for k, v in os.environ.items() if k not in PORTABLE}
     done = subprocess.run([sys.executable, "-c", script], env=inherited, capture_output=True, text=True)
     assert ConfigError.__name__ in done.stderr

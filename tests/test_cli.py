@@ -19,11 +19,13 @@ import requests
 import yaml
 from mlflow import MlflowClient
 
-from digitlab import project, provenance, user_interface
-from digitlab.interrupts import ONE_REQUEST_SECONDS
-from digitlab.record import all_records
-from digitlab.tracking.location import resolve_uri
-from digitlab.tracking.sqlite_store import ensure_store
+from digitlab.cli import ui
+from digitlab.config import project
+from digitlab.runs import provenance
+from digitlab.runs.interrupts import ONE_REQUEST_SECONDS
+from digitlab.tracking.connection.location import resolve_uri
+from digitlab.tracking.connection.sqlite_store import ensure_store
+from digitlab.tracking.run_folder import all_records
 from digitlab.tracking.store import RunStore
 from tests.conftest import CHECKOUT, Cli, files_end_at
 
@@ -73,9 +75,9 @@ def test_a_run_is_trained_recorded_listed_and_shown(digitlab: Cli) -> None:
 def test_what_is_recorded_is_enough_to_compose_the_same_run(digitlab: Cli, tmp_path: Path) -> None:
     import mlflow
 
-    from digitlab.checking import to_config
-    from digitlab.composition import compose
-    from digitlab.tracking.location import resolve_uri
+    from digitlab.config.checking import to_config
+    from digitlab.config.composition import compose
+    from digitlab.tracking.connection.location import resolve_uri
 
     overrides = ["model=cnn", "epochs=1", "scheduler=one_cycle", "seed=5"]
     digitlab("train", *overrides)
@@ -90,9 +92,9 @@ def test_predictions_and_confusion_matrix_are_those_of_the_saved_weights(
 ) -> None:
     import pyarrow.parquet
 
-    from digitlab.data import load
-    from digitlab.evaluation import evaluate
-    from digitlab.serving import load_classifier
+    from digitlab.data.splits import load
+    from digitlab.models.saved import load_classifier
+    from digitlab.training.evaluation import evaluate
 
     digitlab("train", "epochs=2", "study=weights", "model=cnn")
     (folder,) = (home / "mlruns" / "artifacts" / "weights").glob("*/artifacts")
@@ -166,7 +168,7 @@ def test_an_exception_is_failed_with_its_traceback(
     def broken(*_: object) -> None:
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr("digitlab.experiment.evaluate", broken)
+    monkeypatch.setattr("digitlab.runs.experiment.evaluate", broken)
     result = digitlab("train", "epochs=1")
     assert result.code == 1
     assert "RuntimeError: out of luck" in result.err
@@ -220,7 +222,7 @@ def test_signals_that_come_together_are_one_request(digitlab: Cli, digitlab_proc
 def test_a_later_signal_ends_a_process_at_once() -> None:
     waiting = """
 import time
-from digitlab.interrupts import Interrupts
+from digitlab.runs.interrupts import Interrupts
 with Interrupts() as interrupts, interrupts.deferred():
     print("ready", flush=True)
     while interrupts.signal_number is None:
@@ -512,7 +514,7 @@ def test_the_ui_opens_a_run_or_a_sweep(digitlab: Cli, digitlab_process: Start) -
         trial[:12]: f"{page}/{trial}?workflowType=machine_learning",
     }
     for wanted, link in expected.items():
-        told = user_interface._links_to(resolve_uri(None), wanted)("http://server")
+        told = ui._links_to(resolve_uri(None), wanted)("http://server")
         assert told.split()[1] == f"http://server{link}"
     process = digitlab_process("ui", trial[:12])
     assert process.stdout is not None
@@ -672,7 +674,7 @@ def failing(error: BaseException) -> Callable[..., None]:
 def test_what_the_machine_refuses_is_one_line_and_no_success(
     error: Exception, digitlab: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("digitlab.commands.train_one", failing(error))
+    monkeypatch.setattr("digitlab.cli.train.train_one", failing(error))
     result = digitlab("train")
     assert result.code == 1
     (line,) = result.err.splitlines()
@@ -680,7 +682,7 @@ def test_what_the_machine_refuses_is_one_line_and_no_success(
 
 
 def test_a_fault_of_ours_keeps_its_traceback(digitlab: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("digitlab.commands.train_one", failing(KeyError("x")))
+    monkeypatch.setattr("digitlab.cli.train.train_one", failing(KeyError("x")))
     with pytest.raises(KeyError):
         digitlab("train")
 
@@ -688,7 +690,7 @@ def test_a_fault_of_ours_keeps_its_traceback(digitlab: Cli, monkeypatch: pytest.
 def test_the_signal_that_a_library_sends_for_want_of_threads_is_not_ctrl_c(
     digitlab: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("digitlab.commands.train_one", failing(KeyboardInterrupt()))
+    monkeypatch.setattr("digitlab.cli.train.train_one", failing(KeyboardInterrupt()))
     assert digitlab("train").code == 130
     monkeypatch.setattr("threading.Thread.start", failing(RuntimeError("can't start new thread")))
     result = digitlab("train")
@@ -710,15 +712,15 @@ def test_what_cannot_be_written_is_told_with_its_file(command: str, digitlab: Cl
 def test_the_traceback_is_named_where_there_is_one(
     digitlab: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("digitlab.experiment.evaluate", failing(RuntimeError("boom")))
+    monkeypatch.setattr("digitlab.runs.experiment.evaluate", failing(RuntimeError("boom")))
     result = digitlab("train", "epochs=1")
     assert result.code == 1
     assert "the run failed: RuntimeError: boom; its record holds the traceback" in result.err
     assert "boom" in digitlab("show", str(runs(digitlab)[0]["run_id"])).out
-    monkeypatch.setattr("digitlab.experiment.prepare_process", failing(MemoryError()))
+    monkeypatch.setattr("digitlab.runs.experiment.prepare_process", failing(MemoryError()))
     result = digitlab("train", "epochs=1")
     assert result.err == "digitlab: the run failed: there is not enough memory\n"
-    monkeypatch.setattr("digitlab.experiment.prepare_process", failing(RuntimeError("boom")))
+    monkeypatch.setattr("digitlab.runs.experiment.prepare_process", failing(RuntimeError("boom")))
     with pytest.raises(RuntimeError, match="boom"):
         digitlab("train", "epochs=1")
 

@@ -16,16 +16,16 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from digitlab.answers import Answers
-from digitlab.comparison.groups import Group, best, finished_once, group_by_seed, ranked
-from digitlab.comparison.significance import Finding
-from digitlab.plots import draw_disagreements
-from digitlab.reporting.contents import leads
-from digitlab.reporting.figures import draw_against_knob
-from digitlab.tables import latex_table
-from digitlab.tracking.location import resolve_uri
-from digitlab.tracking.runs import StoredRun
+from digitlab.results.compare.groups import Group, best, finished_once, group_by_seed, ranked
+from digitlab.results.compare.significance import Finding
+from digitlab.results.report.contents import leads
+from digitlab.results.report.knob_pictures import draw_against_knob
+from digitlab.results.tables import latex_table
+from digitlab.runs.answers import Answers
+from digitlab.runs.plots import draw_disagreements
+from digitlab.tracking.connection.location import resolve_uri
 from digitlab.tracking.store import RunStore
+from digitlab.tracking.stored_run import StoredRun
 from tests.conftest import CHECKOUT, Cli
 
 QUICK = ("epochs=1", "study=s", "executor=inprocess")
@@ -110,7 +110,7 @@ def test_a_sweep_is_compared_by_groups_of_seeds(digitlab: Cli) -> None:
 def test_other_code_and_other_rounding_are_other_rows(
     digitlab: Cli, home: Path, tmp_path: Path
 ) -> None:
-    """Of source that decides a number; the rest of it (here cli.py) may change."""
+    """Of source that decides a number; the rest of it (here a command) may change."""
     line = ["sweep", "model=cnn", "seed=range(2)", *QUICK]
     assert digitlab(*line).code == 0
 
@@ -124,14 +124,14 @@ def test_other_code_and_other_rounding_are_other_rows(
         assert done.returncode == 0, done.stderr
 
     shutil.copytree(CHECKOUT / "src", tmp_path / "src")
-    cli = tmp_path / "src" / "digitlab" / "cli.py"
+    cli = tmp_path / "src" / "digitlab" / "cli" / "train.py"
     cli.write_text(cli.read_text() + "# one line more\n")
     elsewhere("train", "model=cnn", "seed=1", *QUICK[:2], PYTHONPATH=str(tmp_path / "src"))
     found = json.loads(digitlab("compare", "s", "--json").out)
     assert [row["seeds"] for row in found["rows"]] == [["0", "1"]], "the third is a true repetition"
     assert "Left out: 1 run with the seed, knobs, code and rounding" in "\n".join(found["notes"])
 
-    models = tmp_path / "src" / "digitlab" / "models.py"
+    models = tmp_path / "src" / "digitlab" / "models" / "cnn.py"
     models.write_text(
         models.read_text().replace("functional.relu(features)", "functional.gelu(features)")
     )
@@ -140,11 +140,11 @@ def test_other_code_and_other_rounding_are_other_rows(
     found = json.loads(digitlab("compare", old, new, "--json").out)
     assert [row["seeds"] for row in found["rows"]] == [["0", "1"]] * 2
     first, second = (row["knobs"]["code"] for row in found["rows"])
-    assert re.fullmatch(r"models.py [0-9a-f]{7}", first)
-    assert re.fullmatch(r"models.py [0-9a-f]{7}", second)
+    assert re.fullmatch(r"models/cnn.py [0-9a-f]{7}", first)
+    assert re.fullmatch(r"models/cnn.py [0-9a-f]{7}", second)
     assert first != second
     (note,) = (note for note in found["notes"] if "code that decides numbers" in note)
-    assert note.startswith("The code that decides numbers differs: models.py (")
+    assert note.startswith("The code that decides numbers differs: models/cnn.py (")
     assert f"code={first}" in digitlab("compare", old, new).out
 
     elsewhere("train", "model=cnn", "seed=0", *QUICK[:2], ATEN_CPU_CAPABILITY="default")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from digitlab.composition import compose, multirun, sources
+from digitlab.config.composition import compose, multirun, sources
 from digitlab.errors import ConfigError
 
 

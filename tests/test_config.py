@@ -11,15 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from digitlab import config as schema
-from digitlab import project
-from digitlab.checking import knobs, nearest, to_config, to_dict
-from digitlab.composition import compose
-from digitlab.config import Config
+from digitlab.config import project, schema
+from digitlab.config.checking import knobs, nearest, to_config, to_dict
+from digitlab.config.composition import compose
+from digitlab.config.overrides import SWEEP_GROUPS
+from digitlab.config.schema import Config
 from digitlab.errors import ConfigError
-from digitlab.interrupts import Interrupts
-from digitlab.overrides import SWEEP_GROUPS
-from digitlab.sweep.planning import plan
+from digitlab.runs.interrupts import Interrupts
+from digitlab.sweep.planning.plan import plan
 
 
 def problems(*overrides: str) -> list[str]:
@@ -178,8 +177,8 @@ def test_every_knob_is_read_by_something(
     make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Runs every model, optimizer and scheduler, noting which fields code outside the schema reads."""
-    from digitlab.experiment import run_experiment
-    from digitlab.progress import TrainingProgress
+    from digitlab.runs.experiment import run_experiment
+    from digitlab.runs.progress import TrainingProgress
 
     read: set[tuple[str, str]] = set()
     classes = [
@@ -190,7 +189,7 @@ def test_every_knob_is_read_by_something(
 
     def caller_is_digitlab(frame: FrameType | None) -> bool:
         name = frame.f_globals.get("__name__", "") if frame else ""
-        return name.startswith("digitlab.") and name != "digitlab.config"
+        return name.startswith("digitlab.") and name != "digitlab.config.schema"
 
     for cls in classes:
         fields = {field.name for field in dataclasses.fields(cls)}

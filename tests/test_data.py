@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import torch
 
-from digitlab import data, datafiles
-from digitlab.config import DataConfig
+from digitlab.config.schema import DataConfig
+from digitlab.data import files, splits
 from digitlab.errors import DataError
 from tests.conftest import Cli
 
-TRAIN_IMAGES, TRAIN_LABELS = datafiles.FILES["train"]
-TEST_IMAGES, TEST_LABELS = datafiles.FILES["test"]
+TRAIN_IMAGES, TRAIN_LABELS = files.FILES["train"]
+TEST_IMAGES, TEST_LABELS = files.FILES["test"]
 
 
 def settings(name: str = "digits", **changes: object) -> DataConfig:
@@ -52,8 +52,8 @@ def raw(tmp_path: Path) -> Path:
     folder = tmp_path / "data" / "MNIST" / "raw"
     folder.mkdir(parents=True)
     for (images, labels), count in (
-        (datafiles.FILES["train"], 60_000),
-        (datafiles.FILES["test"], 10_000),
+        (files.FILES["train"], 60_000),
+        (files.FILES["test"], 10_000),
     ):
         (folder / images).write_bytes(idx(np.zeros((count, 28, 28))))
         (folder / labels).write_bytes(idx(np.arange(count) % 10))
@@ -61,7 +61,7 @@ def raw(tmp_path: Path) -> Path:
 
 
 def test_digits_are_the_known_bytes_in_disjoint_stratified_splits(tmp_path: Path) -> None:
-    dataset = data.load(settings(), tmp_path)
+    dataset = splits.load(settings(), tmp_path)
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (1337, 100, 360)
     assert dataset.test.labels.bincount().tolist() == [36] * 10
     assert dataset.test.images.dtype == torch.uint8
@@ -80,7 +80,7 @@ def test_digits_are_scikit_learns_and_enlarged_as_torch_would(tmp_path: Path) ->
         (bytes((row * 255 / 16 + 0.5 + 1e-9).floor().byte().flatten().tolist()), int(label))
         for row, label in zip(grown, labels, strict=True)
     }
-    dataset = data.load(settings(validation_size=0), tmp_path)
+    dataset = splits.load(settings(validation_size=0), tmp_path)
     found = {
         (image.numpy().tobytes(), int(label))
         for split in (dataset.train, dataset.test)
@@ -90,37 +90,37 @@ def test_digits_are_scikit_learns_and_enlarged_as_torch_would(tmp_path: Path) ->
 
 
 def test_the_validation_split_depends_on_its_own_seed_only(tmp_path: Path) -> None:
-    first = data.load(settings(split_seed=0), tmp_path)
-    again = data.load(settings(split_seed=0, mean=0.5), tmp_path)
-    other = data.load(settings(split_seed=1), tmp_path)
+    first = splits.load(settings(split_seed=0), tmp_path)
+    again = splits.load(settings(split_seed=0, mean=0.5), tmp_path)
+    other = splits.load(settings(split_seed=1), tmp_path)
     assert first.digests == again.digests
     assert first.digests["validation_indices"] != other.digests["validation_indices"]
     assert torch.equal(first.test.images, other.test.images)
 
 
 def test_without_validation_all_training_images_are_trained_on(tmp_path: Path) -> None:
-    dataset = data.load(settings(validation_size=0), tmp_path)
+    dataset = splits.load(settings(validation_size=0), tmp_path)
     assert dataset.validation is None
     assert len(dataset.train) == 1437
 
 
 def test_a_batch_is_normalised_pixels() -> None:
     images = torch.arange(2 * 784).view(2, 28, 28).remainder(256).to(torch.uint8)
-    split = data.Split(images, torch.tensor([0, 1]), mean=0.25, std=0.5)
+    split = splits.Split(images, torch.tensor([0, 1]), mean=0.25, std=0.5)
     batch = split.normalised(torch.tensor([1]))
     assert batch.shape == (1, 1, 28, 28)
     torch.testing.assert_close(batch[0, 0], (images[1] / 255 - 0.25) / 0.5)
 
 
 def test_real_mnist_loads_whole(mnist: Path) -> None:
-    dataset = data.load(settings("mnist", validation_size=5000), mnist)
+    dataset = splits.load(settings("mnist", validation_size=5000), mnist)
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (55_000, 5000, 10_000)
 
 
 def test_real_mnist_is_what_torchvision_reads(mnist: Path) -> None:
     import torchvision
 
-    dataset = data.load(settings("mnist", validation_size=0), mnist)
+    dataset = splits.load(settings("mnist", validation_size=0), mnist)
     for split, train in ((dataset.train, True), (dataset.test, False)):
         theirs = torchvision.datasets.MNIST(mnist, train=train)
         assert torch.equal(split.images, theirs.data)
@@ -203,13 +203,13 @@ def test_damage_is_one_line_with_file_expectation_and_remedy(
     root = raw.parents[1]
     whole = {}
     for (images, labels), count in (
-        (datafiles.FILES["train"], 60_000),
-        (datafiles.FILES["test"], 10_000),
+        (files.FILES["train"], 60_000),
+        (files.FILES["test"], 10_000),
     ):
-        whole[images] = datafiles.digest(np.zeros((count, 28, 28), np.uint8))
-        whole[labels] = datafiles.digest((np.arange(count) % 10).astype(np.uint8))
-    monkeypatch.setitem(datafiles.DIGESTS, "mnist", whole)
-    data.load(settings("mnist"), root)  # whole as it is
+        whole[images] = files.digest(np.zeros((count, 28, 28), np.uint8))
+        whole[labels] = files.digest((np.arange(count) % 10).astype(np.uint8))
+    monkeypatch.setitem(files.DIGESTS, "mnist", whole)
+    splits.load(settings("mnist"), root)  # whole as it is
     file = damage(raw)
     result = digitlab("train", "data=mnist", f"data.root={root}")
     assert result.code == 3
@@ -284,7 +284,7 @@ def test_a_file_that_is_none_or_never_ends_is_refused_at_once(
     told = odd(raw)
     tracemalloc.start()
     with pytest.raises(DataError, match=re.escape(told)) as refused:
-        data.load(settings("mnist"), raw.parents[1])
+        splits.load(settings("mnist"), raw.parents[1])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert TRAIN_IMAGES in str(refused.value)
@@ -308,10 +308,10 @@ def test_damage_to_real_mnist_is_found(
     copy.mkdir(parents=True)
     for file in (mnist / "MNIST" / "raw").iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
-    data.load(settings("mnist"), tmp_path)
+    splits.load(settings("mnist"), tmp_path)
     damaged = damage(copy)
     with pytest.raises(DataError, match=damaged.name):
-        data.load(settings("mnist"), tmp_path)
+        splits.load(settings("mnist"), tmp_path)
 
 
 def test_missing_data_without_network_says_what_where_and_the_way_out(
@@ -350,63 +350,63 @@ def test_a_set_is_downloaded_checked_and_used_again(
     address, folder = mirror
     resources, sums = [], {}
     for (images, labels), count in (
-        (datafiles.FILES["train"], 60_000),
-        (datafiles.FILES["test"], 10_000),
+        (files.FILES["train"], 60_000),
+        (files.FILES["test"], 10_000),
     ):
         for file, array in ((images, np.zeros((count, 28, 28))), (labels, np.arange(count) % 10)):
             packed = gzip.compress(idx(array), compresslevel=1)
             (folder / f"{file}.gz").write_bytes(packed)
             sums[file] = hashlib.md5(packed).hexdigest()
             resources.append((f"{file}.gz", sums[file]))
-    theirs = getattr(torchvision.datasets, datafiles.FOLDERS[name])
+    theirs = getattr(torchvision.datasets, files.FOLDERS[name])
     monkeypatch.setattr(theirs, "mirrors", [address])
     monkeypatch.setattr(theirs, "resources", resources)
-    monkeypatch.setitem(datafiles.PACKED_MD5, name, sums)
+    monkeypatch.setitem(files.PACKED_MD5, name, sums)
     root = tmp_path / "data"
-    dataset = data.load(settings(name), root)
+    dataset = splits.load(settings(name), root)
     assert len(dataset.test) == 10_000
 
     monkeypatch.setattr(theirs, "mirrors", [])
-    data.load(settings(name), root)  # nothing is downloaded twice
-    damaged = datafiles.raw_folder(name, root) / TRAIN_LABELS
+    splits.load(settings(name), root)  # nothing is downloaded twice
+    damaged = files.raw_folder(name, root) / TRAIN_LABELS
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"\x05")
     with pytest.raises(DataError, match=f"{TRAIN_LABELS}: differs from {TRAIN_LABELS}.gz"):
-        data.load(settings(name), root)
+        splits.load(settings(name), root)
     packed = damaged.with_name(f"{TRAIN_LABELS}.gz")
     packed.write_bytes(packed.read_bytes() + b"x")
     with pytest.raises(DataError, match="MD5"):
-        data.load(settings(name), root)
+        splits.load(settings(name), root)
 
 
 def test_packed_files_are_judged_by_what_they_hold_whoever_packed_them(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Debian's gzip headers, for one, hold neither name nor time."""
-    known = {file.name: datafiles.digest(decoded(file)) for file in raw.iterdir()}
-    monkeypatch.setitem(datafiles.DIGESTS, "fashion_mnist", known)
-    folder = datafiles.raw_folder("fashion_mnist", tmp_path)
+    known = {file.name: files.digest(decoded(file)) for file in raw.iterdir()}
+    monkeypatch.setitem(files.DIGESTS, "fashion_mnist", known)
+    folder = files.raw_folder("fashion_mnist", tmp_path)
     folder.mkdir(parents=True)
     for file in raw.iterdir():
         packed = gzip.compress(file.read_bytes(), compresslevel=1, mtime=len(file.name))
         (folder / f"{file.name}.gz").write_bytes(packed)
-    assert len(data.load(settings("fashion_mnist"), tmp_path).test) == 10_000
+    assert len(splits.load(settings("fashion_mnist"), tmp_path).test) == 10_000
     packed_labels = folder / f"{TEST_LABELS}.gz"
     whole = packed_labels.read_bytes()
     for content in (whole[:40], whole[:30] + b"\xff\xff\xff" + whole[33:], b"no gzip"):
         packed_labels.write_bytes(content)
         with pytest.raises(DataError, match=f"{TEST_LABELS}.*delete"):
-            data.load(settings("fashion_mnist"), tmp_path)
+            splits.load(settings("fashion_mnist"), tmp_path)
     packed_labels.write_bytes(gzip.compress(idx(np.zeros(10_000))))
     with pytest.raises(DataError, match=f"{TEST_LABELS}: SHA-256"):
-        data.load(settings("fashion_mnist"), tmp_path)
+        splits.load(settings("fashion_mnist"), tmp_path)
 
 
 def test_debians_fashion_mnist_is_the_published_one(mnist: Path, tmp_path: Path) -> None:
     packed = mnist / "fashion-mnist-debian"
     if not packed.is_dir():
         pytest.skip("no fashion-mnist-debian beside MNIST (Debian's dataset-fashion-mnist)")
-    folder = datafiles.raw_folder("fashion_mnist", tmp_path)
+    folder = files.raw_folder("fashion_mnist", tmp_path)
     folder.parent.mkdir(parents=True)
     folder.symlink_to(packed)
-    dataset = data.load(settings("fashion_mnist", validation_size=5000), tmp_path)
+    dataset = splits.load(settings("fashion_mnist", validation_size=5000), tmp_path)
     assert (len(dataset.train), len(dataset.test)) == (55_000, 10_000)

@@ -7,12 +7,12 @@ import sys
 import pytest
 import torch
 
-from digitlab.composition import compose
-from digitlab.devices import choose_device
+from digitlab.config.composition import compose
 from digitlab.errors import ConfigError
-from digitlab.models import build_model
-from digitlab.sweep.gpus import gpu_environment, visible_gpus
-from digitlab.sweep.planning import plan, refreshed
+from digitlab.models.build import build_model
+from digitlab.sweep.planning.plan import plan, refreshed
+from digitlab.sweep.workers.gpus import gpu_environment, visible_gpus
+from digitlab.training.devices import choose_device
 from tests.conftest import Cli
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
@@ -21,7 +21,7 @@ with_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU
 
 @pytest.fixture
 def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("digitlab.sweep.planning.GPU_DRIVERS", ("/proc",))
+    monkeypatch.setattr("digitlab.sweep.planning.plan.GPU_DRIVERS", ("/proc",))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
 
 
@@ -48,7 +48,7 @@ def test_a_sweep_resumed_on_a_machine_without_its_gpu_is_another_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr("digitlab.sweep.planning.GPU_DRIVERS", ("/proc",))
+        elsewhere.setattr("digitlab.sweep.planning.plan.GPU_DRIVERS", ("/proc",))
         elsewhere.setattr(torch.cuda, "is_available", lambda: True)
         wherever, on_gpu = plan(["device=auto", "seed=0,1"]), plan(["device=cuda", "seed=0,1"])
     here = refreshed(wherever)
@@ -72,7 +72,7 @@ def test_a_gpu_is_set_up_without_the_slow_parts_of_torch() -> None:
     program = (
         "import sys, torch\n"
         "torch.cuda.is_available = lambda: True\n"
-        "from digitlab.devices import choose_device\n"
+        "from digitlab.training.devices import choose_device\n"
         "assert choose_device('auto', 'native').type == 'cuda'\n"
         "assert torch.get_deterministic_debug_mode() == 1\n"
         "assert not {'torch._inductor', 'torch._dynamo'} & set(sys.modules)\n"

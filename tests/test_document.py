@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from digitlab import cli
-from digitlab.document import Code, Document, RefusedDocument, dump, parse
 from digitlab.errors import ConfigError
-from digitlab.trace import Trace
+from digitlab.runs.document import Code, Document, RefusedDocument, dump, parse
+from digitlab.runs.trace import Trace
 from tests.conftest import CHECKOUT
 
 Values = dict[str, Any]
@@ -86,7 +86,7 @@ def real(content: bytes) -> Values:
     """As plain values, shortened where one entry is like the next."""
     values: Values = json.loads(content)
     code, trace = values["code"], values["trace"]
-    code["files"] = {name: code["files"][name] for name in ("__init__.py", "sweep/work.py")}
+    code["files"] = {name: code["files"][name] for name in ("__init__.py", "sweep/launch.py")}
     del trace["step_losses"][1:], trace["epochs"][1:], trace["orders"][1:]
     return values
 

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from sklearn import metrics
 from torch import nn
 
-from digitlab import evaluation
-from digitlab.data import Split
+from digitlab.data.splits import Split
+from digitlab.models import predict
+from digitlab.training import evaluation
 
 
 def random_split(size: int, seed: int = 0) -> Split:
@@ -39,7 +40,7 @@ def test_all_scores_are_scikit_learns() -> None:
 
 
 def test_score_equals_a_plain_loop_with_a_partial_last_batch() -> None:
-    model, split = random_model(), random_split(evaluation.BATCH_SIZE + 37)
+    model, split = random_model(), random_split(predict.BATCH_SIZE + 37)
     model.eval()
     losses, right = [], 0
     for image, label in zip(split.images, split.labels, strict=True):

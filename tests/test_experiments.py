@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from digitlab import document
 from digitlab.reproduction.verdict import accuracy_band, accuracy_gap
+from digitlab.runs import document
 from experiments import reporting
 from experiments.records import STUDIES, native_records, portable_of
 from tests.conftest import CHECKOUT, Cli, in_ci, slow

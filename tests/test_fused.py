@@ -13,25 +13,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from digitlab import project
-from digitlab.composition import compose
-from digitlab.config import Config
-from digitlab.data import Dataset, load
-from digitlab.fingerprint import deciding_digest, source_files
-from digitlab.fused import convnet, forms, linear, probe
-from digitlab.fused.convnet import (
+from digitlab.config import project
+from digitlab.config.composition import compose
+from digitlab.config.fingerprint import deciding_digest, source_files
+from digitlab.config.schema import Config
+from digitlab.data.splits import Dataset, load
+from digitlab.models.saved import weights_digest
+from digitlab.training.fused import convnet, exact_ways, linear, probe
+from digitlab.training.fused.convnet import (
     TOGETHER,
     convolution_forms,
     linear_form,
     multiply,
     multiply_backward,
 )
-from digitlab.fused.epochs import Moment
-from digitlab.fused.members import Member, NotFusable
-from digitlab.fused.stacking import LINE_BYTES, aligned
-from digitlab.fused.training import fit_many
-from digitlab.serving import weights_digest
-from digitlab.training import EpochReport, Position, paused
+from digitlab.training.fused.epochs import Moment
+from digitlab.training.fused.loop import fit_many
+from digitlab.training.fused.members import Member, NotFusable
+from digitlab.training.fused.stacking import LINE_BYTES, aligned
+from digitlab.training.loop import EpochReport, Position, paused
 from tests import other_maker, random_members
 from tests.conftest import CHECKOUT, slow
 from tests.members import (
@@ -121,7 +121,7 @@ def test_an_operand_is_moved_to_where_it_would_stand_alone(size: int) -> None:
             x, w, b, g = many
             found = [multiply(x, w, b, way), *multiply_backward(g.transpose(1, 2), x, w, way)]
             for one, four in zip(expected, found, strict=True):
-                assert forms.equal([one] * 4, list(four)), (size, hidden, offset, way)
+                assert exact_ways.equal([one] * 4, list(four)), (size, hidden, offset, way)
 
 
 def placed(tensor: Tensor, offset: int) -> Tensor:
@@ -249,7 +249,7 @@ def test_a_checkpoint_of_the_plain_loop_can_be_continued_side_by_side(digits: Da
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
     """No answer of this machine is known, in memory or on the disk."""
     caches: list[Any] = [linear.product_form, linear.outer_product_form, linear.batched_form]
-    caches += [convolution_forms, linear_form, forms._answers]
+    caches += [convolution_forms, linear_form, exact_ways._answers]
     for cached in caches:
         cached.cache_clear()
     yield
@@ -268,7 +268,7 @@ def test_on_a_machine_where_nothing_wide_is_exact_the_plain_ways_are_taken(
         return ways[-1]
 
     for module in ("linear", "convnet"):
-        monkeypatch.setattr(f"digitlab.fused.{module}.choose", choose)
+        monkeypatch.setattr(f"digitlab.training.fused.{module}.choose", choose)
     check(varied(model, "shared", "batch_size=50")[:4], some_of(digits, 120), digits.validation)
 
 
@@ -303,15 +303,15 @@ def test_what_was_found_out_is_kept_for_other_processes(monkeypatch: pytest.Monk
         return [torch.zeros(1) if way == "inexact" else torch.ones(1)]
 
     def ask() -> str:
-        draws, alone = [forms.Draw(0, True, CPU)], lambda: [torch.ones(1)]
-        return forms.choose("a test", list(cost), draws, lambda draw: (compute, alone))
+        draws, alone = [exact_ways.Draw(0, True, CPU)], lambda: [torch.ones(1)]
+        return exact_ways.choose("a test", list(cost), draws, lambda draw: (compute, alone))
 
     assert ask() == "fast", "of the exact ones"
     num_tried = len(tried)
-    forms._answers.cache_clear()  # as a new process has it
+    exact_ways._answers.cache_clear()  # as a new process has it
     assert ask() == "fast"
     assert len(tried) == num_tried, "it did not try again"
-    assert forms.known_answers()["a test"].gain > 5
+    assert exact_ways.known_answers()["a test"].gain > 5
 
 
 @pytest.mark.usefixtures("forgetful")
@@ -323,13 +323,13 @@ def test_what_was_found_out_is_kept_for_other_processes(monkeypatch: pytest.Monk
     ],
 )
 def test_answers_that_cannot_be_read_are_found_out_again(damage: str) -> None:
-    file = project.mlruns() / forms.FILE
+    file = project.mlruns() / exact_ways.FILE
     file.parent.mkdir(exist_ok=True)
-    file.write_text(damage.replace("KEY", forms._key(1)))
-    found = forms.remembered("a test", ["fast", "plain"], lambda: forms.Answer("fast", 2.0))
+    file.write_text(damage.replace("KEY", exact_ways._key(1)))
+    found = exact_ways.remembered("a test", ["fast", "plain"], lambda: exact_ways.Answer("fast", 2.0))
     assert found.way == "fast"
-    forms._answers.cache_clear()
-    assert forms.known_answers() == {"a test": forms.Answer("fast", 2.0)}
+    exact_ways._answers.cache_clear()
+    assert exact_ways.known_answers() == {"a test": exact_ways.Answer("fast", 2.0)}
 
 
 @pytest.mark.usefixtures("forgetful")
@@ -342,19 +342,19 @@ def test_answers_of_other_machines_stay_and_those_of_other_code_are_dropped() ->
         },
         "other code": {"depends_on": {"source": "older"}, **entry},
     }
-    file = project.mlruns() / forms.FILE
+    file = project.mlruns() / exact_ways.FILE
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(others))
-    assert forms.known_answers() == {}
-    forms.remembered("a test", ["plain"], lambda: forms.Answer("plain"))
+    assert exact_ways.known_answers() == {}
+    exact_ways.remembered("a test", ["plain"], lambda: exact_ways.Answer("plain"))
     kept = json.loads(file.read_text())
-    assert set(kept) == {"other machine", forms._key(1)}
-    assert kept[forms._key(1)]["depends_on"]["source"] == deciding_digest(source_files())
+    assert set(kept) == {"other machine", exact_ways._key(1)}
+    assert kept[exact_ways._key(1)]["depends_on"]["source"] == deciding_digest(source_files())
 
 
 def test_minus_zero_and_nan_are_told_apart_from_zero() -> None:
-    assert forms.equal([torch.tensor([float("nan")])], [torch.tensor([float("nan")])])
-    assert not forms.equal([torch.tensor([0.0])], [torch.tensor([-0.0])])
+    assert exact_ways.equal([torch.tensor([float("nan")])], [torch.tensor([float("nan")])])
+    assert not exact_ways.equal([torch.tensor([0.0])], [torch.tensor([-0.0])])
 
 
 def test_a_model_without_a_form_is_refused(digits: Dataset) -> None:

@@ -3,8 +3,9 @@
 import torch
 from torch import nn
 
-from digitlab.config import CNNConfig, LogisticRegressionConfig
-from digitlab.models import ConvNet, build_model
+from digitlab.config.schema import CNNConfig, LogisticRegressionConfig
+from digitlab.models.build import build_model
+from digitlab.models.cnn import ConvNet
 
 TUTORIAL = CNNConfig(
     name="cnn", channels_1=10, channels_2=20, hidden_units=50, conv_dropout=0.5, hidden_dropout=0.5

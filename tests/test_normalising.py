@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from digitlab.datafiles import read_verified
+from digitlab.data.files import read_verified
 from digitlab.inference import normalising
 from digitlab.inference.normalising import FORMS, NoDigit, Normalised, as_it_is
 from tests.backgrounds import BACKGROUNDS, clean_scan, edge_to_edge, side_by_side

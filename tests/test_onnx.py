@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from digitlab.composition import compose
+from digitlab.config.composition import compose
 from digitlab.errors import DigitlabError, UsageError
 from digitlab.inference import onnx_export
-from digitlab.inference.models import TrainedModel
-from digitlab.models import build_model
-from digitlab.serving import Classifier
+from digitlab.inference.trained_model import TrainedModel
+from digitlab.models.build import build_model
+from digitlab.models.saved import Classifier
 from tests.conftest import Cli
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the optional extra `onnx` is not installed")

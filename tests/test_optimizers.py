@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from digitlab.config import AdamConfig, OptimizerConfig, RMSpropConfig, SGDConfig
-from digitlab.optimizers import build_optimizer, square_root
+from digitlab.config.schema import AdamConfig, OptimizerConfig, RMSpropConfig, SGDConfig
+from digitlab.training.optimizers import build_optimizer, square_root
 
 ADAM = {"learning_rate": 0.01, "beta_1": 0.9, "beta_2": 0.99, "epsilon": 1e-8}
 RMSPROP = {"learning_rate": 0.01, "alpha": 0.95, "epsilon": 1e-8}

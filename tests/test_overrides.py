@@ -7,8 +7,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from digitlab.config.overrides import Parser, quoted, value_of
 from digitlab.errors import ConfigError
-from digitlab.overrides import Parser, quoted, value_of
 
 
 def value(text: str) -> Any:

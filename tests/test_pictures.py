@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from digitlab.tracking.location import resolve_uri
-from digitlab.tracking.runs import StoredRun
+from digitlab.tracking.connection.location import resolve_uri
 from digitlab.tracking.store import RunStore
+from digitlab.tracking.stored_run import StoredRun
 from tests.conftest import Cli
 from tests.test_sweep import tree
 

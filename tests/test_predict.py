@@ -19,11 +19,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from digitlab.datafiles import read_verified
+from digitlab.data.files import read_verified
 from digitlab.errors import UsageError
-from digitlab.inference import predicting
+from digitlab.inference import predict
 from digitlab.inference.normalising import as_it_is, normalise
-from digitlab.serving import as_images
+from digitlab.models.saved import as_images
 from tests.backgrounds import BACKGROUNDS, side_by_side
 from tests.conftest import Cli, slow
 from tests.servers import free_port
@@ -53,7 +53,7 @@ def written(images: np.ndarray, folder: Path) -> Path:
 def test_the_test_images_as_files_give_the_recorded_predictions(
     model: str, digitlab: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predicting, "BATCH", 100)  # several batches, and a last partial one
+    monkeypatch.setattr(predict, "BATCH", 100)  # several batches, and a last partial one
     run_id = trained(digitlab, f"model={model}")
     folder = written(read_verified("digits", home)[0]["test"][0], home / "images")
     result = digitlab("predict", run_id[:8], str(folder), "--no-normalise", "--json")
@@ -122,7 +122,7 @@ def test_whatever_one_picture_leads_to_the_others_are_read(
         calls.append(1)
         return normalise(grey, data_name) if len(calls) != 2 else {}["no such key"]
 
-    monkeypatch.setattr(predicting, "normalise", fails_once)
+    monkeypatch.setattr(predict, "normalise", fails_once)
     result = digitlab("predict", run_id, str(folder))
     assert (result.code, len(result.out.splitlines())) == (2, 2)
     assert "00001.png: it cannot be read: KeyError: 'no such key'" in result.err
@@ -208,8 +208,8 @@ def test_on_a_terminal_one_sees_what_the_model_saw() -> None:
     seen = np.zeros((28, 28), np.uint8)
     seen[:, 10:14] = 255
     probabilities = np.array([0.75, *[0.25 / 9] * 9], np.float32)
-    reading = predicting.Reading(file="x.png", found=as_it_is(seen), probabilities=probabilities)
-    lines = predicting._drawn(reading, [str(n) for n in range(10)]).plain.splitlines()
+    reading = predict.Reading(file="x.png", found=as_it_is(seen), probabilities=probabilities)
+    lines = predict._drawn(reading, [str(n) for n in range(10)]).plain.splitlines()
     assert len(lines) == 14
     assert all(line.startswith("▀" * 28) for line in lines)
     assert lines[2].endswith(f"0 {'█' * 18}{' ' * 6}  75.0 %")

@@ -5,14 +5,16 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from digitlab import cli, project
-from digitlab.composition import compose
+from digitlab import cli
+from digitlab.config import project
+from digitlab.config.composition import compose
 from tests.conftest import CHECKOUT, Cli
-from tests.test_house_rules import FILES, imports
+from tests.test_house_rules import SOURCE
 
 README = (CHECKOUT / "README.md").read_text()
 
@@ -66,24 +68,13 @@ def test_the_groups_and_their_choices_are_all_named() -> None:
         assert set(re.findall(r"`(\w+)`", row)[1:]) >= set(choices)
 
 
-def test_the_tree_names_every_source_file_and_no_other() -> None:
+def test_the_tree_names_every_room_and_no_other_from_the_top_down() -> None:
     (tree,) = [block for block in blocks("") if "src/digitlab/" in block]
-    shown = set(re.findall(r"^\s+(\w+\.py) ", tree, re.MULTILINE))
-    there = {f.name for f in (CHECKOUT / "src" / "digitlab").rglob("*.py")} - {"__init__.py"}
-    assert shown == there
-
-
-def test_a_file_imports_only_from_files_above_it_in_the_tree() -> None:
-    (tree,) = [block for block in blocks("") if "src/digitlab/" in block]
-    package, seen = "digitlab", set()
-    for indent, name in re.findall(r"^( +)(\w+(?:\.py|/)) ", tree, re.MULTILINE):
-        if name.endswith("/"):
-            package = f"digitlab.{name[:-1]}"
-            continue
-        module = f"{package if len(indent) == 4 else 'digitlab'}.{name[:-3]}"
-        assert imports(FILES[module], everywhere=False) & FILES.keys() <= seen, module
-        seen.add(module)
-    assert len(seen) > 50
+    shown = re.findall(r"^( {2,4})(\w+)/ ", tree, re.MULTILINE)
+    assert {name for _, name in shown} == {init.parent.name for init in SOURCE.glob("*/**/__init__.py")}
+    settings = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    layers = [room for layer in settings["contracts"][0]["layers"] for room in layer.split(" | ")]
+    assert [name for indent, name in shown if len(indent) == 2] == layers[:-2]
 
 
 def test_the_results_are_those_of_the_study() -> None:

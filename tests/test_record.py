@@ -8,27 +8,28 @@ from pathlib import Path
 
 import pytest
 
-from digitlab import provenance
 from digitlab.errors import DigitlabError
-from digitlab.reaping import close_dead_records
-from digitlab.record import Record, all_records, write_atomically
+from digitlab.text.files import write_atomically
+from digitlab.tracking.leftovers import close_dead_records
+from digitlab.tracking.process import Process, this_process
+from digitlab.tracking.run_folder import RunFolder, all_records
 
 
-def new_record(folder: Path, **changes: object) -> Record:
+def new_record(folder: Path, **changes: object) -> RunFolder:
     details = {
         "study": "s",
         "name": "n",
         "tracking_uri": "sqlite:///x.db",
         "params": {"seed": "0"},
         "tags": {},
-        "process": provenance.this_process(),
+        "process": this_process(),
     }
-    return Record.create(folder, **(details | changes))
+    return RunFolder.create(folder, **(details | changes))
 
 
-def a_dead_process() -> provenance.Process:
+def a_dead_process() -> Process:
     done = subprocess.Popen([sys.executable, "-c", ""])
-    process = dataclasses.replace(provenance.this_process(), pid=done.pid)
+    process = dataclasses.replace(this_process(), pid=done.pid)
     done.wait()
     return process
 
@@ -63,7 +64,7 @@ def test_damaged_lines_are_left_out_and_the_others_keep_their_places(
     file = record.folder / "metrics.jsonl"
     lines = file.read_bytes().splitlines()
     file.write_bytes(b"\n".join([lines[0], damage, lines[2], b'{"step": 4, "met']))
-    again = Record.load(record.folder)
+    again = RunFolder.load(record.folder)
     assert [line["metrics"] for line in again.metric_lines()] == [
         {"train/loss": 1.0},
         {},
@@ -86,7 +87,7 @@ def test_a_damaged_record_gives_its_place_to_a_new_one_in_the_same_run(
     (record.folder / "run.json").write_bytes(damage)
     other = new_record(tmp_path)
     assert [read.folder for read in all_records(tmp_path)] == [other.folder], "it costs no other"
-    assert Record.reopen(record.folder) is None
+    assert RunFolder.reopen(record.folder) is None
     again = new_record(tmp_path, record_id="sweep-1")
     assert again.delivered.run_id == "a1b2"
     assert (again.delivered.is_closed, again.delivered.is_stale) == (False, True)
@@ -102,7 +103,7 @@ def test_a_clock_that_is_set_back_makes_no_run_shorter(
     assert record.run.end_time is not None
     assert 0 <= record.run.end_time - record.run.start_time < 60_000
     dead = new_record(tmp_path)
-    loaded = Record.load(dead.folder)
+    loaded = RunFolder.load(dead.folder)
     loaded.run.start_time += 3_600_000
     loaded.finish("KILLED")
     assert loaded.run.end_time == loaded.run.start_time
@@ -112,7 +113,7 @@ def test_the_first_end_is_the_true_one(tmp_path: Path) -> None:
     record = new_record(tmp_path)
     record.finish("KILLED")
     record.finish("FINISHED")
-    assert Record.load(record.folder).run.status == "KILLED"
+    assert RunFolder.load(record.folder).run.status == "KILLED"
 
 
 def test_a_failed_write_leaves_the_old_content_and_no_corpse(
@@ -158,14 +159,14 @@ def test_a_record_that_somebody_works_on_is_left_alone(tmp_path: Path) -> None:
 def test_host_boot_pid_and_start_tell_whether_a_process_is_dead(
     change: dict[str, str], is_dead: bool
 ) -> None:
-    assert dataclasses.replace(provenance.this_process(), **change).is_dead() is is_dead
+    assert dataclasses.replace(this_process(), **change).is_dead() is is_dead
 
 
 def test_a_folder_that_a_kill_has_left_without_a_run_is_taken(tmp_path: Path) -> None:
     """Between the making of the folder and the first line about the run."""
     (tmp_path / "sweep-0001" / "artifacts").mkdir(parents=True)
     record = new_record(tmp_path, record_id="sweep-0001")
-    assert Record.load(tmp_path / "sweep-0001").run.status == "RUNNING"
+    assert RunFolder.load(tmp_path / "sweep-0001").run.status == "RUNNING"
     with pytest.raises(DigitlabError, match="no record can be written"):
         new_record(tmp_path, record_id="sweep-0001")  # which is somebody's
     record.finish("FINISHED")

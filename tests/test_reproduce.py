@@ -17,23 +17,24 @@ from typing import Any
 import pytest
 import torch
 
-from digitlab import document as documents
-from digitlab import pictures, training
-from digitlab.checking import set_leaf
-from digitlab.config import Config
-from digitlab.data import Dataset, load
-from digitlab.document import Document, config_digest
+from digitlab.config.checking import set_leaf
+from digitlab.config.schema import Config
+from digitlab.data.splits import Dataset, load
 from digitlab.errors import DataError
-from digitlab.experiment import run_experiment
-from digitlab.interrupts import Interrupts
 from digitlab.reproduction.archive import Recorded
 from digitlab.reproduction.demands import excess
 from digitlab.reproduction.recorded_code import NotAvailable, recorded_code
 from digitlab.reproduction.verdict import input_differences, judge, trace_differences
-from digitlab.sweep.work import TrialWatch
-from digitlab.tracking.location import resolve_uri
-from digitlab.tracking.runs import StoredRun
+from digitlab.runs import document as documents
+from digitlab.runs import pictures
+from digitlab.runs.document import Document, config_digest
+from digitlab.runs.experiment import run_experiment
+from digitlab.runs.interrupts import Interrupts
+from digitlab.sweep.workers.trial import TrialWatch
+from digitlab.tracking.connection.location import resolve_uri
 from digitlab.tracking.store import RunStore
+from digitlab.tracking.stored_run import StoredRun
+from digitlab.training import loop
 from tests.conftest import CHECKOUT, Cli, artifact, files_end_at
 
 QUICK = ("epochs=2", "record.plots=never")
@@ -146,30 +147,48 @@ def by_other_code(
 
 def test_the_numbers_are_judged_before_the_code(make_config: Callable[..., Config]) -> None:
     recorded = trained(make_config(*QUICK, "model=logistic_regression"))
-    undecided = by_other_code(recorded, "cli.py", "tracking/store.py", "a_file_long_gone/cli.py")
-    assert not input_differences(recorded, by_other_code(recorded, "cli.py", "tracking/store.py"))
-    assert input_differences(recorded, undecided) == ["code: a_file_long_gone/cli.py"]
-    verdict = judge(recorded, by_other_code(recorded, "cli.py", "sweep/work.py"))
+    undecided = by_other_code(recorded, "cli/train.py", "tracking/store.py", "a_room_long_gone/cli.py")
+    assert not input_differences(recorded, by_other_code(recorded, "cli/train.py", "tracking/store.py"))
+    assert input_differences(recorded, undecided) == ["code: a_room_long_gone/cli.py"]
+    verdict = judge(recorded, by_other_code(recorded, "cli/train.py", "sweep/workers/trial.py"))
     assert (verdict.kind, verdict.details) == ("IDENTICAL", [])
-    verdict = judge(recorded, by_other_code(recorded, "cli.py", "models.py"))
-    assert (verdict.kind, verdict.details) == ("IDENTICAL", ["by other code: models.py"])
+    verdict = judge(recorded, by_other_code(recorded, "cli/train.py", "models/cnn.py"))
+    assert (verdict.kind, verdict.details) == ("IDENTICAL", ["by other code: models/cnn.py"])
 
-    verdict = judge(recorded, by_other_code(recorded, "models.py", losses_off=2e-7, cpu="another"))
+    verdict = judge(recorded, by_other_code(recorded, "models/cnn.py", losses_off=2e-7, cpu="another"))
     assert verdict.kind == "SAME COMPUTATION, OTHER ROUNDING"
     assert verdict.cause.startswith("the loss of step 1")
     details = "\n".join(verdict.details)
     assert "cpu is another" in details
-    assert "differs besides, and these numbers show nothing of it: code: models.py" in details
+    assert "differs besides, and these numbers show nothing of it: code: models/cnn.py" in details
 
-    verdict = judge(recorded, by_other_code(recorded, "models.py", losses_off=1e-3, cpu="another"))
-    assert (verdict.kind, verdict.cause) == ("DIFFERENT", "code: models.py")
+    verdict = judge(recorded, by_other_code(recorded, "models/cnn.py", losses_off=1e-3, cpu="another"))
+    assert (verdict.kind, verdict.cause) == ("DIFFERENT", "code: models/cnn.py")
     details = "\n".join(verdict.details)
     assert "it shows first in the loss of step 1" in details
     assert "rounding differs, too, but explains no such difference: cpu is another" in details
     assert "points; rounding: up to" in details
 
-    same_arithmetic = judge(recorded, by_other_code(recorded, "models.py", losses_off=2e-7))
-    assert (same_arithmetic.kind, same_arithmetic.cause) == ("DIFFERENT", "code: models.py")
+    same_arithmetic = judge(recorded, by_other_code(recorded, "models/cnn.py", losses_off=2e-7))
+    assert (same_arithmetic.kind, same_arithmetic.cause) == ("DIFFERENT", "code: models/cnn.py")
+
+
+def test_a_record_from_before_the_rooms_is_judged_without_naming_every_file(
+    make_config: Callable[..., Config],
+) -> None:
+    repeated = trained(make_config(*QUICK, "model=logistic_regression"))
+    files = {"training.py": "0" * 16, "models.py": "0" * 16, "cli.py": "0" * 16}
+    recorded = dataclasses.replace(repeated, code=dataclasses.replace(repeated.code, files=files))
+    verdict = judge(recorded, repeated)
+    assert (verdict.kind, verdict.details) == ("IDENTICAL", ["by other code: all files (moved since)"])
+    older = dataclasses.replace(
+        recorded, code=dataclasses.replace(recorded.code, files=files | {"cli.py": "1"})
+    )
+    assert not input_differences(recorded, older), "cli.py decided no number then either"
+    older = dataclasses.replace(
+        recorded, code=dataclasses.replace(recorded.code, files=files | {"models.py": "1"})
+    )
+    assert input_differences(recorded, older) == ["code: models.py"]
 
 
 def test_another_order_of_the_images_is_different(
@@ -181,7 +200,7 @@ def test_another_order_of_the_images_is_different(
     def order(num_images: int, seed: int, epoch: int) -> torch.Tensor:
         return torch.randperm(num_images, generator=torch.Generator().manual_seed(epoch))
 
-    monkeypatch.setattr(training, "epoch_order", order)
+    monkeypatch.setattr(loop, "epoch_order", order)
     verdict = judge(recorded, trained(config))
     assert (verdict.kind, verdict.cause) == ("DIFFERENT", "the order of the images in epoch 1")
     assert "a promise is broken" in verdict.details[0]
@@ -371,7 +390,7 @@ class Clone:
 
 def test_clones_archives_and_recorded_code(digitlab: Cli, tmp_path: Path) -> None:
     first = Clone(tmp_path / "first")
-    models = first.folder / "src" / "digitlab" / "models.py"
+    models = first.folder / "src" / "digitlab" / "models" / "cnn.py"
     clean = models.read_text()
     models.write_text(clean.replace("functional.relu(features)", "functional.gelu(features)"))
     assert models.read_text() != clean
@@ -386,7 +405,7 @@ def test_clones_archives_and_recorded_code(digitlab: Cli, tmp_path: Path) -> Non
     second = Clone(tmp_path / "second", first.folder)
     today = second.run("reproduce", run_id, "--tracking-uri", store)
     assert today.returncode == 4, today.stdout + today.stderr
-    assert "DIFFERENT: code: models.py, untracked.py" in today.stdout
+    assert "DIFFERENT: code: models/cnn.py, untracked.py" in today.stdout
     assert re.search(r"test accuracy is \S+ %, was \S+ % \(\S+ points", today.stdout), today.stdout
     again = RunStore(store).runs()[0].run_id
     pair = f"`digitlab compare {run_id[:8]} {again[:8]}` tests these two"

@@ -18,19 +18,23 @@ from typing import Any
 import pytest
 import torch
 
-from digitlab import checkpoint, cli, project, training
-from digitlab.checkpoint import FILE, NEW, PREVIOUS, TrainingState, load_checkpoint, save_checkpoint
-from digitlab.config import Config
-from digitlab.data import load
-from digitlab.document import config_digest
-from digitlab.evaluation import evaluate
-from digitlab.fingerprint import source_files
-from digitlab.interrupts import Interrupts
-from digitlab.record import Record, all_records, write_atomically
-from digitlab.resumable import Checkpoints, Resumable
-from digitlab.serving import weights_digest
-from digitlab.trace import Trace, trace_of
-from digitlab.training import Position, paused
+from digitlab import cli
+from digitlab.config import project
+from digitlab.config.fingerprint import source_files
+from digitlab.config.schema import Config
+from digitlab.data.splits import load
+from digitlab.models.saved import weights_digest
+from digitlab.runs import checkpoints as checkpoint
+from digitlab.runs.checkpoints import FILE, NEW, PREVIOUS, Checkpoints, load_checkpoint, save_checkpoint
+from digitlab.runs.document import config_digest
+from digitlab.runs.interrupts import Interrupts
+from digitlab.runs.trace import Trace, trace_of
+from digitlab.text.files import write_atomically
+from digitlab.tracking.run_folder import RunFolder, all_records
+from digitlab.training import loop
+from digitlab.training.evaluation import evaluate
+from digitlab.training.loop import Position, paused
+from digitlab.training.resumable import Resumable, TrainingState
 from tests.conftest import CHECKOUT, LEVEL, Cli, Result, artifact, heed_interrupts, in_ci
 from tests.kills.victim import RUN_PLACES
 from tests.test_cli import await_epochs
@@ -175,8 +179,8 @@ def test_every_part_of_the_state_is_needed(
 
 def test_more_parameters_than_ten_keep_their_velocities() -> None:
     """safetensors sorts by name: velocity.10 before velocity.2."""
-    from digitlab.config import SGDConfig
-    from digitlab.optimizers import SGD
+    from digitlab.config.schema import SGDConfig
+    from digitlab.training.optimizers import SGD
 
     config = SGDConfig(name="sgd", learning_rate=0.1, momentum=0.9, nesterov=False, weight_decay=0.0)
     sizes = range(1, 13)
@@ -204,7 +208,7 @@ def positions_saved(
         saved.append((state.position.epoch, state.position.step))
         save_checkpoint(folder, state)
 
-    monkeypatch.setattr("digitlab.resumable.save_checkpoint", noting)
+    monkeypatch.setattr("digitlab.runs.checkpoints.save_checkpoint", noting)
     interrupts, resumed = Interrupts(), resumed or begun(config)
     checkpoints = Checkpoints(folder, resumed, identity={}, interrupts=interrupts)
     checkpoints.restore(quietly)
@@ -397,7 +401,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> End:
     return undisturbed(tmp_path_factory.mktemp("undisturbed"), RUN)
 
 
-def the_record() -> Record:
+def the_record() -> RunFolder:
     (record,) = all_records(project.records())
     return record
 
@@ -410,13 +414,13 @@ def the_runs(digitlab: Cli) -> list[dict[str, Any]]:
 def steps_trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Every step that this process trains, as (epoch, step from 1)."""
     done: list[tuple[int, int]] = []
-    real = training._refuse_divergence
+    real = loop._refuse_divergence
 
     def noting(losses: Any, epoch: int, last_step: int) -> None:
         done.append((epoch, last_step))
         real(losses, epoch, last_step)
 
-    monkeypatch.setattr(training, "_refuse_divergence", noting)
+    monkeypatch.setattr(loop, "_refuse_divergence", noting)
     return done
 
 
@@ -425,7 +429,7 @@ def interrupted(digitlab: Cli, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     """Train RUN and press Ctrl-C in a step of the training, from 1."""
 
     def train(step: int = 53, *overrides: str) -> Result:
-        real, done = training._refuse_divergence, [0]
+        real, done = loop._refuse_divergence, [0]
 
         def stopping(*arguments: Any) -> None:
             done[0] += 1
@@ -434,7 +438,7 @@ def interrupted(digitlab: Cli, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
             real(*arguments)
 
         with monkeypatch.context() as patch:
-            patch.setattr(training, "_refuse_divergence", stopping)
+            patch.setattr(loop, "_refuse_divergence", stopping)
             return digitlab(*RUN, *overrides)
 
     return train
@@ -473,7 +477,7 @@ def test_ctrl_c_twice_and_a_kill_in_between(
     interrupted: Callable[..., Result], digitlab: Cli, home: Path, expected: End
 ) -> None:
     interrupted(31)
-    real, done = training._refuse_divergence, [0]
+    real, done = loop._refuse_divergence, [0]
     with pytest.MonkeyPatch.context() as patch:
 
         def stopping(*arguments: Any) -> None:
@@ -482,7 +486,7 @@ def test_ctrl_c_twice_and_a_kill_in_between(
                 os.kill(os.getpid(), signal.SIGTERM)
             real(*arguments)
 
-        patch.setattr(training, "_refuse_divergence", stopping)
+        patch.setattr(loop, "_refuse_divergence", stopping)
         assert digitlab("resume", the_record().run.record_id).code == 143
     assert digitlab("resume", the_record().run.record_id).code == 0
     assert end_of_run(home) == expected
@@ -633,17 +637,17 @@ def test_with_both_checkpoints_damaged_training_begins_anew(
     assert end_of_run(home) == expected
 
 
-def patch_document(record: Record, **changes: Any) -> None:
+def patch_document(record: RunFolder, **changes: Any) -> None:
     file = record.artifacts / "record.json"
     values = json.loads(file.read_text()) | changes
     values["config_sha256"] = config_digest(values["config"])
     file.write_text(json.dumps(values))
 
 
-def changed(record: Record, what: str) -> dict[str, Any]:
+def changed(record: RunFolder, what: str) -> dict[str, Any]:
     values = json.loads((record.artifacts / "record.json").read_text())
     if what == "code":
-        files = {**source_files(), "training.py": "0" * 16}
+        files = {**source_files(), "training/loop.py": "0" * 16}
         return {"code": values["code"] | {"source": "0" * 64, "files": files}}
     if what == "data":
         return {"data": values["data"] | {"train_images": "0" * 64}}
@@ -655,7 +659,7 @@ def changed(record: Record, what: str) -> dict[str, Any]:
 
 
 CHANGES = {
-    "code": "code: training.py",
+    "code": "code: training/loop.py",
     "data": "data: train_images",
     "split": "split: other training images",
     "arithmetic": "was 2.0.0",
@@ -704,7 +708,7 @@ def test_a_forced_run_that_is_cut_short_again_stays_not_reproducible(
     interrupted(53)
     record = the_record()
     patch_document(record, **changed(record, "data"))
-    done, real = [0], training._refuse_divergence
+    done, real = [0], loop._refuse_divergence
     with pytest.MonkeyPatch.context() as patch:
 
         def stopping(*arguments: Any) -> None:
@@ -713,7 +717,7 @@ def test_a_forced_run_that_is_cut_short_again_stays_not_reproducible(
                 os.kill(os.getpid(), signal.SIGINT)
             real(*arguments)
 
-        patch.setattr(training, "_refuse_divergence", stopping)
+        patch.setattr(loop, "_refuse_divergence", stopping)
         assert digitlab("resume", "--force", record.run.record_id).code == 130
     assert digitlab("resume", record.run.record_id).code == 0, "no further change: no force needed"
     (run,) = the_runs(digitlab)

@@ -6,8 +6,14 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from digitlab.config import ConstantConfig, CosineConfig, OneCycleConfig, SchedulerConfig, StepConfig
-from digitlab.schedules import build_schedule
+from digitlab.config.schema import (
+    ConstantConfig,
+    CosineConfig,
+    OneCycleConfig,
+    SchedulerConfig,
+    StepConfig,
+)
+from digitlab.training.schedules import build_schedule
 
 STEPS_PER_EPOCH, EPOCHS, PEAK = 7, 6, 0.5
 NUM_STEPS = STEPS_PER_EPOCH * EPOCHS

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from digitlab.composition import compose
-from digitlab.data import load
-from digitlab.tracking.location import resolve_uri
+from digitlab.config.composition import compose
+from digitlab.data.splits import load
+from digitlab.tracking.connection.location import resolve_uri
 from tests.conftest import Cli
 
 

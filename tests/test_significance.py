@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from digitlab.comparison.significance import (
+from digitlab.results.compare.significance import (
     Finding,
     bootstrap_interval,
     compare_predictions,

@@ -16,14 +16,16 @@ from pathlib import Path
 
 import pytest
 
-from digitlab import cli, doctor, project
+from digitlab import cli
+from digitlab.cli import doctor
+from digitlab.config import project
 from digitlab.errors import DigitlabError, TrackingError
-from digitlab.experiment import OpenRun
-from digitlab.record import all_records
-from digitlab.tracking import sqlite_store
-from digitlab.tracking.location import resolve_uri
-from digitlab.tracking.relocation import present_address
-from digitlab.tracking.sqlite_store import ensure_store
+from digitlab.runs.experiment import OpenRun
+from digitlab.tracking.connection import sqlite_store
+from digitlab.tracking.connection.location import resolve_uri
+from digitlab.tracking.connection.relocation import present_address
+from digitlab.tracking.connection.sqlite_store import ensure_store
+from digitlab.tracking.run_folder import all_records
 from digitlab.tracking.store import RunStore
 from tests.conftest import CHECKOUT, Cli, Result
 from tests.test_record import new_record

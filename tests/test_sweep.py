@@ -16,14 +16,14 @@ import psutil
 import pytest
 import yaml
 
-from digitlab import project
-from digitlab.interrupts import ONE_REQUEST_SECONDS
-from digitlab.record import all_records
+from digitlab.config import project
+from digitlab.runs.interrupts import ONE_REQUEST_SECONDS
 from digitlab.sweep.manifest import all_sweeps
-from digitlab.tracking.location import resolve_uri
-from digitlab.tracking.runs import StoredRun
+from digitlab.tracking.connection.location import resolve_uri
+from digitlab.tracking.run_folder import all_records
 from digitlab.tracking.store import RunStore
-from digitlab.training import EpochReport
+from digitlab.tracking.stored_run import StoredRun
+from digitlab.training.loop import EpochReport
 from tests.conftest import CHECKOUT, Cli, heed_interrupts, in_ci
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -237,10 +237,10 @@ def test_a_dry_run_says_which_source_file_makes_a_trial_run_again(
         assert again.returncode == 0, again.stderr
         return again.stdout
 
-    assert "2 trials: 2 finished, 0 to run" in after_a_change_of("cli.py"), "it decides no number"
-    dry_run = after_a_change_of("models.py")
+    assert "2 trials: 2 finished, 0 to run" in after_a_change_of("cli/train.py"), "it decides no number"
+    dry_run = after_a_change_of("models/cnn.py")
     assert "2 trials: 0 finished, 2 to run" in dry_run
-    assert re.search(r"source changed since run \w+: models.py$", dry_run, re.MULTILINE)
+    assert re.search(r"source changed since run \w+: models/cnn.py$", dry_run, re.MULTILINE)
 
 
 def test_a_bad_trial_stops_all_before_the_first(digitlab: Cli, home: Path) -> None:
@@ -275,7 +275,7 @@ def test_a_diverging_trial_fails_alone(digitlab: Cli) -> None:
 def test_an_exception_fails_alone_with_its_traceback(
     digitlab: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from digitlab import experiment
+    from digitlab.runs import experiment
 
     real = experiment.evaluate
 
@@ -302,7 +302,7 @@ def test_an_exception_fails_alone_with_its_traceback(
 
 
 def test_retries_and_fail_fast(digitlab: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    from digitlab import experiment
+    from digitlab.runs import experiment
 
     real = experiment.evaluate
     left = [1]
@@ -494,7 +494,7 @@ def spoil(file: Path, how: bytes) -> None:
 def test_damaged_files_of_a_sweep_cost_neither_it_nor_another(
     how: bytes, digitlab: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from digitlab.sweep.work import TrialWatch
+    from digitlab.sweep.workers.trial import TrialWatch
 
     assert digitlab("sweep", *QUICK, "study=other", "seed=0").code == 0
     line = ["sweep", *QUICK, "study=hurt", "seed=0,1", "engine=sequential", "model=cnn"]

@@ -12,20 +12,21 @@ from typing import Any
 
 import pytest
 
-from digitlab import cli, project
-from digitlab.composition import compose
-from digitlab.fused import training as fused_training
-from digitlab.fused.forms import FILE, Answer
-from digitlab.fused.members import STACKED, SideBySide
-from digitlab.fused.probe import NOT_AT_ALL
-from digitlab.record import all_records
-from digitlab.resumable import Checkpoints
-from digitlab.sweep.engines import FORMS, OTHER_ORDERS, Plan, plan_chunks
-from digitlab.sweep.planning import plan
+from digitlab import cli
+from digitlab.config import project
+from digitlab.config.composition import compose
+from digitlab.runs.checkpoints import Checkpoints
+from digitlab.sweep.planning.engines import FORMS, OTHER_ORDERS, Plan, plan_chunks
+from digitlab.sweep.planning.plan import plan
 from digitlab.sweep.settings import EngineSettings
-from digitlab.tracking.location import resolve_uri
-from digitlab.tracking.runs import StoredRun
+from digitlab.tracking.connection.location import resolve_uri
+from digitlab.tracking.run_folder import all_records
 from digitlab.tracking.store import RunStore
+from digitlab.tracking.stored_run import StoredRun
+from digitlab.training.fused import loop as fused_training
+from digitlab.training.fused.exact_ways import FILE, Answer
+from digitlab.training.fused.members import STACKED, SideBySide
+from digitlab.training.fused.probe import NOT_AT_ALL
 from tests.conftest import CHECKOUT, Cli, slow
 from tests.test_sweep import bits, is_training, processes_of, tree, wait_for, workers_of
 

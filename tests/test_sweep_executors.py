@@ -14,10 +14,10 @@ import psutil
 import pytest
 
 from digitlab.errors import Interrupted
-from digitlab.interrupts import Interrupts
-from digitlab.sweep.cores import usable_cores
-from digitlab.sweep.executors import InProcess, Processes, TaskFailed, WorkerDied, _work
-from digitlab.sweep.gpus import gpu_environment
+from digitlab.runs.interrupts import Interrupts
+from digitlab.sweep.workers.cores import usable_cores
+from digitlab.sweep.workers.executors import InProcess, Processes, TaskFailed, WorkerDied, _work
+from digitlab.sweep.workers.gpus import gpu_environment
 
 
 def square(x: int, *, tell: Any, interrupts: Interrupts) -> int:

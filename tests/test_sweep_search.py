@@ -11,10 +11,10 @@ from pathlib import Path
 import optuna
 import pytest
 
-from digitlab import project
+from digitlab.config import project
 from digitlab.randomness import derive_seed
 from digitlab.sweep.manifest import all_sweeps
-from digitlab.tracking.location import resolve_uri
+from digitlab.tracking.connection.location import resolve_uri
 from digitlab.tracking.store import RunStore
 from tests.conftest import Cli
 from tests.test_sweep import Start, is_training, tree, wait_for
@@ -46,7 +46,7 @@ def test_a_search_resumed_makes_the_trials_of_one_uninterrupted(
     sampler: str, search: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twice: cut short in the middle of trial 12, when the sampler has begun to learn."""
-    from digitlab import experiment
+    from digitlab.runs import experiment
 
     line = [f"sweep.search={sampler}", "trials=14", "sweep.seed=3", *SPACE]
     search("study=whole", *line)
@@ -276,7 +276,7 @@ def test_a_small_search_resumed_makes_the_trials_of_one_uninterrupted(
     sampler: str, search: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was chosen again and replaced is replaced by the same."""
-    from digitlab.sweep.runner import Runner
+    from digitlab.sweep.workers.runner import Runner
 
     line = [f"sweep.search={sampler}", "trials=9", "batch_size=interval(100,108)"]
     search("study=whole", *line)

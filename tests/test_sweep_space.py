@@ -7,11 +7,11 @@ import pytest
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from digitlab.composition import composer
+from digitlab.config.composition import composer
 from digitlab.errors import ConfigError
-from digitlab.sweep.planning import plan
+from digitlab.sweep.planning.plan import plan
+from digitlab.sweep.planning.space import Point, grid_points, read_line, shown_name
 from digitlab.sweep.settings import to_settings
-from digitlab.sweep.space import Point, grid_points, read_line, shown_name
 
 
 def points(*overrides: str) -> list[Point]:

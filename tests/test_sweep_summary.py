@@ -14,9 +14,10 @@ import pytest
 from matplotlib.image import imread
 from scipy import stats
 
-from digitlab.config import Metric
-from digitlab.sweep import curves, figures, interactive, scales, summary
-from digitlab.sweep.results import TrialResult
+from digitlab.config.schema import Metric
+from digitlab.results import curves, figures, scales, summary
+from digitlab.results import page as interactive
+from digitlab.results.trial_result import TrialResult
 
 METRICS: tuple[Metric, Metric] = ("validation/accuracy", "validation/loss")
 EVIL = "_x <b>&</b> $a$ | [relu] \n" + 30 * "long "

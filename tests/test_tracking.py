@@ -19,16 +19,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from digitlab import project
+from digitlab.config import project
 from digitlab.errors import TrackingError, UsageError
-from digitlab.record import Record, all_records
-from digitlab.sweep.executors import warm_up
-from digitlab.tracking import delivery, store_process
+from digitlab.sweep.workers.executors import warm_up
+from digitlab.tracking import delivery
+from digitlab.tracking.connection import store_process
+from digitlab.tracking.connection.location import resolve_uri, unreachable
+from digitlab.tracking.connection.sqlite_store import ensure_store
+from digitlab.tracking.connection.store_process import STORES, StoreProcess
 from digitlab.tracking.delivery import SYNC_SECONDS, Delivery
-from digitlab.tracking.location import resolve_uri, unreachable
-from digitlab.tracking.sqlite_store import ensure_store
+from digitlab.tracking.run_folder import RunFolder, all_records
 from digitlab.tracking.store import RunStore
-from digitlab.tracking.store_process import STORES, StoreProcess
 from tests.conftest import Cli, files_end_at
 from tests.servers import free_port, start_server
 from tests.test_record import new_record
@@ -41,7 +42,7 @@ def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(request.getfixturevalue("server"))
 
 
-def filled_record(uri: str, study: str) -> Record:
+def filled_record(uri: str, study: str) -> RunFolder:
     record = new_record(project.records(), study=study, name="first", tracking_uri=uri)
     for epoch in (1, 2, 3):
         record.log_metrics({"train/loss": 1 / epoch, "validation/accuracy": epoch / 10}, step=epoch)
@@ -104,7 +105,7 @@ def test_delivery_can_be_broken_anywhere_and_repeated(
         patch.setattr(owner, method, break_off)
         with pytest.raises(TrackingError, match="gone"):
             store.deliver(record)
-    store.deliver(Record.load(record.folder))
+    store.deliver(RunFolder.load(record.folder))
     (run,) = store.runs("broken")
     assert run.status == "FINISHED"
     assert run.params == {"seed": "0"}

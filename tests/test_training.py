@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from digitlab.config import Config
-from digitlab.data import Split, load
+from digitlab.config.schema import Config
+from digitlab.data.splits import Split, load
 from digitlab.errors import Diverged
-from digitlab.evaluation import evaluate
-from digitlab.models import build_model
-from digitlab.optimizers import build_optimizer
+from digitlab.models.build import build_model
 from digitlab.randomness import derive_seed
-from digitlab.schedules import build_schedule
-from digitlab.training import EpochReport, fit, num_steps
+from digitlab.training.evaluation import evaluate
+from digitlab.training.loop import EpochReport, fit, num_steps
+from digitlab.training.optimizers import build_optimizer
+from digitlab.training.schedules import build_schedule
 
 
 def train(

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
 
-from digitlab.config import Config
-from digitlab.data import load
-from digitlab.evaluation import score
-from digitlab.models import build_model
-from digitlab.optimizers import build_optimizer
-from digitlab.schedules import build_schedule
-from digitlab.training import fit, num_steps
+from digitlab.config.schema import Config
+from digitlab.data.splits import load
+from digitlab.models.build import build_model
+from digitlab.training.evaluation import score
+from digitlab.training.loop import fit, num_steps
+from digitlab.training.optimizers import build_optimizer
+from digitlab.training.schedules import build_schedule
 from tests.conftest import slow
 
 

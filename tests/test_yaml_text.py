@@ -10,9 +10,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from digitlab import yaml_text
+from digitlab.config.overrides import Parser
 from digitlab.errors import ConfigError
-from digitlab.overrides import Parser
+from digitlab.text import yaml_text
 
 WORDS = (
     "null Null ~ true True yes no on off y N nan inf .inf 12e34 1e3 0o17 010 0x1F 1_000 1:30 = << - ?"

@@ -11,9 +11,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from digitlab import document
-from digitlab.pictures import recorded_answers
-from digitlab.tracking.runs import StoredRun
+from digitlab.runs import document
+from digitlab.runs.pictures import recorded_answers
+from digitlab.tracking.stored_run import StoredRun
 from experiments import reporting as r
 
 HERE = Path(__file__).parent

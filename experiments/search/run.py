@@ -10,7 +10,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from digitlab.tracking.runs import StoredRun
+from digitlab.tracking.stored_run import StoredRun
 from experiments import reporting as r
 
 HERE = Path(__file__).parent

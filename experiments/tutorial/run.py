@@ -11,10 +11,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from digitlab.checking import as_param, flatten, to_dict
-from digitlab.composition import compose
-from digitlab.fingerprint import WITHOUT_EFFECT
-from digitlab.tracking.runs import StoredRun
+from digitlab.config.checking import as_param, flatten, to_dict
+from digitlab.config.composition import compose
+from digitlab.config.fingerprint import WITHOUT_EFFECT
+from digitlab.tracking.stored_run import StoredRun
 from experiments import reporting as r
 
 HERE = Path(__file__).parent

@@ -19,15 +19,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from digitlab import experiment, project, provenance, resumable
-from digitlab.composition import compose
-from digitlab.data import load
-from digitlab.evaluation import Scores
-from digitlab.interrupts import Interrupts
-from digitlab.models import build_model
-from digitlab.optimizers import build_optimizer
-from digitlab.progress import TrainingProgress
-from digitlab.training import EpochReport, fit
+from digitlab.config import project
+from digitlab.config.composition import compose
+from digitlab.data.splits import load
+from digitlab.models.build import build_model
+from digitlab.runs import experiment
+from digitlab.runs.interrupts import Interrupts
+from digitlab.runs.progress import TrainingProgress
+from digitlab.training import arithmetic, resumable
+from digitlab.training.evaluation import Scores
+from digitlab.training.loop import EpochReport, fit
+from digitlab.training.optimizers import build_optimizer
 from tests.benchmarks.traces import bench_traces
 
 ROUNDS = 5
@@ -37,7 +39,7 @@ TUTORIAL_STEPS = 150  # a quarter of an epoch, scaled: the loop costs the same a
 
 
 def main() -> None:
-    machine = provenance.machine()
+    machine = arithmetic.machine()
     print(f"{machine['cpu']}, {machine['cores']} cores, torch {torch.__version__}")
     bench_epochs()
     bench_traces()
@@ -132,21 +134,22 @@ def our_epoch(model_name: str, *, threads: int) -> float:
 
 FIRST_STEP = """
 import os, sys, time
-from digitlab import cli, commands
+from digitlab import cli
+from digitlab.cli import train
 
-started, run = float(sys.argv[1]), commands._run
+started, run = float(sys.argv[1]), train.run_config
 
 def run_until_the_first_loss(config):
-    from digitlab import training
+    from digitlab.training import loop
 
     def stop(*_):
         print(time.time() - started, flush=True)
         os._exit(0)
 
-    training._refuse_divergence = stop
+    loop._refuse_divergence = stop
     run(config)
 
-commands._run = run_until_the_first_loss
+train.run_config = run_until_the_first_loss
 cli.main(["train", "model=cnn"])
 """
 

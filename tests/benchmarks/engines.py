@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from digitlab.config import Config
+from digitlab.config.schema import Config
 from tests.benchmarks.processes import BASIC, DIGITLAB, check_finished, home, measure
 
 ROUNDS = 3
@@ -24,7 +24,7 @@ def members() -> None:
     """Seconds for an epoch of one member, without validation."""
     import torch
 
-    from digitlab.devices import keep_memory
+    from digitlab.training.devices import keep_memory
 
     _begin("members: side by side against the plain loop, in one process")
     torch.set_num_threads(1)
@@ -105,14 +105,14 @@ def _rates(count: int) -> str:
 
 def _contestants(lines: Sequence[list[str]]) -> tuple[Measure, Measure]:
     """The first member by the plain loop, all of them side by side; each after an epoch unmeasured."""
-    from digitlab import project
-    from digitlab.composition import composer
-    from digitlab.data import load
-    from digitlab.fused.members import Member
-    from digitlab.fused.training import fit_many
-    from digitlab.models import build_model
-    from digitlab.optimizers import build_optimizer
-    from digitlab.training import Position, fit
+    from digitlab.config import project
+    from digitlab.config.composition import composer
+    from digitlab.data.splits import load
+    from digitlab.models.build import build_model
+    from digitlab.training.fused.loop import fit_many
+    from digitlab.training.fused.members import Member
+    from digitlab.training.loop import Position, fit
+    from digitlab.training.optimizers import build_optimizer
 
     with composer() as made:
         configs = [made.compose([*line, "data.validation_size=0"]) for line in lines]

@@ -10,14 +10,14 @@ import sys
 
 import psutil
 
-from digitlab import project
-from digitlab.composition import multirun
-from digitlab.interrupts import Interrupts
+from digitlab.config import project
+from digitlab.config.composition import multirun
+from digitlab.results.trial_result import TrialResult
+from digitlab.runs.interrupts import Interrupts
 from digitlab.sweep import hydra_bridge
-from digitlab.sweep.display import SweepDisplay
 from digitlab.sweep.manifest import Manifest, SweepFolder, new_id
-from digitlab.sweep.results import TrialResult
-from digitlab.sweep.runner import Listed, Policy, Runner
+from digitlab.sweep.workers.display import SweepDisplay
+from digitlab.sweep.workers.runner import Listed, Policy, Runner
 
 SAMPLE_EVERY = 100  # trials
 

@@ -17,7 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from digitlab import provenance
+from digitlab.runs import provenance
+from digitlab.training import arithmetic
 from tests.benchmarks.engines import members, whole_sweeps
 from tests.benchmarks.processes import (
     BASIC,
@@ -264,7 +265,7 @@ def verdict(is_met: bool, text: str) -> None:
 
 
 def say_machine() -> None:
-    machine, versions = provenance.machine(), provenance.versions()
+    machine, versions = arithmetic.machine(), provenance.versions()
     print(f"{machine['cpu']}, {machine['cores']} cores, {machine['os']}; load average {load()}")
     print(", ".join(f"{name} {version}" for name, version in versions.items()))
     print(f"commit {provenance.code()['commit'][:10]}, changed since: {provenance.code()['dirty']}")

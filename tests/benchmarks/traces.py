@@ -19,22 +19,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from digitlab import document as documents
-from digitlab import project
-from digitlab.checkpoint import save_checkpoint
-from digitlab.composition import compose
-from digitlab.config import Config
-from digitlab.data import Dataset, load
-from digitlab.devices import prepare_process
-from digitlab.evaluation import evaluate
-from digitlab.experiment import run_experiment
-from digitlab.interrupts import Interrupts
-from digitlab.opening import describe_run, identity
-from digitlab.progress import TrainingProgress
-from digitlab.resumable import Resumable
-from digitlab.serving import weights_digest
-from digitlab.trace import trace_of
-from digitlab.training import Position, paused
+from digitlab.config import project
+from digitlab.config.composition import compose
+from digitlab.config.schema import Config
+from digitlab.data.splits import Dataset, load
+from digitlab.models.saved import weights_digest
+from digitlab.runs import document as documents
+from digitlab.runs.checkpoints import save_checkpoint
+from digitlab.runs.describe import describe_run, identity
+from digitlab.runs.experiment import run_experiment
+from digitlab.runs.interrupts import Interrupts
+from digitlab.runs.progress import TrainingProgress
+from digitlab.runs.trace import trace_of
+from digitlab.training.devices import prepare_process
+from digitlab.training.evaluation import evaluate
+from digitlab.training.loop import Position, paused
+from digitlab.training.resumable import Resumable
 
 ROUNDS = 3
 EPOCHS = 5
@@ -43,7 +43,8 @@ MAX_SHARE, MAX_SECONDS, MAX_CHECKPOINT_SECONDS = 0.02, 0.2, 0.03
 FIRST_CANARY = """
 import time
 import torch
-from digitlab import arithmetic, experiment
+from digitlab.runs import experiment
+from digitlab.training import arithmetic
 torch.set_num_threads(1)
 torch.nn.functional.conv2d(torch.ones(1, 1, 5, 5), torch.ones(1, 1, 5, 5))  # the first use of oneDNN
 started = time.perf_counter()

@@ -9,8 +9,8 @@ import dataclasses
 import json
 from pathlib import Path
 
-from digitlab.config import Config
-from digitlab.training import NUM_FIRST_LOSSES
+from digitlab.config.schema import Config
+from digitlab.training.loop import NUM_FIRST_LOSSES
 from tests.short_training import first_steps
 
 FOLDER = Path(__file__).parent

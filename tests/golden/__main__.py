@@ -1,6 +1,6 @@
 """Write the golden losses anew and say which have moved."""
 
-from digitlab.composition import compose
+from digitlab.config.composition import compose
 from tests import golden
 
 for model in golden.MODELS:

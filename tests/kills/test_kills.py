@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from digitlab import cli, project
-from digitlab.record import all_records
-from digitlab.sweep.executors import warm_up
-from digitlab.tracking.location import resolve_uri
+from digitlab import cli
+from digitlab.config import project
+from digitlab.sweep.workers.executors import warm_up
+from digitlab.tracking.connection.location import resolve_uri
+from digitlab.tracking.run_folder import all_records
 from digitlab.tracking.store import RunStore
 from tests.conftest import CHECKOUT, LEVEL, Cli, heed_interrupts, in_ci, slow
 from tests.kills.victim import CONTROLLER_PLACES, WORKER_PLACES

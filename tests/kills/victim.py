@@ -50,9 +50,9 @@ def before(
 
 
 def composing() -> None:
-    from digitlab.sweep import planning
+    from digitlab.sweep.planning import plan
 
-    before(planning, "_trial", skip=1)
+    before(plan, "_trial", skip=1)
 
 
 def freezing() -> None:
@@ -61,10 +61,12 @@ def freezing() -> None:
 
 def half_written(name: str, skip: int = 0) -> None:
     """Kill while a file is written: half of it is there, under its temporary name."""
-    from digitlab import checkpoint, record
+    from digitlab.runs import checkpoints as checkpoint
     from digitlab.sweep import manifest
+    from digitlab.text import files
+    from digitlab.tracking import run_folder
 
-    real, calls = record.write_atomically, [0]
+    real, calls = files.write_atomically, [0]
 
     def patched(file: Path, content: str | bytes) -> None:
         calls[0] += file.name == name
@@ -74,21 +76,21 @@ def half_written(name: str, skip: int = 0) -> None:
             kill()
         real(file, content)
 
-    for module in (record, checkpoint, manifest):
+    for module in (run_folder, checkpoint, manifest):
         module.write_atomically = patched  # type: ignore[attr-defined]
 
 
 def between_parent_and_child() -> None:
-    from digitlab.sweep.runner import Runner
+    from digitlab.sweep.workers.runner import Runner
 
     before(Runner, "_submit")
 
 
 def step() -> None:
-    from digitlab import training
-    from digitlab.fused import epochs as fused
+    from digitlab.training import loop
+    from digitlab.training.fused import epochs as fused
 
-    before(training, "_refuse_divergence", skip=70)
+    before(loop, "_refuse_divergence", skip=70)
     before(fused, "_notice_divergence", skip=70)
 
 
@@ -97,7 +99,7 @@ def checkpoint() -> None:
 
 
 def artifact() -> None:
-    from digitlab import artifacts
+    from digitlab.runs import artifacts
 
     before(artifacts, "_write_predictions")
 
@@ -146,15 +148,15 @@ def journal_line() -> None:
 
 
 def summarising() -> None:
-    from digitlab.sweep.own_run import OwnRun
+    from digitlab.sweep.parent_run import ParentRun
 
-    before(OwnRun, "summarise")
+    before(ParentRun, "summarise")
 
 
 def finishing() -> None:
-    from digitlab.sweep.own_run import OwnRun
+    from digitlab.sweep.parent_run import ParentRun
 
-    before(OwnRun, "finish")
+    before(ParentRun, "finish")
 
 
 def run_step() -> None:
@@ -178,7 +180,7 @@ def run_checkpoint_half_renamed() -> None:
 
 def run_described() -> None:
     """The record is there, its document is not."""
-    from digitlab import experiment
+    from digitlab.runs import experiment
 
     before(experiment, "_save_document")
 

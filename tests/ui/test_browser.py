@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from digitlab.tracking.location import resolve_uri
+from digitlab.tracking.connection.location import resolve_uri
 from tests.conftest import Cli
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -21,12 +21,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from digitlab.composition import compose
+from digitlab.config.composition import compose
 from digitlab.errors import UsageError
 from digitlab.inference import demo
-from digitlab.inference.models import TrainedModel
-from digitlab.models import build_model
-from digitlab.serving import Classifier
+from digitlab.inference.trained_model import TrainedModel
+from digitlab.models.build import build_model
+from digitlab.models.saved import Classifier
 from tests.conftest import Cli
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -41,7 +41,7 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this
 @contextmanager
 def running(*models: TrainedModel) -> Iterator[int]:
     """The server in a thread of this process; gives its port."""
-    with demo.make_server(models, host="127.0.0.1", port=None) as server:
+    with demo.make_server(models, host="127.0.0.1", port=0) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:

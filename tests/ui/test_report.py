@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from matplotlib.image import imread
 
-from digitlab.tracking.location import resolve_uri
+from digitlab.tracking.connection.location import resolve_uri
 from digitlab.tracking.store import RunStore
 from tests.conftest import Cli
 

@@ -17,14 +17,13 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from digitlab import ports
-from digitlab.datafiles import Bytes, class_names
+from digitlab.data.files import Bytes, class_names
 from digitlab.errors import Interrupted, UsageError
 from digitlab.inference.images import decode_grey
-from digitlab.inference.models import TrainedModel
 from digitlab.inference.normalising import normalise
-from digitlab.interrupts import Interrupts
-from digitlab.terminal import echo
+from digitlab.inference.trained_model import TrainedModel
+from digitlab.runs.interrupts import Interrupts
+from digitlab.text.terminal import echo
 
 FIRST_PORT = 5080
 MAX_BODY = 1_000_000  # bytes: a drawing has 10 to 20 thousand
@@ -43,20 +42,19 @@ BUSY = b"HTTP/1.0 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r
 POLICY = "default-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
 
 
-def serve(models: Sequence[TrainedModel], *, host: str, port: int | None) -> None:
-    """Until Ctrl-C."""
+def serve(models: Sequence[TrainedModel], *, host: str, port: int, address: str) -> None:
+    """Until Ctrl-C. address: of the page, as a browser on this machine asks for it."""
     with make_server(models, host=host, port=port) as server, Interrupts(), suppress(Interrupted):
-        echo(f"draw here: {ports.address(host, server.server_address[1])}")
+        echo(f"draw here: {address}")
         echo("Ctrl-C ends it", err=True)
         server.serve_forever(poll_interval=0.2)
 
 
-def make_server(models: Sequence[TrainedModel], *, host: str, port: int | None) -> ThreadingHTTPServer:
-    """Raises UsageError for a port that is taken, or more models than fit side by side."""
+def make_server(models: Sequence[TrainedModel], *, host: str, port: int) -> ThreadingHTTPServer:
+    """Raises UsageError for more models than fit side by side."""
     if len(models) > MAX_MODELS:
         raise UsageError(f"the demo shows up to {MAX_MODELS} models side by side, got {len(models)}")
-    chosen = ports.choose_port(host, port, FIRST_PORT)
-    return _Server(host, chosen, models)
+    return _Server(host, port, models)
 
 
 class _Server(ThreadingHTTPServer):
@@ -110,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     server: "_Server"
     timeout = READ_SECONDS
-    page = importlib.resources.files("digitlab.inference").joinpath("demo.html").read_bytes()
+    page = importlib.resources.files(__package__).joinpath("demo.html").read_bytes()
     one_at_a_time = threading.Lock()  # a picture may take 200 MB while it is decoded
     places = threading.BoundedSemaphore(MAX_PICTURES)
 

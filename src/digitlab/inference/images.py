@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from digitlab.datafiles import Bytes
+from digitlab.data.files import Bytes
 from digitlab.errors import UsageError
 
 if TYPE_CHECKING:

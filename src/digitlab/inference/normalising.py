@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from digitlab.datafiles import SIDE, Bytes
-from digitlab.embedded_digits import enlarge
+from digitlab.data.embedded_digits import enlarge
+from digitlab.data.files import SIDE, Bytes
 from digitlab.errors import UsageError
 from digitlab.inference.paper import (
     MIN_CONTRAST,

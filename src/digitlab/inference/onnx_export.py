@@ -18,9 +18,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from digitlab.data import SIDE
+from digitlab.data.splits import SIDE
 from digitlab.errors import DigitlabError, UsageError
-from digitlab.inference.models import TrainedModel
+from digitlab.inference.trained_model import TrainedModel
 
 NEEDED = ("onnx", "onnxruntime", "onnxscript")
 TOLERANCE = 1e-5  # of a probability

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from digitlab.evaluation import Integers, confusion_matrix
 from digitlab.inference.images import STDIN
+from digitlab.training.evaluation import Integers, confusion_matrix
 
 MAX_WORST = 10
 

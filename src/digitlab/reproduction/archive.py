@@ -16,17 +16,16 @@ from typing import Any
 
 import safetensors.torch
 
-from digitlab import document as documents
-from digitlab import yaml_text
-from digitlab.answers import PREDICTIONS_FILE, read_answers
-from digitlab.checking import text_knobs
-from digitlab.datafiles import NUM_CLASSES
-from digitlab.document import Document, RefusedDocument
+from digitlab.config.checking import text_knobs
+from digitlab.data.files import NUM_CLASSES
 from digitlab.errors import reason
-from digitlab.files import read_file
-from digitlab.record import write_atomically
-from digitlab.serving import CONFIG_FILE, WEIGHTS_FILE, weights_digest
-from digitlab.trace import Trace, predictions_digest, to_floats
+from digitlab.models.saved import CONFIG_FILE, WEIGHTS_FILE, weights_digest
+from digitlab.runs import document as documents
+from digitlab.runs.answers import PREDICTIONS_FILE, read_answers
+from digitlab.runs.document import Document, RefusedDocument
+from digitlab.runs.trace import Trace, predictions_digest, to_floats
+from digitlab.text import yaml_text
+from digitlab.text.files import read_file, write_atomically
 
 CHECKSUMS = "SHA256SUMS"
 LOCK = "requirements.lock"

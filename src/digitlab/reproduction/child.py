@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from digitlab import project
+from digitlab.config import project
 
 
 class Cannot(Exception):  # noqa: N818  (a verdict)

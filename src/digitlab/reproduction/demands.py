@@ -7,9 +7,9 @@ import dataclasses
 
 import psutil
 
-from digitlab.config import NUM_TRAIN, Config
-from digitlab.models import weight_shapes
-from digitlab.trace import Trace
+from digitlab.config.schema import NUM_TRAIN, Config
+from digitlab.models.build import weight_shapes
+from digitlab.runs.trace import Trace
 
 FLOAT = 4  # bytes
 COPIES = 4  # of each weight: itself, its gradient, an optimizer's two averages

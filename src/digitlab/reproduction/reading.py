@@ -4,13 +4,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from digitlab import document as documents
-from digitlab import project
-from digitlab.document import RefusedDocument
+from digitlab.config import project
 from digitlab.errors import UsageError
-from digitlab.files import is_file_of_some_kind
-from digitlab.provenance import CHECKOUT
-from digitlab.record import Record
 from digitlab.reproduction.archive import (
     LOCK,
     OPTIONAL,
@@ -19,8 +14,13 @@ from digitlab.reproduction.archive import (
     read_recorded,
     write_archive,
 )
+from digitlab.runs import document as documents
+from digitlab.runs.document import RefusedDocument
+from digitlab.runs.provenance import CHECKOUT
+from digitlab.text.files import is_file_of_some_kind
 from digitlab.tracking.delivery import open_store
-from digitlab.tracking.runs import check_prefix
+from digitlab.tracking.run_folder import RunFolder
+from digitlab.tracking.stored_run import check_prefix
 
 
 def read(wanted: str, uri: str) -> Recorded:
@@ -80,7 +80,7 @@ def _files_of(wanted: str, uri: str, scratch: Path, names: Sequence[str]) -> tup
     Raises:
         RefusedDocument: the document is too large, or another than the run was made with.
     """
-    if record := Record.named(project.records(), wanted):
+    if record := RunFolder.named(project.records(), wanted):
         return wanted, record.artifacts
     check_prefix(wanted)
     store = open_store(uri)

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from digitlab.provenance import CHECKOUT, CODE
 from digitlab.reproduction.archive import Recorded
+from digitlab.runs.provenance import CHECKOUT, CODE
 
 
 class NotAvailable(Exception):  # noqa: N818  (what is so, not a mistake)

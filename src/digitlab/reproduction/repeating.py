@@ -19,13 +19,13 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from digitlab import document as documents
-from digitlab import project
+from digitlab.config import project
 from digitlab.errors import DigitlabError, Interrupted, machine_refusal
-from digitlab.terminal import say
+from digitlab.runs import document as documents
+from digitlab.text.terminal import say
 
 if TYPE_CHECKING:
-    from digitlab.interrupts import Interrupts
+    from digitlab.runs.interrupts import Interrupts
 
 
 def main() -> int:
@@ -49,12 +49,12 @@ def _repeat(asked: dict[str, Any]) -> int:
     changes = {"tracking.uri": asked["tracking_uri"], **asked["changes"]}
     config = recorded.checked_config(changes)
 
-    from digitlab.data import load
-    from digitlab.devices import prepare_process
-    from digitlab.experiment import run_experiment
-    from digitlab.interrupts import Interrupts
-    from digitlab.opening import describe_run
-    from digitlab.progress import TrainingProgress
+    from digitlab.data.splits import load
+    from digitlab.runs.describe import describe_run
+    from digitlab.runs.experiment import run_experiment
+    from digitlab.runs.interrupts import Interrupts
+    from digitlab.runs.progress import TrainingProgress
+    from digitlab.training.devices import prepare_process
 
     device = prepare_process(config)
     dataset = load(config.data, project.data_root(config.data.root))

@@ -8,10 +8,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from digitlab.checking import as_param
-from digitlab.document import Document, differing_knobs
-from digitlab.fingerprint import WITHOUT_EFFECT, differing_source
-from digitlab.trace import Trace, to_floats
+from digitlab.config.checking import as_param
+from digitlab.config.fingerprint import WITHOUT_EFFECT, differing_source
+from digitlab.results.compare.differences import arithmetic_differences
+from digitlab.runs.document import Document, differing_knobs
+from digitlab.runs.trace import Trace, to_floats
 
 Kind = Literal["IDENTICAL", "SAME COMPUTATION, OTHER ROUNDING", "DIFFERENT", "CANNOT"]
 EXIT_CODES: dict[Kind, int] = {
@@ -73,16 +74,6 @@ def _data_differences(recorded: Document, repeated: Document) -> list[str]:
         found.append(f"data: {_listed(data)}")
     if "validation_indices" in files:
         found.append("split: other training images are used for validation")
-    return found
-
-
-def arithmetic_differences(recorded: Document, repeated: Document) -> list[str]:
-    """What is known to change rounding: `threads is 2, was 1`."""
-    before, now = recorded.arithmetic, repeated.arithmetic
-    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    found = [f"{name} is {_or_unset(now, name)}, was {_or_unset(before, name)}" for name in names]
-    if not found and recorded.canary != repeated.canary:
-        found = ["the canary digest is another, though nothing known to change rounding differs"]
     return found
 
 
@@ -236,10 +227,6 @@ def _metric(
     name = next(name for name in {**before, **now} if before.get(name) != now.get(name))
     texts = [f"{float.fromhex(v[name]):.9g}" if name in v else "none" for v in (now, before)]
     return f"{name} is {texts[0]}, was {texts[1]}"
-
-
-def _or_unset(values: Mapping[str, str], name: str) -> str:
-    return values.get(name) or "unset"
 
 
 def _listed(texts: Sequence[str]) -> str:

@@ -7,17 +7,17 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from digitlab import project
+from digitlab.config import project
 from digitlab.errors import DigitlabError
-from digitlab.record import all_records
-from digitlab.sweep.display import in_words
-from digitlab.sweep.engines import plan_chunks
 from digitlab.sweep.finished import Reasons, estimate_seconds, finished_runs, reusable
 from digitlab.sweep.manifest import Manifest, SweepFolder, Trial, newest_of
-from digitlab.sweep.runner import earlier_results, num_workers
+from digitlab.sweep.planning.engines import plan_chunks
 from digitlab.sweep.search import num_trials
-from digitlab.terminal import echo
-from digitlab.tracking.runs import StoredRun
+from digitlab.sweep.workers.display import in_words
+from digitlab.sweep.workers.runner import earlier_results, num_workers
+from digitlab.text.terminal import echo
+from digitlab.tracking.run_folder import all_records
+from digitlab.tracking.stored_run import StoredRun
 
 SHOWN_TRIALS = 200
 

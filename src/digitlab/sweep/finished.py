@@ -10,17 +10,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from digitlab import project
-from digitlab.checking import as_param, flatten
+from digitlab.config import project
+from digitlab.config.checking import as_param, flatten
+from digitlab.config.fingerprint import WITHOUT_EFFECT, differing_source, source_digest, source_files
 from digitlab.errors import TrackingError
-from digitlab.fingerprint import WITHOUT_EFFECT, differing_source, source_digest, source_files
-from digitlab.record import ENGINE_TAG, waiting_records
+from digitlab.results.trial_result import TrialResult
 from digitlab.sweep.manifest import Manifest, Trial
-from digitlab.sweep.results import TrialResult
+from digitlab.tracking.connection.location import unreachable
 from digitlab.tracking.delivery import bounded_store
-from digitlab.tracking.location import unreachable
-from digitlab.tracking.runs import StoredRun, undelivered
+from digitlab.tracking.run_folder import ENGINE_TAG, waiting_records
 from digitlab.tracking.store import FINGERPRINT_TAG, RunStore
+from digitlab.tracking.stored_run import StoredRun, undelivered
 
 SWEEP_TAG = "sweep"
 

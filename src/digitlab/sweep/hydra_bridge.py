@@ -4,9 +4,9 @@ import dataclasses
 from typing import Any
 
 from digitlab.errors import UsageError
-from digitlab.sweep.launching import Options, launch
-from digitlab.sweep.planning import overrides_of, plan, plan_lists
-from digitlab.sweep.results import TrialResult
+from digitlab.results.trial_result import TrialResult
+from digitlab.sweep.launch import Options, launch
+from digitlab.sweep.planning.plan import overrides_of, plan, plan_lists
 
 OURS = "DigitlabLauncher"
 

@@ -18,14 +18,15 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from digitlab import project
-from digitlab.addresses import keep_secrets
-from digitlab.checking import recorded_config
-from digitlab.config import Config
+from digitlab.config import project
+from digitlab.config.checking import recorded_config
+from digitlab.config.schema import Config
 from digitlab.errors import DigitlabError, UsageError
-from digitlab.line_files import end_at_a_line, parsed, whole_lines
-from digitlab.record import now, write_atomically
 from digitlab.sweep.settings import Settings, to_settings, to_values
+from digitlab.text.addresses import keep_secrets
+from digitlab.text.files import write_atomically
+from digitlab.text.line_files import end_at_a_line, parsed, whole_lines
+from digitlab.tracking.run_folder import now
 
 FORMAT = 1
 ID_LENGTH = 8

@@ -4,12 +4,13 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from digitlab import project, yaml_text
+from digitlab.config import project
 from digitlab.errors import DigitlabError, UsageError
-from digitlab.record import write_atomically
+from digitlab.results.summary import rank
+from digitlab.results.trial_result import TrialResult
 from digitlab.sweep.manifest import Manifest, SweepFolder
-from digitlab.sweep.results import TrialResult
-from digitlab.sweep.summary import rank
+from digitlab.text import yaml_text
+from digitlab.text.files import write_atomically
 
 GROUPS = ("model", "optimizer", "scheduler", "data")
 

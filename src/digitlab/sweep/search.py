@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from digitlab.randomness import derive_seed
+from digitlab.results.trial_result import TrialResult
 from digitlab.sweep.finished import finished_runs, with_history
 from digitlab.sweep.manifest import Manifest, SweepFolder, Trial
-from digitlab.sweep.own_run import merit
-from digitlab.sweep.planning import trial_of_search
-from digitlab.sweep.results import TrialResult
-from digitlab.sweep.space import Point
-from digitlab.tracking.runs import StoredRun
+from digitlab.sweep.parent_run import merit
+from digitlab.sweep.planning.plan import trial_of_search
+from digitlab.sweep.planning.space import Point
 from digitlab.tracking.store import FINGERPRINT_TAG
+from digitlab.tracking.stored_run import StoredRun
 
 FIRST_TRIALS = 5  # that no pruner judges: there is nothing to compare them with
 MAX_CANDIDATES = 10_000  # that are looked at for one that is new

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from digitlab.checking import nearest, shown
-from digitlab.config import CLOSED, Integer, Metric, Number, Seed, Switch, Text
+from digitlab.config.checking import nearest, shown
+from digitlab.config.schema import CLOSED, Integer, Metric, Number, Seed, Switch, Text
 from digitlab.errors import ConfigError
 
 SEARCHES = ("grid", "random", "tpe", "gp", "cmaes")

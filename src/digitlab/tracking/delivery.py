@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, cast
 
-from digitlab import project
+from digitlab.config import project
 from digitlab.errors import DeletedError, DigitlabError, TrackingError
-from digitlab.record import Delivered, Record
-from digitlab.tracking.location import is_made, read_only, sqlite_file, unusable
-from digitlab.tracking.sqlite_store import check_study
+from digitlab.tracking.connection.location import is_made, read_only, sqlite_file, unusable
+from digitlab.tracking.connection.sqlite_store import check_study
+from digitlab.tracking.connection.store_process import STORES
+from digitlab.tracking.run_folder import Delivered, RunFolder
 from digitlab.tracking.store import RunStore
-from digitlab.tracking.store_process import STORES
 
 PUSH_EVERY_SECONDS = 2.0
 SHARE_OF_PUSHING = 0.1  # of a core, at most, is taken by telling how far runs are
@@ -25,7 +25,7 @@ CALL_SECONDS = 30.0
 open_store = functools.cache(RunStore)  # importing mlflow and opening a store: once per process
 
 
-def check_before_training(uri: str, study: str, records: Iterable[Record] = ()) -> None:
+def check_before_training(uri: str, study: str, records: Iterable[RunFolder] = ()) -> None:
     """Refuse what could be trained to its end and never be delivered; a store may well be away.
 
     records: those that are to go on.
@@ -62,7 +62,7 @@ class Delivery:
     A store that fails is left alone for 30 s; the record on disk is the truth meanwhile.
     """
 
-    def __init__(self, record: Record, say: Callable[[str], None]) -> None:
+    def __init__(self, record: RunFolder, say: Callable[[str], None]) -> None:
         self.record, self.say = record, say
         self._next_push = time.monotonic() + PUSH_EVERY_SECONDS
         self._pushed: tuple[int, float] | None = None  # the request that is under way, and since when
@@ -168,14 +168,14 @@ def _push(folder: Path) -> tuple[Delivered, float]:
 
     Nothing of a run that has ended meanwhile: its end has a request of its own, and deletes the record.
     """
-    record = Record.load(folder)
+    record = RunFolder.load(folder)
     if record.run.status == "RUNNING":
         open_store(record.run.tracking_uri).deliver(record)
     return record.delivered, time.process_time()
 
 
 def _deliver(folder: Path) -> Delivered:
-    record = Record.load(folder)
+    record = RunFolder.load(folder)
     open_store(record.run.tracking_uri).deliver(record)
     return record.delivered
 

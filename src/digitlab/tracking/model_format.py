@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from digitlab import serving
-from digitlab.data import NUM_CLASSES
-from digitlab.tracking.environment import quiet_mlflow
+from digitlab.config import project
+from digitlab.data.splits import NUM_CLASSES
+from digitlab.models import saved
+from digitlab.tracking.connection.environment import quiet_mlflow
 
 REQUIREMENTS = ("torch", "numpy", "safetensors", "pydantic", "pyyaml", "filelock")
 
@@ -22,7 +23,7 @@ def save_mlflow_model(artifacts: Path, versions: dict[str, str]) -> None:
     quiet_mlflow()
     payload = artifacts.parent / "payload"
     payload.mkdir()
-    for name in (serving.CONFIG_FILE, serving.WEIGHTS_FILE):
+    for name in (saved.CONFIG_FILE, saved.WEIGHTS_FILE):
         shutil.copyfile(artifacts / name, payload / name)
     pins = [f"{name}=={versions[name]}" if name in versions else name for name in REQUIREMENTS]
     with warnings.catch_warnings():
@@ -35,7 +36,7 @@ def save_mlflow_model(artifacts: Path, versions: dict[str, str]) -> None:
             path=artifacts / "model",
             loader_module="digitlab.tracking.served_model",
             data_path=str(payload),
-            code_paths=[str(Path(serving.__file__).parent)],
+            code_paths=[str(project.PACKAGE)],
             pip_requirements=pins,
             # No schema of the input: MLflow would cut 0.5 to 0 and 300 to 44. The model itself refuses.
             signature=ModelSignature(

@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from digitlab.addresses import with_secrets
 from digitlab.errors import UsageError
-from digitlab.tracking.client import open_client
-from digitlab.tracking.plainly import told_plainly
-from digitlab.tracking.relocation import present_address
-from digitlab.tracking.runs import StoredRun
+from digitlab.text.addresses import with_secrets
+from digitlab.tracking.connection.client import open_client
+from digitlab.tracking.connection.plainly import told_plainly
+from digitlab.tracking.connection.relocation import present_address
+from digitlab.tracking.stored_run import StoredRun
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}")
 ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,99}")

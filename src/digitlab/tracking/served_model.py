@@ -8,7 +8,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from digitlab.errors import UsageError
-from digitlab.serving import Classifier, load_classifier
+from digitlab.models.saved import Classifier, load_classifier
 
 
 class ServedModel:

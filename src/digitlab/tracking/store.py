@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from digitlab.errors import UsageError
-from digitlab.record import Record, now
-from digitlab.tracking.client import open_client
-from digitlab.tracking.location import sqlite_file
-from digitlab.tracking.plainly import deleted_run, told_plainly
-from digitlab.tracking.relocation import present_address, repository, update_addresses
-from digitlab.tracking.runs import AmbiguousRun, StoredRun, age, check_prefix
-from digitlab.tracking.sqlite_store import ensure_store
+from digitlab.tracking.connection.client import open_client
+from digitlab.tracking.connection.location import sqlite_file
+from digitlab.tracking.connection.plainly import deleted_run, told_plainly
+from digitlab.tracking.connection.relocation import present_address, repository, update_addresses
+from digitlab.tracking.connection.sqlite_store import ensure_store
+from digitlab.tracking.run_folder import RunFolder, now
+from digitlab.tracking.stored_run import AmbiguousRun, StoredRun, age, check_prefix
 from digitlab.tracking.upload import Upload
 from digitlab.tracking.views import View, tag_name, view_tag
 
@@ -47,7 +47,7 @@ class RunStore:
                 update_addresses(file)
         return upload
 
-    def deliver(self, record: Record) -> None:
+    def deliver(self, record: RunFolder) -> None:
         """Bring the store up to date with a record; may be repeated after any interruption.
 
         A run that has ended is closed in the store and its record deleted, unless it can be continued.

@@ -9,11 +9,11 @@ import shlex
 from typing import Any
 
 from digitlab.errors import TrackingError
-from digitlab.record import Record, Run
-from digitlab.tracking.location import artifact_location
-from digitlab.tracking.plainly import deleted_run, deleted_study, told_plainly
-from digitlab.tracking.relocation import repository
-from digitlab.tracking.runs import OWN_ID, SHORT_ID
+from digitlab.tracking.connection.location import artifact_location
+from digitlab.tracking.connection.plainly import deleted_run, deleted_study, told_plainly
+from digitlab.tracking.connection.relocation import repository
+from digitlab.tracking.run_folder import Run, RunFolder
+from digitlab.tracking.stored_run import OWN_ID, SHORT_ID
 from digitlab.tracking.views import KEY, STUDY_VIEW, tag_name, view_tag
 
 RECORD_TAG = "digitlab.record"
@@ -31,7 +31,7 @@ class Upload:
         self._client, self._uri = client, uri
         self._run_ids: dict[str, str] = {}  # of records that others refer to
 
-    def deliver(self, record: Record) -> None:
+    def deliver(self, record: RunFolder) -> None:
         """Bring the store up to date with a record; may be repeated after any interruption.
 
         A run that has ended is closed in the store and its record deleted, unless it can be continued.
@@ -75,7 +75,7 @@ class Upload:
             raise deleted_study(study, experiment.experiment_id, self._uri)
         return str(experiment.experiment_id)
 
-    def _ensure_run(self, record: Record) -> str:
+    def _ensure_run(self, record: RunFolder) -> str:
         """The run of a record, created at the first call."""
         delivered, run = record.delivered, record.run
         if delivered.run_id is None or delivered.experiment_id is None:
@@ -117,7 +117,7 @@ class Upload:
         if deleted:
             raise deleted_run(deleted[0].info.run_id, self._uri)
 
-    def _reopen(self, record: Record, run_id: str) -> None:
+    def _reopen(self, record: RunFolder, run_id: str) -> None:
         """A run that was cut short goes on, in another process."""
         from mlflow.entities import RunTag
 
@@ -129,7 +129,7 @@ class Upload:
         record.delivered.is_stale = False
         record.save_delivered()
 
-    def _deliver_values(self, record: Record, run_id: str) -> None:
+    def _deliver_values(self, record: RunFolder, run_id: str) -> None:
         """All epochs that the store does not have yet, in one request if there are not too many.
 
         With the knobs, until it is known that the store has them, and at the end with the last tags.
@@ -161,7 +161,7 @@ class Upload:
             record.delivered.num_metric_lines = len(lines)
             record.save_delivered()
 
-    def _close(self, record: Record, run_id: str) -> None:
+    def _close(self, record: RunFolder, run_id: str) -> None:
         """Data set and artifacts; the status last, so that FINISHED means complete."""
         run = record.run
         if run.dataset:

@@ -1,0 +1,5 @@
+"""`python -m digitlab.cli`."""
+
+from digitlab.cli import main
+
+main()

@@ -1,0 +1,63 @@
+"""The command `digitlab config`: what would run, where it is set, and what may be set."""
+
+import json
+from collections.abc import Sequence
+
+import click
+
+from digitlab.cli.options import OVERRIDES
+from digitlab.text.terminal import echo
+
+
+@click.command()
+@OVERRIDES
+@click.option("--sources", is_flag=True, help="Say which file or override set each knob.")
+@click.option("--knobs", is_flag=True, help="Explain every knob and what it may be.")
+def config(overrides: tuple[str, ...], sources: bool, knobs: bool) -> None:
+    """Print the resolved configuration; creates no run."""
+
+    if knobs:
+        explain_knobs(overrides)
+    elif sources:
+        print_sources(overrides)
+    else:
+        print_config(overrides)
+
+
+def print_config(overrides: Sequence[str]) -> None:
+    from digitlab.config.checking import to_dict
+    from digitlab.config.composition import compose
+    from digitlab.text import yaml_text
+
+    echo(yaml_text.dump(to_dict(compose(overrides))), nl=False)
+
+
+def print_sources(overrides: Sequence[str]) -> None:
+    from digitlab.config.composition import sources
+
+    found = sources(overrides)
+    rows = [(path, json.dumps(value), source) for path, (value, source) in found.items()]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for path, value, source in rows:
+        echo(f"{path:{widths[0]}}  {value:{widths[1]}}  {source}")
+
+
+def explain_knobs(overrides: Sequence[str]) -> None:
+    """All knobs; with overrides only those of the composition that they choose."""
+    from digitlab.config import project
+    from digitlab.config.checking import knobs
+    from digitlab.config.composition import compose
+
+    choices: dict[str, str | None] = {}
+    if overrides:
+        config = compose(overrides)
+        choices = {group: getattr(config, group).name for group in ("model", "optimizer", "scheduler")}
+    for knob in knobs(choices).values():
+        if not knob.path.endswith(".name"):
+            whose = f" (only {knob.group})" if knob.group else ""
+            echo(f"{knob.path:26} {knob.help}{whose}\n{'':26} {knob.allowed}")
+    for group, names in project.groups().items():
+        echo(f"{group + '=':26} choices: {', '.join(names)}")
+
+
+COMMANDS = (config,)

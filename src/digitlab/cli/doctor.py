@@ -1,0 +1,222 @@
+"""`digitlab doctor`: what is ill here, and what heals it."""
+
+import importlib.metadata
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from digitlab.config import project
+from digitlab.config.schema import NUM_TRAIN, DataConfig
+from digitlab.errors import DigitlabError
+from digitlab.runs import provenance
+from digitlab.text.terminal import console, say, styled
+from digitlab.tracking.connection.location import file_path, sqlite_file, unreachable, unusable
+from digitlab.tracking.leftovers import find_remains, remove_remains
+from digitlab.tracking.run_folder import all_records, waiting_records, wrong_clock
+from digitlab.training import arithmetic
+
+MIN_FREE_BYTES = 1 << 30
+
+
+def examine(uri: str) -> int:
+    """Print one line a check, with a remedy for each problem; returns 1 if there is any, else 0."""
+    checks: dict[str, Callable[[], str]] = {
+        "environment": _environment,
+        "dependencies": _dependencies,
+        "compute": _compute,
+        "engine": _engine,
+        **{f"data {name}": lambda name=name: _data(name) for name in NUM_TRAIN},  # type: ignore[misc]
+        "tracking store": lambda: _tracking(uri),
+        "runs that died": lambda: _dead_runs(uri),
+        "records": _records,
+        "sweeps": _sweeps,
+        "undelivered": _undelivered,
+        "cut short": _cut_short,
+        "disk": _disk,
+        "clock": _clock,
+    }
+    out, problems = console(soft_wrap=True), 0
+    for name, check in checks.items():
+        try:
+            mark, text = styled("ok ", "green"), check()
+        except DigitlabError as error:
+            mark, text = styled("ill", "red"), str(error)
+            problems += 1
+        out.print(mark, f"{name:18}", text, sep="  ")
+    return 1 if problems else 0
+
+
+def _environment() -> str:
+    if reason := provenance.unreadable_checkout():
+        raise DigitlabError(reason)
+    found, here = provenance.versions(), provenance.code()
+    dirty = ", with changes that are not committed" if here["dirty"] == "true" else ""
+    return f"Python {found['python']}, digitlab {found['digitlab']}, commit {here['commit'][:8]}{dirty}"
+
+
+def _dependencies() -> str:
+    """The installed versions against requirements.lock."""
+    lock = project.home() / "requirements.lock"
+    if not lock.is_file():
+        return "no requirements.lock beside conf/: not compared"
+    different = []
+    for name, version, marker in re.findall(r"^([\w.-]+)==(\S+)(.*)$", lock.read_text(), re.MULTILINE):
+        try:
+            installed = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # another platform's, or an extra
+        if installed != version and ";" not in marker:
+            different.append(f"{name} {installed} (pinned: {version})")
+    if different:
+        raise DigitlabError(
+            f"{', '.join(different)}: `rm .venv/.installed && make setup` installs the pins"
+        )
+    return "as pinned in requirements.lock"
+
+
+def _compute() -> str:
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    found = arithmetic.machine()
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{found['cpu']}, {found['cores']} cores, {capability}, {gpu}, torch {torch.__version__}"
+
+
+def _engine() -> str:
+    """Whether trials side by side have the bits that each has alone, in the usual shapes."""
+    from digitlab.training.fused.exactness import exactness
+
+    return exactness()
+
+
+def _data(name: str) -> str:
+    from digitlab.data.files import is_present, raw_folder
+    from digitlab.data.splits import load
+
+    root = project.data_root(None)
+    if not is_present(name, root):
+        return f"not in {raw_folder(name, root)}; downloaded when first used"
+    any_values = {"root": None, "validation_size": 0, "split_seed": 0, "order_seed": None}
+    dataset = load(DataConfig(name=name, mean=0.0, std=1.0, **any_values), root)  # type: ignore[arg-type]
+    return f"intact, {len(dataset.train)} training and {len(dataset.test)} test images"
+
+
+def _tracking(uri: str) -> str:
+    file = sqlite_file(uri)
+    if file == project.mlruns() / "mlflow.db" and not file.exists():
+        return "none yet: `digitlab train` makes it"
+    if reason := unreachable(uri):
+        start_it = "" if file else "start the server, or "
+        raise DigitlabError(f"{reason}; {start_it}choose another store with tracking.uri=URI")
+    from digitlab.tracking.delivery import open_store
+
+    open_store(uri).runs(limit=1)
+    if reason := unusable(uri):
+        return f"{reason}; what is there can be looked at"
+    return f"{uri}{_moved(file) if file else ''}"
+
+
+def _moved(file: Path) -> str:
+    """Everything finds a store that was moved; MLflow's own programs find what its addresses say."""
+    from digitlab.tracking.connection.relocation import update_addresses
+
+    found = update_addresses(file)
+    if not found:
+        return ""
+    example = next(iter(found))
+    return f", which was moved; mended: {len(found)} addresses, such as {file_path(example) or example}"
+
+
+def _dead_runs(uri: str) -> str:
+    from digitlab.tracking.delivery import Delivery, open_store
+    from digitlab.tracking.leftovers import close_dead_records, close_dead_runs
+
+    closed = close_dead_records(all_records(project.records()), say)
+    for record in closed:
+        Delivery(record, say).finish()
+    names = [record.run.name for record in closed]
+    if unreachable(uri) is None and unusable(uri) is None:
+        store = open_store(uri)
+        names += [run.name for run in close_dead_runs(store, project.records())]
+    return f"now marked KILLED: {', '.join(names)}" if names else "none"
+
+
+def _records() -> str:
+    folders = {file.parent for file in project.records().glob("*/run.json")}
+    readable = list(all_records(project.records()))
+    problems = []
+    if damaged := folders - {record.folder for record in readable}:
+        problems.append(
+            "damaged, to be looked at and deleted (repeating a sweep mends its own): "
+            + _listed(damaged)
+        )
+    if partly := {record.folder / "metrics.jsonl" for record in readable if record.num_damaged_lines}:
+        problems.append(f"lines are damaged and left out, what can be read is used: {_listed(partly)}")
+    if remains := find_remains(project.mlruns()):
+        problems.append(
+            f"remains of crashes, `digitlab doctor --clean` removes them: {_listed(remains)}"
+        )
+    if problems:
+        raise DigitlabError("; ".join(problems))
+    return f"{len(readable)} on this disk"
+
+
+def _sweeps() -> str:
+    from digitlab.sweep.manifest import all_sweeps
+    from digitlab.sweep.overview import damage
+
+    sweeps = all_sweeps(project.sweeps())
+    if problems := [problem for folder in sweeps for problem in damage(folder)]:
+        raise DigitlabError("; ".join(problems))
+    return str(len(sweeps))
+
+
+def clean() -> None:
+    """Remove what crashes have left, and say what."""
+    for path in (remains := find_remains(project.mlruns())):
+        say(f"removed {path}")
+    remove_remains(remains)
+
+
+def _undelivered() -> str:
+    waiting = [r for r in waiting_records(project.records()) if r.run.status != "RUNNING"]
+    if waiting:
+        raise DigitlabError(f"{len(waiting)} waiting for a store: `digitlab sync` delivers")
+    return "none"
+
+
+def _cut_short() -> str:
+    """Runs that wait to be continued. Nothing is ill about them; they take room."""
+    found = [r for r in all_records(project.records()) if r.delivered.is_closed and not r.run.parent]
+    runs = [r for r in found if r.run.tags.get("digitlab.kind") != "sweep"]
+    if not runs:
+        return "none"
+    size = sum(file.stat().st_size for r in runs for file in r.folder.rglob("*") if file.is_file())
+    names = [(r.delivered.run_id or r.run.record_id)[:8] for r in runs]
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    folder = project.records()
+    return (
+        f"{', '.join(names[:5])}{more}: digitlab resume RUN goes on with them; "
+        f"they take {size / 1e6:.1f} MB in {folder}, where those not wanted may be deleted"
+    )
+
+
+def _disk() -> str:
+    folder = project.mlruns()
+    free = shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free
+    if free < MIN_FREE_BYTES:
+        raise DigitlabError(f"{free / 1e9:.1f} GB free in {folder}: delete old runs or files")
+    return f"{free / 1e9:.0f} GB free"
+
+
+def _clock() -> str:
+    if problem := wrong_clock():
+        raise DigitlabError(problem)
+    return time.strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def _listed(folders: Iterable[Path]) -> str:
+    return ", ".join(sorted(map(str, folders)))

@@ -1,0 +1,222 @@
+"""The commands about all there is: runs, sweeps, ui, doctor, sync.
+
+What they need is imported when they are called.
+"""
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from digitlab.cli.completion import complete_names
+from digitlab.cli.options import (
+    JSON,
+    OVERRIDES,
+    TRACKING,
+    mark_dead_runs,
+    require,
+    settle_dead_runs,
+    store_uri,
+)
+from digitlab.errors import UsageError
+from digitlab.text.terminal import echo, say
+
+if TYPE_CHECKING:
+    from digitlab.tracking.stored_run import StoredRun
+
+
+@click.command()
+@OVERRIDES
+@click.option(
+    "--study",
+    metavar="STUDY",
+    shell_complete=complete_names("study"),
+    help="Only the runs of this study.",
+)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=30, show_default=True, metavar="N")
+@TRACKING
+@JSON
+def runs(
+    overrides: tuple[str, ...], study: str | None, limit: int, tracking_uri: str | None, as_json: bool
+) -> None:
+    """List runs with the knobs that vary and their accuracies."""
+
+    list_runs(store_uri(overrides, tracking_uri), study=study, limit=limit, as_json=as_json)
+
+
+@click.command()
+@JSON
+def sweeps(as_json: bool) -> None:
+    """List sweeps and how far they are."""
+
+    list_sweeps(as_json=as_json)
+
+
+@click.command()
+@click.argument(
+    "overrides",
+    nargs=-1,
+    metavar="[RUN|SWEEP]",
+    shell_complete=complete_names("run", "sweep", "override"),
+)
+@click.option("--port", type=click.IntRange(1, 65535), help="Default: 5000, or the next free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--study",
+    metavar="STUDY",
+    shell_complete=complete_names("study"),
+    help="Open this study; default: the one with the newest run.",
+)
+@TRACKING
+def ui(
+    overrides: tuple[str, ...],
+    port: int | None,
+    host: str,
+    study: str | None,
+    tracking_uri: str | None,
+) -> None:
+    """Start the MLflow UI and link to the runs; Ctrl-C ends it.
+
+    With a run's id the link opens the run, with a sweep's id or name its comparison.
+    """
+    from digitlab.cli import ui as user_interface
+
+    wanted = [text for text in overrides if "=" not in text]
+    if len(wanted) > 1:
+        raise UsageError(f"one run or sweep can be opened, got {len(wanted)}: {' '.join(wanted)}")
+    if wanted and study:
+        raise UsageError("--study opens a study: leave it out, or the run or sweep")
+    uri = store_uri([text for text in overrides if "=" in text], tracking_uri)
+    opened = wanted[0] if wanted else None
+    user_interface.serve(uri, host=host, port=port, study=study, wanted=opened)
+
+
+@click.command()
+@OVERRIDES
+@click.option("--clean", is_flag=True, help="Remove what crashes have left in mlruns/.")
+@TRACKING
+def doctor(overrides: tuple[str, ...], clean: bool, tracking_uri: str | None) -> None:
+    """Say what is ill here, and what heals it.
+
+    Checks environment, data sets, tracking store, dead runs and disk; exit code 1 if any is ill.
+    """
+    from digitlab.cli import doctor
+
+    if clean:
+        doctor.clean()
+    sys.exit(doctor.examine(store_uri(overrides, tracking_uri)))
+
+
+@click.command()
+@click.option("--tracking-uri", metavar="URI", help="Deliver to this store instead of each run's own.")
+def sync(tracking_uri: str | None) -> None:
+    """Deliver the runs whose tracking store was away."""
+    from digitlab.tracking.connection.location import resolve_uri
+
+    sys.exit(deliver_waiting(resolve_uri(tracking_uri) if tracking_uri else None))
+
+
+def list_sweeps(*, as_json: bool) -> None:
+    from digitlab.config import project
+    from digitlab.sweep.overview import describe_sweeps, print_sweeps
+
+    rows = describe_sweeps(project.sweeps())
+    if as_json:
+        echo(json.dumps(rows, indent=1))
+    elif rows:
+        print_sweeps(rows)
+    else:
+        echo("no sweeps yet: `digitlab sweep seed=0,1` makes the first")
+
+
+def list_runs(uri: str, *, study: str | None, limit: int, as_json: bool) -> None:
+    from digitlab.cli.tables import plain, print_runs
+    from digitlab.config import project
+    from digitlab.tracking.connection.location import unreachable
+    from digitlab.tracking.run_folder import waiting_records
+    from digitlab.tracking.stored_run import undelivered
+
+    settle_dead_runs()
+    _mention_waiting(uri)
+    waiting = [
+        undelivered(record)
+        for record in waiting_records(project.records())
+        if record.run.tracking_uri == uri and study in (None, record.run.study)
+    ]
+    reason = unreachable(uri)
+    if reason and not waiting:
+        require(uri)
+    if reason:
+        say(f"{reason}; these runs are still on this disk only")
+    stored = [] if reason else _stored_runs(uri, study, limit + 1)
+    known = {run.tags.get("digitlab.record") for run in stored}
+    local = [run for run in waiting if run.run_id not in known]
+    of_runs = [run for run in local + stored if run.tags.get("digitlab.kind") != "sweep"]
+    newest = sorted(of_runs, key=lambda run: -run.start_time)
+    runs = newest[:limit]
+    if as_json:
+        echo(json.dumps([plain(run) for run in runs], indent=1))
+    elif runs:
+        print_runs(runs)
+    else:
+        echo("no runs yet: `digitlab train` makes the first")
+    if len(newest) > limit:
+        say(f"the newest {limit} runs: --limit N shows more")
+
+
+def _stored_runs(uri: str, study: str | None, limit: int) -> "list[StoredRun]":
+    """The newest runs in the store, none of them RUNNING whose process is gone."""
+    from digitlab.config import project
+    from digitlab.tracking.connection.location import unusable
+    from digitlab.tracking.delivery import open_store
+    from digitlab.tracking.leftovers import close_dead_runs
+    from digitlab.tracking.stored_run import NO_SWEEPS
+
+    store = open_store(uri)
+    if unusable(uri) is None:
+        close_dead_runs(store, project.records())
+    return store.runs(study, limit=limit, search_filter=NO_SWEEPS)
+
+
+def _mention_waiting(uri: str) -> None:
+    """Runs for other stores are not in the table; say that they are waiting."""
+    from digitlab.config import project
+    from digitlab.tracking.run_folder import waiting_records
+
+    waiting: dict[str, int] = {}
+    for record in waiting_records(project.records()):
+        if record.run.status != "RUNNING" and record.run.tracking_uri != uri:
+            store = record.run.tracking_uri
+            waiting[store] = waiting.get(store, 0) + 1
+    for store, count in waiting.items():
+        say(f"not yet delivered to {store}: {count} (`digitlab sync` delivers)")
+
+
+def deliver_waiting(elsewhere: str | None) -> int:
+    """Deliver every finished record, to its own store or `elsewhere`; returns 0 if nothing is left."""
+    from digitlab.config import project
+    from digitlab.tracking.delivery import SYNC_SECONDS, Delivery
+    from digitlab.tracking.run_folder import waiting_records
+
+    mark_dead_runs()
+    waiting = [r for r in waiting_records(project.records()) if r.run.status != "RUNNING"]
+    failed = 0
+    for record in waiting:
+        if not record.try_to_own():
+            continue  # another process is at it
+        if elsewhere:
+            record.redirect(elsewhere)
+        if Delivery(record, say).finish(seconds=SYNC_SECONDS):
+            echo(f"delivered {record.run.name} ({record.delivered.run_id})")
+        else:
+            failed += 1
+        record.release()
+    if failed:
+        say("to deliver elsewhere: digitlab sync --tracking-uri URI; to drop a run: delete its folder")
+    if not waiting:
+        echo("nothing to deliver")
+    return 4 if failed else 0
+
+
+COMMANDS = (runs, sweeps, ui, doctor, sync)

@@ -1,0 +1,106 @@
+"""What several commands share: arguments, options, the store they open, a local server's port."""
+
+import socket
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from digitlab.cli.completion import complete_override
+from digitlab.errors import TrackingError, UsageError
+from digitlab.text.terminal import say
+
+if TYPE_CHECKING:
+    from digitlab.tracking.run_folder import RunFolder
+
+
+OVERRIDES = click.argument(
+    "overrides", nargs=-1, metavar="[KNOB=VALUE]...", shell_complete=complete_override
+)
+STORE = click.option(
+    "--tracking-uri", metavar="URI", help="Tracking store; default: MLFLOW_TRACKING_URI or mlruns/."
+)
+TRACKING = click.option(
+    "--tracking-uri", metavar="URI", help="Tracking store; default: what conf/ and the environment say."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+
+TRIED = 100
+
+
+def store_uri(overrides: Sequence[str], tracking_uri: str | None) -> str:
+    """The tracking store that `tracking=`, `tracking.uri=`, --tracking-uri or the environment mean."""
+    from digitlab.config.composition import compose
+    from digitlab.tracking.connection.location import resolve_uri
+
+    wrong = [o for o in overrides if not o.startswith(("tracking=", "tracking.uri="))]
+    if wrong:
+        raise UsageError(f"only tracking=NAME and tracking.uri=URI are understood here, got {wrong[0]}")
+    return resolve_uri(tracking_uri or compose(overrides).tracking.uri)
+
+
+def require(uri: str) -> None:
+    """Raises TrackingError if the store cannot be read, within 3 s."""
+    from digitlab.tracking.connection.location import sqlite_file, unreachable
+
+    if reason := unreachable(uri):
+        start_it = "" if sqlite_file(uri) else "start it, or "
+        raise TrackingError(f"{reason}; {start_it}choose another with tracking.uri=URI")
+
+
+def settle_dead_runs() -> None:
+    """Mark and deliver runs whose process is gone: what is looked at afterwards is true."""
+    deliver_records(mark_dead_runs())
+
+
+def mark_dead_runs() -> "list[RunFolder]":
+    """Mark runs whose process is gone; every command that deals with runs begins with it."""
+    from digitlab.config import project
+    from digitlab.tracking.leftovers import close_dead_records
+    from digitlab.tracking.run_folder import all_records, wrong_clock
+
+    if problem := wrong_clock():
+        say(problem)
+    return close_dead_records(all_records(project.records()), say)
+
+
+def deliver_records(records: "Sequence[RunFolder]") -> None:
+    from digitlab.tracking.connection.location import undeliverable
+    from digitlab.tracking.delivery import Delivery
+
+    for record in records:
+        if undeliverable(record.run.tracking_uri) is None:
+            Delivery(record, say).finish()
+
+
+def choose_port(host: str, wanted: int | None, first: int) -> int:
+    """The wanted one, or the first free one from `first` on.
+
+    Raises:
+        UsageError: it is taken, none is free, or there is no such host.
+    """
+    if wanted and not _is_free(host, wanted):
+        raise UsageError(f"port {wanted} is taken: choose another with --port, or leave it to digitlab")
+    if wanted:
+        return wanted
+    for port in range(first, first + TRIED):
+        if _is_free(host, port):
+            return port
+    raise UsageError(f"no free port from {first} on: choose one with --port")
+
+
+def address(host: str, port: int) -> str:
+    """As a browser on this machine asks for it."""
+    return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except socket.gaierror:
+            raise UsageError(f"--host {host}: no such address") from None
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,268 @@
+"""The commands about one recorded run: show, resume, reproduce, export.
+
+What they need is imported when they are called.
+"""
+
+import json
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from digitlab.cli.completion import complete_names
+from digitlab.cli.options import JSON, OVERRIDES, STORE, TRACKING, require, settle_dead_runs, store_uri
+from digitlab.cli.train import (
+    FAIL_FAST,
+    RETRIES,
+    SAVE_BEST,
+    exit_code,
+    failures_told,
+    print_outcome,
+    run_config,
+)
+from digitlab.errors import TrackingError, UsageError
+from digitlab.text.terminal import echo, say
+
+if TYPE_CHECKING:
+    from digitlab.reproduction.reproduce import Options as ReproduceOptions
+    from digitlab.tracking.run_folder import RunFolder
+
+
+@click.command()
+@click.option("--rerun", is_flag=True, help="Run finished trials again, as a sweep of its own.")
+@RETRIES
+@FAIL_FAST
+@SAVE_BEST
+@click.option(
+    "--force", is_flag=True, help="Go on with a run though code, data or arithmetic have changed."
+)
+@click.argument("wanted", metavar="RUN|SWEEP", shell_complete=complete_names("run", "sweep"))
+def resume(wanted: str, force: bool, **options: Any) -> None:
+    """Go on with what was cut short: a run, or a sweep (what repeating its command does).
+
+    RUN and SWEEP are ids, which may be shortened; a sweep's name will do, too. A run goes on at its
+    last checkpoint and ends with the same bits as if it had never stopped. --rerun, --retries,
+    --fail-fast and --save-best are for sweeps.
+    """
+
+    sys.exit(resume_any(wanted, force=force, **options))
+
+
+@click.command()
+@click.argument("run", metavar="RUN|FILE", shell_complete=complete_names("run", "file"))
+@OVERRIDES
+@click.option(
+    "--threads", type=click.IntRange(1, 1024), metavar="N", help="Another number than recorded."
+)
+@click.option(
+    "--arithmetic", type=click.Choice(["native", "portable"]), help="Another kind than recorded."
+)
+@click.option(
+    "--code",
+    type=click.Choice(["today", "recorded"]),
+    default="today",
+    show_default=True,
+    help="Run today's code, or the recorded commit and patch (which is code from the record).",
+)
+@click.option("--yes", is_flag=True, help="Run it though it asks for more than its trace shows.")
+@STORE
+@JSON
+def reproduce(run: str, overrides: tuple[str, ...], tracking_uri: str | None, **options: Any) -> None:
+    """Run a recorded run again and say whether the result is the same.
+
+    RUN is its id, which may be shortened; FILE an archive by `digitlab export`, or a run's record.json
+    (or its config.yaml: that is run, but holds nothing to judge the result by).
+    Only the record is read, never conf/. With knobs (`digitlab reproduce RUN epochs=20`) it is a
+    variation of the run, linked to it, without a verdict; data.root= only says where the data lie here.
+
+    \b
+    Exit codes:
+      0  IDENTICAL: every bit
+      3  SAME COMPUTATION, OTHER ROUNDING: another arithmetic, the first ten losses agree to 1e-5
+      4  DIFFERENT: with what differs first
+      5  CANNOT: with what is missing
+    """
+    from digitlab.reproduction.reproduce import Options
+    from digitlab.reproduction.reproduce import reproduce as run_again
+    from digitlab.tracking.connection.location import resolve_uri
+
+    asked = Options(overrides=overrides, **options)
+    if Path(run).suffix in (".yaml", ".yml"):
+        sys.exit(reproduce_config(Path(run), tracking_uri, asked))
+    sys.exit(run_again(run, resolve_uri(tracking_uri), asked))
+
+
+@click.command()
+@click.argument("run", metavar="RUN", shell_complete=complete_names("run"))
+@click.argument("file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
+@STORE
+def export(run: str, file: Path, tracking_uri: str | None) -> None:
+    """Write a run as one archive that another clone, on another machine, can reproduce."""
+    from digitlab.reproduction.reading import export as write
+    from digitlab.tracking.connection.location import resolve_uri
+
+    write(run, resolve_uri(tracking_uri), file)
+    echo(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB); check it: digitlab reproduce {file}")
+
+
+@click.command()
+@click.argument("run", metavar="RUN", shell_complete=complete_names("run", "sweep"))
+@OVERRIDES
+@TRACKING
+@JSON
+@click.option("--plots", is_flag=True, help="First draw the pictures that the run does not have.")
+def show(
+    run: str, overrides: tuple[str, ...], tracking_uri: str | None, as_json: bool, plots: bool
+) -> None:
+    """Show everything recorded of one run.
+
+    RUN is its id, which may be shortened as long as it is unique.
+    """
+
+    uri = store_uri(overrides, tracking_uri)
+    if plots:
+        draw_run(uri, run)
+    show_run(uri, run, as_json=as_json)
+
+
+def show_run(uri: str, prefix: str, *, as_json: bool) -> None:
+    from digitlab.cli.tables import describe, describe_record, print_run
+    from digitlab.config import project
+    from digitlab.tracking.run_folder import RunFolder
+    from digitlab.tracking.stored_run import undelivered
+
+    settle_dead_runs()
+    if record := RunFolder.named(project.records(), prefix):
+        run, description = undelivered(record), describe_record(record)
+    else:
+        require(uri)
+        from digitlab.sweep.lookup import shown_run
+        from digitlab.tracking.delivery import open_store
+
+        store = open_store(uri)
+        run = shown_run(store, prefix)
+        with tempfile.TemporaryDirectory() as scratch:
+            description = describe(store, run, Path(scratch))
+    if as_json:
+        echo(json.dumps(description, indent=1))
+    else:
+        print_run(run, description)
+
+
+def draw_run(uri: str, prefix: str) -> None:
+    """Draw the pictures that a run does not have and add them to it."""
+    from digitlab.runs.pictures import draw_missing
+    from digitlab.sweep.lookup import shown_run
+    from digitlab.tracking.delivery import open_store
+
+    require(uri)
+    store = open_store(uri)
+    drawn = draw_missing(store, shown_run(store, prefix))
+    say(f"drawn: {', '.join(drawn)}" if drawn else "the run has all its pictures")
+
+
+def reproduce_config(file: Path, tracking_uri: str | None, options: "ReproduceOptions") -> int:
+    """Run the configuration in a file and say that nothing can be judged; returns the exit code."""
+    from digitlab.config.checking import set_leaf, to_config, to_dict
+    from digitlab.config.given_config import read_config
+    from digitlab.reproduction.reproduce import show_verdict
+    from digitlab.reproduction.verdict import Verdict
+
+    if options.overrides:
+        raise UsageError(f"to vary it: digitlab train --config {shlex.quote(str(file))} KNOB=VALUE")
+    if options.code == "recorded":
+        raise UsageError(f"{file} names no commit: --code recorded needs a run, or its record.json")
+    chosen = {
+        "threads": options.threads,
+        "arithmetic": options.arithmetic,
+        "tracking.uri": tracking_uri,
+    }
+    values = to_dict(read_config(file, (), say))
+    for knob, value in chosen.items():
+        if value is not None:
+            set_leaf(values, knob, value)
+    config = to_config(values)
+    say(f"{file} holds knobs alone, no trace of a run: it is trained, and there is nothing to judge by")
+    outcome = run_config(config)
+    if not options.as_json:
+        print_outcome(config, outcome)
+    verdict = Verdict(
+        kind="CANNOT",
+        cause=f"{file} holds no trace of a run to compare with, nor its code and data",
+        details=[
+            "to judge: digitlab reproduce with the run's id, its record.json, or an archive of it"
+        ],
+    )
+    show_verdict(verdict, None, outcome.run_id or outcome.record_id, as_json=options.as_json)
+    return verdict.exit_code
+
+
+def resume_any(wanted: str, *, force: bool, **options: Any) -> int:
+    """Go on with a run from its record, or a sweep from its manifest; returns 1 if a trial failed."""
+    from digitlab.config import project
+
+    settle_dead_runs()
+    if record := _interrupted_run(wanted):
+        _resume_run(record, force=force)
+        return 0
+    from digitlab.sweep.launch import Options, launch
+    from digitlab.sweep.manifest import find_sweep
+    from digitlab.sweep.planning.plan import refreshed
+
+    try:
+        frozen = find_sweep(project.sweeps(), wanted).manifest()
+    except UsageError as error:
+        reason = _why_not_to_go_on(wanted) or f"no run {wanted} was cut short, and {error}"
+        raise UsageError(reason) from None
+    today = refreshed(frozen)
+    if today.key != frozen.key:
+        say("the source or the data have changed since: its trials run again, as a sweep of their own")
+    return exit_code(launch(today, Options(**options)))
+
+
+def _interrupted_run(wanted: str) -> "RunFolder | None":
+    """The run that is meant; None if it must be a sweep, or one that has ended."""
+    from digitlab.config import project
+    from digitlab.tracking.run_folder import all_records
+
+    records = project.records()
+    found = [
+        record
+        for record in all_records(records)
+        if wanted == record.run.record_id or (record.delivered.run_id or " ").startswith(wanted)
+    ]
+    of_runs = [record for record in found if record.run.tags.get("digitlab.kind") != "sweep"]
+    if len(of_runs) > 1:
+        ids = ", ".join((record.delivered.run_id or "")[:12] for record in of_runs)
+        raise UsageError(f"{wanted} is the start of {len(of_runs)} runs: {ids}")
+    return of_runs[0] if of_runs else None
+
+
+def _why_not_to_go_on(wanted: str) -> str | None:
+    """What the store knows of a run that this disk has nothing of to go on with."""
+    from digitlab.tracking.connection.location import resolve_uri, unreachable
+    from digitlab.tracking.delivery import open_store
+
+    uri = resolve_uri(None)
+    try:
+        if unreachable(uri):
+            return None
+        run = open_store(uri).find(wanted)
+    except (UsageError, TrackingError):
+        return None
+    return f"{run.name!r} has ended as {run.status}: there is nothing here to go on with"
+
+
+def _resume_run(record: "RunFolder", *, force: bool) -> None:
+    from digitlab.reproduction.resume import resume_run
+    from digitlab.runs.interrupts import Interrupts
+
+    with Interrupts() as interrupts, failures_told():
+        config, outcome = resume_run(record, force=force, interrupts=interrupts, say=say)
+    print_outcome(config, outcome)
+
+
+COMMANDS = (show, resume, reproduce, export)

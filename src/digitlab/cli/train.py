@@ -1,0 +1,192 @@
+"""The commands that train: train, sweep. What they need is imported when they are called."""
+
+import contextlib
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from digitlab.cli.options import (
+    OVERRIDES,
+    deliver_records,
+    mark_dead_runs,
+    settle_dead_runs,
+)
+from digitlab.errors import DigitlabError, UsageError, machine_refusal
+from digitlab.text.terminal import echo, say
+
+if TYPE_CHECKING:
+    from digitlab.config.schema import Config
+    from digitlab.results.trial_result import TrialResult
+    from digitlab.runs.experiment import Outcome
+
+
+RETRIES = click.option(
+    "--retries",
+    type=click.IntRange(0, 100),
+    default=0,
+    metavar="N",
+    help="Start a trial that failed again.",
+)
+FAIL_FAST = click.option("--fail-fast", is_flag=True, help="Stop at the first failure.")
+SAVE_BEST = click.option(
+    "--save-best", metavar="NAME", help="Write the winner to conf/experiment/NAME.yaml."
+)
+
+
+@click.command()
+@OVERRIDES
+@click.option("-m", "--multirun", is_flag=True, help="The same as `digitlab sweep`.")
+@click.option(
+    "--config",
+    "file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Train what a run's config.yaml, or `digitlab config`, says, not conf/.",
+)
+def train(overrides: tuple[str, ...], multirun: bool, file: Path | None) -> None:
+    """Train, test and record one run (or several with --multirun).
+
+    Overrides follow Hydra's grammar: model=cnn optimizer.learning_rate=1e-3 experiment=cnn_best.
+    `digitlab config --knobs` explains them all.
+    """
+
+    if multirun and file:
+        raise UsageError("--config is one run: a sweep takes its knobs from conf/ and the command line")
+    if multirun:
+        sys.exit(sweep_trials(overrides))
+    train_one(overrides, file)
+
+
+@click.command()
+@OVERRIDES
+@click.option(
+    "--dry-run", is_flag=True, help="Show the trials, what is finished, and the time; run none."
+)
+@click.option("--rerun", is_flag=True, help="Run finished trials again, as a sweep of its own.")
+@RETRIES
+@FAIL_FAST
+@SAVE_BEST
+def sweep(overrides: tuple[str, ...], **options: Any) -> None:
+    """Train every combination of the knobs that are given several values, or search for the best.
+
+    The grammar is Hydra's: optimizer.learning_rate=0.1,0.01 model=cnn,logistic_regression
+    'seed=range(5)'. conf/sweep/ has larger ones: sweep=NAME. All trials are checked before the first
+    starts; the same command again finishes what was cut short and repeats nothing.
+
+    Settings: workers=N (one for each core), executor=inprocess, engine=sequential|fused (side by side;
+    default: where it pays), repeats=N (seeds for each point), sweep.search=tpe|random|gp|cmaes with
+    trials=N, sweep.pruner=median|asha|hyperband, sweep.metric.
+    """
+
+    sys.exit(sweep_trials(overrides, **options))
+
+
+def train_one(overrides: Sequence[str], file: Path | None) -> None:
+    """Train what conf/ or `file`, a run's config.yaml, says under overrides."""
+    from digitlab.config.composition import compose
+    from digitlab.config.given_config import read_config
+
+    say_unheeded()
+    config = read_config(file, overrides, say) if file else compose(overrides)
+    dead = mark_dead_runs()
+    print_outcome(config, run_config(config))
+    deliver_records(dead)  # after the run: its first step waits for no store
+
+
+def sweep_trials(overrides: Sequence[str], **options: Any) -> int:
+    """Run or finish a sweep; returns 1 if a trial failed."""
+    from digitlab.config.checking import to_config
+    from digitlab.config.composition import multirun
+    from digitlab.results.trial_result import TrialResult
+    from digitlab.tracking.delivery import import_early
+
+    import_early()  # beside the composing
+    from digitlab.sweep.hydra_bridge import REQUEST
+    from digitlab.sweep.launch import Options
+
+    say("composing")
+    say_unheeded()
+    settle_dead_runs()
+    REQUEST.options = Options(**options)
+
+    def task(values: dict[str, Any]) -> None:
+        config = to_config(values)
+        print_outcome(config, run_config(config))
+
+    returned = multirun(overrides, task)
+    return exit_code([result for result in returned or [] if isinstance(result, TrialResult)])
+
+
+def exit_code(results: "Sequence[TrialResult]") -> int:
+    return int(any(result.state == "FAILED" for result in results))
+
+
+def say_unheeded() -> None:
+    """MLflow's own variables that choose what knobs choose here."""
+    from digitlab.tracking.connection.environment import UNHEEDED
+
+    for variable, instead in UNHEEDED.items():
+        if os.environ.get(variable):
+            say(f"{variable} has no effect: {instead}")
+
+
+def run_config(config: "Config") -> "Outcome":
+    from digitlab.tracking.connection.location import resolve_uri
+    from digitlab.tracking.delivery import import_early
+
+    import_early(resolve_uri(config.tracking.uri))  # beside the import of torch
+    from digitlab.runs.experiment import run_experiment
+    from digitlab.runs.interrupts import Interrupts
+    from digitlab.runs.progress import TrainingProgress
+
+    with Interrupts() as interrupts, failures_told():
+        return run_experiment(config, interrupts=interrupts, say=say, watch=TrainingProgress())
+
+
+@contextlib.contextmanager
+def failures_told() -> Iterator[None]:
+    """Whatever a run may fail with as one message."""
+    try:
+        yield
+    except DigitlabError:
+        raise
+    except Exception as error:
+        refusal, kept = machine_refusal(error), getattr(error, "__notes__", [])
+        if refusal is None and not kept:  # nothing holds its traceback
+            raise
+        cause = refusal or f"{type(error).__name__}: {error}"
+        raise DigitlabError("; ".join([f"the run failed: {cause}", *kept])) from error
+
+
+def print_outcome(config: "Config", outcome: "Outcome") -> None:
+    scores = outcome.evaluation.scores
+    right, total = outcome.evaluation.confusion.trace(), len(outcome.evaluation.labels)
+    reference = outcome.run_id[:8] if outcome.run_id else outcome.record_id
+    took = f"in {outcome.seconds:.1f} s"
+    echo(f"run {reference}  {outcome.name}  FINISHED {took}  (study {config.study})")
+    if (last := len(outcome.history)) < config.epochs:
+        stopping = config.early_stopping
+        echo(
+            f"  stopped early after epoch {last}: no better {stopping.metric} "
+            f"in {stopping.patience} epochs"
+        )
+    if chosen := outcome.history[outcome.chosen_epoch - 1].validation:
+        echo(f"  validation  accuracy {100 * chosen.accuracy:.2f} %  loss {chosen.loss:.4f}")
+    echo(
+        f"  test        accuracy {100 * scores.accuracy:.2f} %  loss {scores.loss:.4f}  "
+        f"({right} of {total} right, weights of epoch {outcome.chosen_epoch})"
+    )
+    if outcome.run_id:
+        where = f" tracking.uri={shlex.quote(config.tracking.uri)}" if config.tracking.uri else ""
+        echo(
+            f"  look at it: digitlab show {reference}{where}   compare: digitlab runs{where}   "
+            f"digitlab ui{where}"
+        )
+
+
+COMMANDS = (train, sweep)

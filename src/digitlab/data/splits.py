@@ -1,0 +1,97 @@
+"""Data sets as uint8 tensors in memory, split for training, validation and test.
+
+A batch is an index into them, normalised on the way. Knows nothing of models or training.
+"""
+
+import dataclasses
+import functools
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from digitlab.config.schema import DataConfig
+from digitlab.data.files import NUM_CLASSES, SIDE, class_names, read_verified
+from digitlab.randomness import derive_seed
+
+__all__ = ["NUM_CLASSES", "SIDE", "Dataset", "Split", "load"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Split:
+    """Images and labels on one device, and the normalisation that a model sees them through.
+
+    images: uint8 (N, 28, 28), 0 to 255. labels: int64 (N,), 0 to 9. mean and std: of pixels in [0, 1].
+    """
+
+    images: Tensor
+    labels: Tensor
+    mean: float
+    std: float
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def normalised(self, index: Tensor | slice) -> Tensor:
+        """The chosen images as float32 (B, 1, 28, 28)."""
+        images = self.images[index] if isinstance(index, slice) else self.images.index_select(0, index)
+        # (x / 255 - mean) / std in one pass over the floats: 6 us a batch less than two.
+        black = _normalised_black(self.mean, self.std)
+        return torch.add(black, images.float(), alpha=1 / (255 * self.std)).unsqueeze(1)
+
+    def to(self, device: torch.device) -> "Split":
+        return dataclasses.replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Dataset:
+    """Three disjoint splits; `test` is the official one, whole. `validation` is None when it is empty.
+
+    digests: SHA-256 of the decoded images and labels of train and test, and of the indices of
+    validation in train.
+    """
+
+    name: str
+    train: Split
+    validation: Split | None
+    test: Split
+    digests: dict[str, str]
+    class_names: list[str]
+
+
+def load(config: DataConfig, root: Path) -> Dataset:
+    """Read, check and split a data set; downloads it into `root` if none of its files is there.
+
+    Raises:
+        DataError: a file is missing, damaged or not what it should be: which, and what to do.
+    """
+    arrays, digests = read_verified(config.name, root)
+    train, test = (
+        Split(torch.from_numpy(images), torch.from_numpy(labels).long(), config.mean, config.std)
+        for images, labels in (arrays["train"], arrays["test"])
+    )
+    order = torch.randperm(
+        len(train),
+        generator=torch.Generator().manual_seed(derive_seed(config.split_seed, "validation split")),
+    )
+    held_out, kept = order[: config.validation_size], order[config.validation_size :].sort().values
+    digests["validation_indices"] = hashlib.sha256(held_out.numpy().tobytes()).hexdigest()
+    return Dataset(
+        name=config.name,
+        train=_subset(train, kept) if len(held_out) else train,
+        validation=_subset(train, held_out) if len(held_out) else None,
+        test=test,
+        digests=digests,
+        class_names=class_names(config.name),
+    )
+
+
+@functools.cache
+def _normalised_black(mean: float, std: float) -> Tensor:
+    """As a tensor without dimensions, which takes 5 us to make."""
+    return torch.tensor(-mean / std)
+
+
+def _subset(split: Split, index: Tensor) -> Split:
+    return dataclasses.replace(split, images=split.images[index], labels=split.labels[index])

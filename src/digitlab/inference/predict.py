@@ -1,0 +1,179 @@
+"""`digitlab predict`: what a trained model reads on pictures. Knows no MLflow."""
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from rich.color import Color
+from rich.style import Style
+from rich.text import Text  # noqa: TID251 (pixels, nothing of a user)
+
+from digitlab.data.files import SIDE, class_names
+from digitlab.errors import UsageError
+from digitlab.inference import scoring
+from digitlab.inference.images import expand, read_grey
+from digitlab.inference.normalising import Normalised, as_it_is, normalise
+from digitlab.inference.trained_model import TrainedModel
+from digitlab.models.saved import Classifier
+from digitlab.text.terminal import console, echo
+
+BATCH = 1000  # images held at once, however many files there are
+MAX_DRAWN = 10  # pictures on a terminal
+BAR = 24  # characters of a probability of 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """Of one file. found: what the model was given. error: why it was not read."""
+
+    file: str
+    found: Normalised | None = None
+    probabilities: npt.NDArray[np.float32] | None = None
+    error: str | None = None
+
+
+def predict_files(model: TrainedModel, wanted: Sequence[str], *, as_given: bool, as_json: bool) -> int:
+    """Print what the model reads on each file; returns 2 if one was refused, else 0.
+
+    as_given: 28x28 pictures are taken pixel by pixel.
+    """
+    names = class_names(model.data_name)
+    readings = read_files(model.classifier, expand(wanted), as_given=as_given)
+    if as_json:
+        found = list(readings)
+        echo(json.dumps([_json(reading, names) for reading in found], indent=1))
+        return _exit_code(found)
+    out, refused = console(), False
+    for number, reading in enumerate(readings):
+        if reading.error:
+            refused = True
+            _tell_refused(reading)
+        else:
+            if out.is_terminal and number < MAX_DRAWN:
+                out.print(_drawn(reading, names))
+            echo(_line(reading, names))
+    return 2 if refused else 0
+
+
+def score_files(model: TrainedModel, wanted: Sequence[str], *, as_given: bool, as_json: bool) -> int:
+    """The same for files in folders that are named by their classes: print how often it is right."""
+    names = class_names(model.data_name)
+    files = expand(scoring.class_folders(wanted, names))
+    readings = list(read_files(model.classifier, files, as_given=as_given))
+    truths = [scoring.truth_of(reading.file, names) for reading in readings]
+    for place, (reading, truth) in enumerate(zip(readings, truths, strict=True)):
+        if truth is None and not reading.error:
+            why = f"its folder is named by none of the classes {', '.join(names)}"
+            readings[place] = Reading(file=reading.file, error=why)
+    labelled = [
+        scoring.LabelledReading(
+            file=reading.file,
+            truth=truth,
+            prediction=int(reading.probabilities.argmax()),
+            share=float(reading.probabilities[truth]),
+        )
+        for reading, truth in zip(readings, truths, strict=True)
+        if truth is not None and reading.probabilities is not None
+    ]
+    if as_json:
+        pictures = [
+            _json(reading, names) | {"truth": None if truth is None else names[truth]}
+            for reading, truth in zip(readings, truths, strict=True)
+        ]
+        echo(json.dumps(scoring.summary(labelled, names) | {"pictures": pictures}, indent=1))
+    else:
+        for reading in readings:
+            if reading.error:
+                _tell_refused(reading)
+        for line in scoring.lines(labelled, names):
+            echo(line)
+    return _exit_code(readings)
+
+
+def _tell_refused(reading: Reading) -> None:
+    echo(f"digitlab: {reading.file}: {reading.error}", err=True)
+
+
+def _exit_code(readings: Sequence[Reading]) -> int:
+    return 2 if any(reading.error for reading in readings) else 0
+
+
+def read_files(classifier: Classifier, files: Iterable[str], *, as_given: bool) -> Iterator[Reading]:
+    """In the files' order; a file that is refused costs none of the others."""
+    data_name = classifier.config.data.name
+    for batch in _batches(files):
+        readings = [_prepare(file, data_name, as_given=as_given) for file in batch]
+        seen = [reading.found.image for reading in readings if reading.found is not None]
+        answers = iter(classifier.predict(np.stack(seen)) if seen else ())
+        for reading in readings:
+            if reading.found is None:
+                yield reading
+            else:
+                yield dataclasses.replace(reading, probabilities=next(answers))
+
+
+def _batches(files: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    """Python 3.12 has itertools.batched for it."""
+    rest = iter(files)
+    while batch := tuple(itertools.islice(rest, BATCH)):
+        yield batch
+
+
+def _prepare(file: str, data_name: str, *, as_given: bool) -> Reading:
+    try:
+        grey = read_grey(file)
+        return Reading(file=file, found=as_it_is(grey) if as_given else normalise(grey, data_name))
+    except UsageError as error:
+        return Reading(file=file, error=str(error))
+    except Exception as error:  # whatever one picture leads to, the others are read
+        return Reading(file=file, error=f"it cannot be read: {type(error).__name__}: {error}")
+
+
+def _line(reading: Reading, names: Sequence[str]) -> str:
+    """`seven.png  7  (99.2 %, then 1: 0.5 %, 9: 0.2 %)  dark ink on bright paper`."""
+    assert reading.probabilities is not None, "it was read"
+    assert reading.found is not None, "it was read"
+    order = np.argsort(-reading.probabilities, kind="stable")
+    first, *others = (f"{100 * reading.probabilities[place]:.1f} %" for place in order[:3])
+    then = ", ".join(f"{names[p]}: {text}" for p, text in zip(order[1:3], others, strict=True))
+    told = [reading.found.told_from]
+    told += [f"{part} left out" for part in reading.found.left_out]
+    told += [f"in doubt: {doubt}" for doubt in reading.found.doubts]
+    return f"{reading.file}  {names[order[0]]}  ({first}, then {then})  {'; '.join(told)}"
+
+
+def _json(reading: Reading, names: Sequence[str]) -> dict[str, object]:
+    """`label` is `prediction` under the name that it had first."""
+    told: dict[str, object] = {"file": reading.file, "prediction": None, "label": None}
+    told |= {"probabilities": None, "error": reading.error}
+    if reading.probabilities is not None and reading.found is not None:
+        told["prediction"] = told["label"] = names[int(reading.probabilities.argmax())]
+        told["probabilities"] = {
+            name: float(p) for name, p in zip(names, reading.probabilities, strict=True)
+        }
+        told["ink"] = reading.found.told_from
+        told["left_out"], told["doubts"] = list(reading.found.left_out), list(reading.found.doubts)
+    return told
+
+
+def _drawn(reading: Reading, names: Sequence[str]) -> Text:
+    """What the model saw, two rows of pixels a line, and a bar for each class beside it."""
+    assert reading.found is not None, "it was read"
+    assert reading.probabilities is not None, "it was read"
+    image, width = reading.found.image, max(map(len, names))
+    text = Text()
+    for row in range(0, SIDE, 2):
+        for above, below in zip(image[row], image[row + 1], strict=True):
+            colours = (Color.from_rgb(v, v, v) for v in (int(above), int(below)))
+            text.append("▀", Style(color=next(colours), bgcolor=next(colours)))
+        if 0 <= (place := row // 2 - 2) < len(names):
+            share = float(reading.probabilities[place])
+            text.append(
+                f"   {names[place]:>{width}} {'█' * round(BAR * share):{BAR}} {100 * share:5.1f} %"
+            )
+        text.append("\n")
+    return text

@@ -1,0 +1,41 @@
+"""How a configuration becomes a model, with initial weights drawn from a seed."""
+
+from typing import Protocol, assert_never, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from digitlab.config.schema import CNNConfig, LogisticRegressionConfig, ModelConfig
+from digitlab.models.cnn import ConvNet
+from digitlab.models.logistic_regression import LogisticRegression
+from digitlab.randomness import derive_seed
+
+
+@runtime_checkable
+class ClosedForm(Protocol):
+    """A model that knows its own gradients; the others leave them to autograd, at 25 us a step."""
+
+    def backpropagate(self, images: Tensor, logit_gradients: Tensor) -> list[Tensor]:
+        """The loss's gradients by every parameter, in their order, from those by the logits (B, 10)."""
+
+
+def build_model(config: ModelConfig, seed: int) -> nn.Module:
+    """The model with its initial weights, on the CPU; the same `seed` gives the same weights.
+
+    Draws from torch's global CPU generator, which it leaves seeded.
+    """
+    # Not torch.manual_seed: its first call imports torch._dynamo (2 s and more).
+    torch.default_generator.manual_seed(derive_seed(seed, "initial weights"))
+    match config:
+        case LogisticRegressionConfig():
+            return LogisticRegression()
+        case CNNConfig():
+            return ConvNet(config)
+        case _:
+            assert_never(config)
+
+
+def weight_shapes(config: ModelConfig) -> dict[str, torch.Size]:
+    """By name. Takes no memory, whatever size the configuration asks for."""
+    with torch.device("meta"):
+        return {name: tensor.shape for name, tensor in build_model(config, 0).state_dict().items()}

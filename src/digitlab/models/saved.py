@@ -1,0 +1,93 @@
+"""A saved model: pixels in, probabilities out. No pickle anywhere.
+
+Layout of the folder: config.yaml (the run's resolved configuration) and weights.safetensors.
+"""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import yaml
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from digitlab.config.checking import recorded_config
+from digitlab.config.schema import Config
+from digitlab.data.splits import SIDE, Split
+from digitlab.errors import UsageError
+from digitlab.models.build import build_model, weight_shapes
+from digitlab.models.predict import predict
+
+CONFIG_FILE = "config.yaml"
+WEIGHTS_FILE = "weights.safetensors"
+
+
+def save_weights(state: dict[str, Tensor], file: Path) -> None:
+    """Tensors only, no code; the same weights give the same bytes."""
+    # Not save_file, which makes the file unreadable for everybody else.
+    file.write_bytes(save({name: tensor.cpu().contiguous() for name, tensor in state.items()}))
+
+
+def weights_digest(state: dict[str, Tensor]) -> str:
+    """SHA-256 over names, shapes and values, in the order of the names."""
+    found = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        found.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        found.update(tensor.numpy().tobytes())
+    return found.hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    """A trained model together with the normalisation that it was trained with."""
+
+    model: nn.Module
+    config: Config
+
+    def predict(self, images: object) -> npt.NDArray[np.float32]:
+        """Probabilities (N, 10) of images (N, 28, 28) or (N, 784), white ink (255) on black (0).
+
+        Raises:
+            UsageError: the images are of another shape, or their values no integers from 0 to 255.
+        """
+        pixels = torch.from_numpy(as_images(images))
+        labels = torch.zeros(len(pixels), dtype=torch.int64)
+        data = self.config.data
+        return predict(self.model, Split(pixels, labels, data.mean, data.std)).softmax(1).numpy()
+
+
+def as_images(given: object) -> npt.NDArray[np.uint8]:
+    """Whatever was handed in (arrays, nested lists, a table of 784 columns) as (N, 28, 28)."""
+    expected = (
+        f"the input must be images of shape (N, {SIDE}, {SIDE}) or (N, {SIDE * SIDE}) with integers "
+        "from 0 (black) to 255 (white ink)"
+    )
+    try:
+        array = np.asarray(given)
+    except ValueError:
+        raise UsageError(f"{expected}; got lists of different lengths") from None
+    if array.dtype.kind not in "iuf":
+        raise UsageError(f"{expected}; got values that are no numbers ({array.dtype})")
+    if array.shape[1:] not in ((SIDE, SIDE), (SIDE * SIDE,)) or len(array) == 0:
+        raise UsageError(f"{expected}; got the shape {array.shape}")
+    low, high = array.min(), array.max()
+    if not (low >= 0 and high <= 255):  # so that NaN fails, too
+        raise UsageError(f"{expected}; got values from {low} to {high}")
+    if array.dtype.kind == "f" and (array != np.rint(array)).any():
+        raise UsageError(f"{expected}; got fractions: multiply values in [0, 1] by 255 and round them")
+    return np.ascontiguousarray(array, dtype=np.uint8).reshape(-1, SIDE, SIDE)
+
+
+def load_classifier(folder: Path) -> Classifier:
+    config = recorded_config(yaml.safe_load((folder / CONFIG_FILE).read_text()))
+    state = load_file(folder / WEIGHTS_FILE)
+    # Before a model is built: a configuration of a shared store may ask for one of any size.
+    if {name: tensor.shape for name, tensor in state.items()} != weight_shapes(config.model):
+        raise ValueError(f"{WEIGHTS_FILE} is of another model than {CONFIG_FILE}")
+    model = build_model(config.model, config.seed)
+    model.load_state_dict(state)
+    return Classifier(model, config)

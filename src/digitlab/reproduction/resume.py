@@ -1,0 +1,96 @@
+"""Going on with a run that was cut short, from its record: to the bits that it would have had."""
+
+from collections.abc import Callable
+
+from digitlab.config.checking import recorded_config
+from digitlab.config.project import data_root
+from digitlab.config.schema import Config
+from digitlab.data.splits import load
+from digitlab.errors import DigitlabError, UsageError
+from digitlab.reproduction.verdict import input_differences
+from digitlab.results.compare.differences import arithmetic_differences
+from digitlab.runs import document as documents
+from digitlab.runs import provenance
+from digitlab.runs.describe import describe_run
+from digitlab.runs.document import Document, RefusedDocument
+from digitlab.runs.experiment import Continued, Outcome, run_experiment
+from digitlab.runs.interrupts import Interrupts
+from digitlab.runs.progress import TrainingProgress
+from digitlab.tracking.delivery import check_before_training
+from digitlab.tracking.run_folder import RunFolder
+from digitlab.training.arithmetic import VARIABLES
+from digitlab.training.devices import prepare_process
+
+
+def resume_run(
+    found: RunFolder, *, force: bool, interrupts: Interrupts, say: Callable[[str], None]
+) -> tuple[Config, Outcome]:
+    """Train it to its end.
+
+    Args:
+        force: go on over a change of code, data or arithmetic; the record says so from then on.
+
+    Raises:
+        UsageError: it has ended, another process is at it, or something has changed.
+    """
+    _check_can_go_on(found)
+    check_before_training(found.run.tracking_uri, found.run.study, [found])
+    document = _document(found)
+    config = recorded_config(document.config)
+    device = prepare_process(config)
+    dataset = load(config.data, data_root(config.data.root))
+    today = describe_run(config, dataset, device, command=provenance.command_line())
+    changed = _changes(document, today)
+    if changed and not force:
+        reasons = "\n".join(f"  {reason}" for reason in changed)
+        raise UsageError(
+            f"{found.run.name!r} would not end with the bits it would have had:\n{reasons}\n"
+            "go on all the same with --force: its record then says that it is not reproducible"
+        )
+    record = RunFolder.reopen(found.folder)
+    if record is None:
+        raise UsageError(f"{found.run.name!r} is being worked on by another process, or has just ended")
+    outcome = run_experiment(
+        config,
+        interrupts=interrupts,
+        say=say,
+        watch=TrainingProgress(),
+        dataset=dataset,
+        continued=Continued(record, is_reproducible=document.reproducible and not changed),
+        command=document.command,
+    )
+    return config, outcome
+
+
+def _check_can_go_on(record: RunFolder) -> None:
+    run = record.run
+    if run.parent is not None:
+        raise UsageError(f"{run.name!r} is a trial of sweep {run.tags.get('sweep')}: resume that one")
+    if run.status == "FINISHED" or not run.is_resumable:
+        raise UsageError(f"{run.name!r} has ended as {run.status}: there is nothing to go on with")
+    if run.status == "RUNNING" and not record.try_to_own():
+        raise UsageError(
+            f"{run.name!r} is being worked on by process {run.process.pid} of {run.process.host}"
+        )
+    record.release()
+
+
+def _document(record: RunFolder) -> Document:
+    file = record.artifacts / documents.FILE
+    try:
+        return documents.parse(file.read_bytes())
+    except FileNotFoundError:
+        again = record.run.tags.get("digitlab.command")
+        raise UsageError(f"{record.run.name!r} had not begun: start it anew with: {again}") from None
+    except RefusedDocument as error:
+        raise DigitlabError(f"{file} is of no use:\n{error}") from None
+
+
+def _changes(before: Document, today: Document) -> list[str]:
+    changed = input_differences(before, today)
+    if before.canary != today.canary or before.threads != today.threads:
+        changed += arithmetic_differences(before, today)
+    if before.device != today.device:
+        changed.append(f"device is {today.device}, was {before.device}")
+    variables = [v for v in VARIABLES if before.arithmetic.get(v) != today.arithmetic.get(v)]
+    return changed + [f"{v} differs" for v in variables if not any(v in text for text in changed)]

@@ -1,0 +1,201 @@
+"""Which point of a sweep is best, as a table, Markdown and CSV. Ranks by validation, never by test.
+
+Knows no figures, no tracker and no torch.
+"""
+
+import csv
+import io
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from digitlab.config.schema import Metric
+from digitlab.results.estimates import Estimate, estimate, reads
+from digitlab.results.tables import markdown_table, short_title
+from digitlab.results.trial_result import TrialResult
+from digitlab.text.terminal import echo, show_table
+
+# Of the weights that were tested; validation/... is of the last epoch.
+CHOSEN: dict[Metric, str] = {
+    "validation/accuracy": "chosen/validation_accuracy",
+    "validation/loss": "chosen/validation_loss",
+}
+TEST = "test/accuracy"
+TITLES: dict[Metric, str] = {"validation/accuracy": "validation", "validation/loss": "validation loss"}
+NUMBERS = {"rank", *TITLES.values(), "test", "n", "seconds"}  # columns set flush right
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranked:
+    """One point of the sweep, ranked by its mean over seeds.
+
+    trials: the finished ones with a finite value, by number; the estimates are of these. knobs: no
+    `seed` where several trials share the point. planned: the point's trials in any state; where n is
+    less, the mean leaves some out.
+    """
+
+    trials: tuple[TrialResult, ...]
+    knobs: dict[str, str]
+    validation: Estimate
+    test: Estimate | None
+    planned: int
+
+    @property
+    def n(self) -> int:
+        return self.validation.n
+
+
+def rank(results: Sequence[TrialResult], metric: Metric) -> list[Ranked]:
+    """Best first by the tested weights' validation metric; ties by trial number.
+
+    Without a validation split no trial has that metric and the list is empty.
+    """
+    planned = Counter(result.point for result in results)
+    points: dict[int, list[TrialResult]] = {}
+    for result in sorted(results, key=lambda result: result.number):
+        if value_of(result, metric) is not None:
+            points.setdefault(result.point, []).append(result)
+    ranked = [_ranked(trials, metric, planned[point]) for point, trials in points.items()]
+    sign = -1 if metric == "validation/accuracy" else 1
+    return sorted(ranked, key=lambda point: (sign * point.validation.mean, point.trials[0].number))
+
+
+def value_of(result: TrialResult, metric: Metric) -> float | None:
+    """What a trial is ranked by, or None where it did not finish or has no finite value."""
+    value = _finite(result, CHOSEN[metric])
+    return value if result.state == "FINISHED" else None
+
+
+def varying(results: Sequence[TrialResult]) -> list[str]:
+    """The swept knobs that take several values, in the sweep's order; no `seed` where points repeat."""
+    repeated = len({result.point for result in results}) < len(results)
+    return [
+        knob
+        for knob in swept_knobs(results)
+        if len({r.swept[knob] for r in results if knob in r.swept}) > 1
+        and not (repeated and knob == "seed")
+    ]
+
+
+def swept_knobs(results: Iterable[TrialResult]) -> list[str]:
+    return list(dict.fromkeys(knob for result in results for knob in result.swept))
+
+
+def titles(knobs: Sequence[str]) -> list[str]:
+    """The short title of each knob, or the whole knob where those collide."""
+    short = [short_title(knob) for knob in knobs]
+    taken = Counter([*short, *NUMBERS, "run"])
+    return [title if taken[title] == 1 else knob for title, knob in zip(short, knobs, strict=True)]
+
+
+def table_rows(results: Sequence[TrialResult], metric: Metric) -> list[dict[str, str]]:
+    """Title to text: the ranked points, then every other trial with its state in place of a rank."""
+    ranked, knobs = rank(results, metric), varying(results)
+    points = [
+        (str(place), point.trials, point.validation, point.test, f"{point.n} of {point.planned}")
+        for place, point in enumerate(ranked, start=1)
+    ]
+    others = [
+        ("-" if r.state == "FINISHED" else r.state, (r,), None, _estimate([r], TEST), "")
+        for r in _left_out(results, metric)
+    ]
+    several = any(point.planned > 1 for point in ranked)
+    return [
+        {
+            "rank": place,
+            "run": _runs(trials),
+            **{t: trials[0].swept.get(k, "-") for t, k in zip(titles(knobs), knobs, strict=True)},
+            TITLES[metric]: reads(validation, metric),
+            "test": reads(test, TEST),
+            **({"n": n} if several else {}),
+            "seconds": f"{statistics.fmean(trial.seconds for trial in trials):.1f}",
+        }
+        for place, trials, validation, test, n in [*points, *others]
+    ]
+
+
+def notes(results: Sequence[TrialResult], metric: Metric) -> list[str]:
+    """What the table does not say by itself, a line each."""
+    lines = []
+    finished = [result for result in results if result.state == "FINISHED"]
+    if finished and not any(CHOSEN[metric] in result.metrics for result in finished):
+        lines.append("Nothing is ranked: there is no validation split (data.validation_size=0).")
+    elif left_out := _left_out(results, metric):
+        undefined = f"FINISHED without a finite {metric}"
+        states = Counter(undefined if r.state == "FINISHED" else r.state for r in left_out)
+        counts = ", ".join(f"{count} {state}" for state, count in states.items())
+        lines.append(f"Not ranked: {counts}, of {len(results)} trials.")
+    for refusal, count in Counter(r.refusal for r in results if r.refusal).most_common():
+        lines.append(f"Trained one by one: {count} of {len(results)} trials. Why: {refusal}.")
+    if any(point.n > 1 for point in rank(results, metric)):
+        lines.append("Means over n seeds, ± the half-width of the 95 % t-interval; seconds per trial.")
+    return lines
+
+
+def print_summary(results: Sequence[TrialResult], metric: Metric, *, limit: int = 20) -> None:
+    rows = table_rows(results, metric)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in rows[0] if rows else ():
+        table.add_column(title, justify="right" if title in NUMBERS else "left", overflow="fold")
+    for row in rows[:limit]:
+        table.add_row(*row.values())
+    more = [f"… and {len(rows) - limit} more"] if len(rows) > limit else []
+    show_table(table)
+    for line in [*more, *notes(results, metric)]:
+        echo(line)
+
+
+def as_markdown(results: Sequence[TrialResult], metric: Metric) -> str:
+    """Every row of the table, and its notes."""
+    rows = table_rows(results, metric)
+    table = markdown_table([list(rows[0]), *(list(row.values()) for row in rows)]) if rows else ""
+    return "\n\n".join(part for part in (table, *notes(results, metric)) if part) + "\n"
+
+
+def as_csv(results: Sequence[TrialResult]) -> str:
+    """One row a trial in every state: knobs by their full path, metrics in full precision."""
+    knobs = swept_knobs(results)
+    metrics = list(dict.fromkeys(name for result in results for name in result.metrics))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    head, tail = ["number", "point", "name", "state"], ["seconds", "run_id", "reused", "error"]
+    writer.writerow([*head, *knobs, *metrics, *tail])
+    for result in sorted(results, key=lambda result: result.number):
+        values = [
+            *(getattr(result, title) for title in head),
+            *(result.swept.get(k, "") for k in knobs),
+        ]
+        values += [result.metrics.get(name, "") for name in metrics]
+        writer.writerow([*values, *(getattr(result, title) for title in tail)])
+    return text.getvalue()
+
+
+def _ranked(trials: Sequence[TrialResult], metric: Metric, planned: int) -> Ranked:
+    validation = _estimate(trials, CHOSEN[metric])
+    assert validation is not None, "only trials with a finite value are grouped"
+    knobs = {k: v for k, v in trials[0].swept.items() if planned == 1 or k != "seed"}
+    test = _estimate(trials, TEST)
+    return Ranked(trials=tuple(trials), knobs=knobs, validation=validation, test=test, planned=planned)
+
+
+def _estimate(trials: Sequence[TrialResult], name: str) -> Estimate | None:
+    return estimate(trial.metrics.get(name) for trial in trials)
+
+
+def _left_out(results: Sequence[TrialResult], metric: Metric) -> list[TrialResult]:
+    by_number = sorted(results, key=lambda result: result.number)
+    return [result for result in by_number if value_of(result, metric) is None]
+
+
+def _finite(result: TrialResult, name: str) -> float | None:
+    value = result.metrics.get(name)
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _runs(trials: Sequence[TrialResult]) -> str:
+    first = (trials[0].run_id or "-")[:8]
+    return first if len(trials) == 1 else f"{first} +{len(trials) - 1}"

@@ -1,0 +1,100 @@
+"""What a recorded run answered to the test images; its pictures, drawn afterwards. No torch."""
+
+import contextlib
+import csv
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from digitlab.config import project
+from digitlab.data.files import Bytes, class_names, digest, read_verified
+from digitlab.errors import DataError, UsageError
+from digitlab.runs.answers import PREDICTIONS_FILE, Answers, read_answers
+from digitlab.tracking.store import RunStore
+from digitlab.tracking.stored_run import StoredRun
+
+EPOCHS_FILE = "metrics.csv"
+
+
+def draw_missing(store: RunStore, run: StoredRun, data_root: str | None = None) -> list[str]:
+    """Draw the pictures that the run does not have and add them to it; returns their names.
+
+    data_root: see tested_images.
+
+    Raises:
+        UsageError: the run has not finished, or the test images are others than it was tested on.
+    """
+    from digitlab.runs.plots import PICTURES, draw_pictures
+
+    there = {path for path, _ in store.artifacts(run)}
+    missing = [name for name in PICTURES if name not in there]
+    if not missing:
+        return []
+    answers, images = recorded_answers(store, run), tested_images(run, data_root)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        file = store.download(run, EPOCHS_FILE, folder)
+        with _damage_told(run), file.open(newline="") as handle:
+            epochs = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(handle)]
+        drawn = folder / "drawn"
+        drawn.mkdir()
+        draw_pictures(
+            drawn,
+            epochs=epochs,
+            answers=answers,
+            images=images,
+            class_names=class_names(run.params["data.name"]),
+        )
+        for picture in PICTURES:
+            if picture not in missing:
+                (drawn / picture).unlink()
+        store.add_artifacts(run, drawn)
+    return missing
+
+
+def recorded_answers(store: RunStore, run: StoredRun) -> Answers:
+    """Raises UsageError if the run has left none, DataError if they are damaged."""
+    if PREDICTIONS_FILE not in {path for path, _ in store.artifacts(run)}:
+        raise UsageError(
+            f"run {run.short_id} is {run.status}: it has left no predictions to draw or compare"
+        )
+    with tempfile.TemporaryDirectory() as scratch:
+        file = store.download(run, PREDICTIONS_FILE, Path(scratch))
+        with _damage_told(run):
+            return read_answers(file)
+
+
+@contextlib.contextmanager
+def _damage_told(run: StoredRun) -> Iterator[None]:
+    """Raises DataError that names the run, and what makes the artifact anew."""
+    try:
+        yield
+    except (DataError, ValueError, TypeError) as error:
+        raise DataError(
+            f"an artifact of run {run.short_id} cannot be read ({error}): "
+            f"`digitlab reproduce {run.short_id}` makes it anew, in a run of its own"
+        ) from None
+
+
+def tested_images(run: StoredRun, data_root: str | None) -> Bytes:
+    """The images (N, 28, 28) that the run was tested on, from the data set on this machine.
+
+    data_root: the folder that the run's own command named. What a store says about places may be
+    anybody's: with None they are looked for where this machine has its data.
+
+    Raises:
+        UsageError: those on this machine are others.
+        DataError: there are none.
+    """
+    name, lay = run.params["data.name"], run.params["data.root"]
+    try:
+        arrays, _ = read_verified(name, project.data_root(data_root))
+    except DataError as error:
+        where = f"; the run had its data in {lay}: DIGITLAB_DATA names a folder here"
+        raise DataError(f"{error}{where if lay != 'null' else ''}") from None
+    images, _ = arrays["test"]
+    if digest(images) != run.tags.get("digitlab.data.test_images"):
+        raise UsageError(
+            f"the test images of {name} are not those that run {run.short_id} was tested on"
+        )
+    return images

@@ -1,0 +1,70 @@
+"""What a user sees while a run trains: a bar on a terminal, one line an epoch elsewhere."""
+
+import time
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from digitlab.text.terminal import console, echo
+from digitlab.tracking.run_folder import RunFolder
+from digitlab.training.loop import EpochReport
+
+REDRAW_EVERY_SECONDS = 0.1
+
+
+class TrainingProgress:
+    """Counts steps and shows epoch reports, on standard error."""
+
+    def __init__(self) -> None:
+        self.epochs = 0
+        self.console = console(stderr=True)
+        self._step = 0
+        self._next_redraw = 0.0
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[scores]}"),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+
+    def begin(self, *, epochs: int, steps_per_epoch: int, steps_done: int) -> None:
+        self.epochs, self._step = epochs, steps_done
+        self._task = self._bar.add_task(f"epoch 1/{epochs}", total=epochs * steps_per_epoch, scores="")
+        self._bar.start()
+
+    def end(self) -> None:
+        self._bar.stop()
+
+    def before_step(self) -> None:
+        self._step += 1
+        if self.console.is_terminal and time.monotonic() > self._next_redraw:
+            self._bar.update(self._task, completed=self._step)
+            self._next_redraw = time.monotonic() + REDRAW_EVERY_SECONDS
+
+    def after_epoch(self, report: EpochReport) -> None:
+        scores = describe(report)
+        if self.console.is_terminal:
+            following = min(report.epoch + 1, self.epochs)
+            self._bar.update(self._task, description=f"epoch {following}/{self.epochs}", scores=scores)
+        else:
+            echo(f"epoch {report.epoch}/{self.epochs}  {scores}", err=True)
+
+    def recorded(self, record: RunFolder) -> None:
+        run, run_id = record.run, record.delivered.run_id
+        if run.status != "FINISHED":
+            name = run_id[:8] if run_id else run.record_id
+            hint = f"; go on: digitlab resume {name}" if run.is_resumable else ""
+            told = f"recorded as {run.status}: digitlab show {name}{hint}"
+            self.console.print(told, style="yellow", soft_wrap=True)
+
+
+def describe(report: EpochReport) -> str:
+    """`loss 0.31  accuracy 91.2 %  validation 0.29, 92.0 %  12,400 images/s`."""
+    parts = [f"loss {report.train.loss:.4f}", f"accuracy {100 * report.train.accuracy:.2f} %"]
+    if report.validation:
+        loss, accuracy = report.validation.loss, 100 * report.validation.accuracy
+        parts.append(f"validation {loss:.4f}, {accuracy:.2f} %")
+    return "  ".join([*parts, f"{report.images_per_second:,.0f} images/s"])

@@ -1,0 +1,114 @@
+"""Where a run comes from: code, versions, command. Collects; must not judge."""
+
+import functools
+import importlib.metadata
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from digitlab import __version__
+from digitlab.config import project
+from digitlab.text.addresses import redacted
+
+CHECKOUT = project.PACKAGE.parents[1]
+CODE = ("src", "conf", "pyproject.toml", "requirements.lock")
+PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "mlflow", "scikit-learn")
+
+
+def command_line() -> str:
+    """What the user typed, ready to paste but for its secrets: `digitlab train model=cnn`."""
+    program = Path(sys.argv[0])
+    is_module = program.parts[-2:] == ("cli", "__main__.py")  # python -m digitlab.cli
+    name = "digitlab" if is_module else program.name
+    return shlex.join([name, *map(redacted, sys.argv[1:])])
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Versions of digitlab, Python and the packages that decide a result."""
+    found = {"digitlab": __version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+@functools.cache
+def code() -> dict[str, str]:
+    """Commit of the checkout and whether it was changed since: `{"commit": ..., "dirty": "false"}`."""
+    commit = _git("rev-parse", "HEAD")
+    if commit is None:
+        return {"commit": "unknown", "dirty": "unknown"}
+    changes = _git("status", "--porcelain", "--", *_existing_code())
+    return {"commit": commit, "dirty": "unknown" if changes is None else str(bool(changes)).lower()}
+
+
+@functools.cache
+def unreadable_checkout() -> str | None:
+    """Why git does not tell the commit of this checkout, with a remedy; None if it does."""
+    if not any((folder / ".git").exists() for folder in (CHECKOUT, *CHECKOUT.parents)):
+        return None
+    commit, complaint = _ask_git("rev-parse", "HEAD")
+    if commit is not None:
+        return None
+    remedy = f": git config --global --add safe.directory {shlex.quote(str(CHECKOUT))}"
+    is_refused = "safe.directory" in complaint
+    reason = complaint.splitlines()[0] if complaint else "git does not answer"
+    return f"no record can name the commit of the code: {reason}{remedy if is_refused else ''}"
+
+
+@functools.cache
+def patch() -> str:
+    """What separates the files from the commit: staged, unstaged and untracked; empty if nothing does.
+
+    In git's format with binary files. Only of CODE, and not of what git ignores.
+    """
+    if code()["dirty"] != "true":
+        return ""
+    with tempfile.TemporaryDirectory() as scratch:  # an index of our own: the user's stays as it is
+        index = {"GIT_INDEX_FILE": str(Path(scratch) / "index")}
+        _git("read-tree", "HEAD", environment=index)
+        _git("add", "--all", "--", *_existing_code(), environment=index)
+        changes = _git("diff", "--cached", "--binary", "--no-color", "HEAD", environment=index) or ""
+    files = re.split("^(?=diff --git )", changes, flags=re.MULTILINE)
+    return "".join(_redacted_lines(f) if f.startswith("diff --git a/conf/") else f for f in files)
+
+
+def _redacted_lines(changes: str) -> str:
+    """A file of conf/ may name a store with its password; what was committed cannot be hidden."""
+    return re.sub("^[+].*$", lambda added: redacted(added[0]), changes, flags=re.MULTILINE)
+
+
+def _existing_code() -> list[str]:
+    return [name for name in CODE if (CHECKOUT / name).exists()]
+
+
+def _git(*arguments: str, environment: Mapping[str, str] | None = None) -> str | None:
+    """Output of git in the folder of this package; None without git or outside a checkout."""
+    return _ask_git(*arguments, environment=environment)[0]
+
+
+def _ask_git(*arguments: str, environment: Mapping[str, str] | None = None) -> tuple[str | None, str]:
+    """The same, and what git complains of where there is none."""
+    try:
+        done = subprocess.run(
+            ["git", "-c", "core.safecrlf=false", "-C", str(CHECKOUT), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+            env={**os.environ, **(environment or {})},
+        )
+    except subprocess.CalledProcessError as error:
+        return None, error.stderr.strip()
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError) as error:
+        return None, str(error)
+    return done.stdout if arguments[0] == "diff" else done.stdout.strip(), ""

@@ -1,0 +1,91 @@
+"""What a training went through, in so few numbers that they can be recorded and compared to the bit.
+
+Knows no runs and no files.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import AfterValidator, Field
+from pydantic.dataclasses import dataclass
+
+from digitlab.config.schema import CLOSED, Integer
+from digitlab.training.evaluation import Evaluation
+from digitlab.training.loop import EpochReport
+
+
+def _is_hex_float(text: str) -> str:
+    try:
+        float.fromhex(text)
+    except OverflowError:
+        raise ValueError("must be a hex float within the range of a double") from None
+    return text
+
+
+Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
+HexFloat = Annotated[str, Field(max_length=40), AfterValidator(_is_hex_float)]
+METRICS = ("train/loss", "train/accuracy", "validation/loss", "validation/accuracy")
+
+
+@dataclass(config=CLOSED, frozen=True, slots=True, kw_only=True)
+class Trace:
+    """Digests are SHA-256 in hex; numbers are hex floats (C99), which lose no bit.
+
+    initial_weights, weights: over names, shapes and values (see serving.weights_digest).
+    orders: of the images, an entry for each epoch. step_losses: of the first steps of the training.
+    epochs: the metrics of METRICS for each epoch. test: loss and accuracy, by the chosen weights.
+    predictions: of the test images' predicted classes. The last five are empty before the end.
+    """
+
+    initial_weights: Digest
+    orders: list[Digest]
+    step_losses: list[HexFloat]
+    epochs: list[dict[str, HexFloat]]
+    weights: Digest = ""
+    test: dict[str, HexFloat] = dataclasses.field(default_factory=dict)
+    predictions: Digest = ""
+    num_test_images: Integer = 0
+
+
+def trace_of(
+    initial_weights: str,
+    history: Sequence[EpochReport],
+    *,
+    weights: str = "",
+    evaluation: Evaluation | None = None,
+) -> Trace:
+    """Of a finished training, or with `history` alone of what there is of one."""
+    ended: dict[str, Any] = {}
+    if evaluation:
+        scores = evaluation.scores
+        ended["test"] = {"loss": scores.loss.hex(), "accuracy": scores.accuracy.hex()}
+        ended["predictions"] = predictions_digest(evaluation.predictions)
+        ended["num_test_images"] = len(evaluation.predictions)
+    return Trace(
+        initial_weights=initial_weights,
+        orders=[report.order for report in history],
+        step_losses=[loss.hex() for report in history for loss in report.first_losses],
+        epochs=[_hex_metrics(report) for report in history],
+        weights=weights,
+        **ended,
+    )
+
+
+def predictions_digest(predictions: Any) -> str:
+    """predictions: (N,) integers, 0 to 9, in the order of the test images."""
+    return hashlib.sha256(np.asarray(predictions).astype(np.uint8).tobytes()).hexdigest()
+
+
+def to_floats(numbers: Mapping[str, str]) -> dict[str, float]:
+    return {name: float.fromhex(text) for name, text in numbers.items()}
+
+
+def _hex_metrics(report: EpochReport) -> dict[str, str]:
+    found = {"train/loss": report.train.loss.hex(), "train/accuracy": report.train.accuracy.hex()}
+    if report.validation:
+        found["validation/loss"] = report.validation.loss.hex()
+        found["validation/accuracy"] = report.validation.accuracy.hex()
+    return found

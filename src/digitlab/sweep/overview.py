@@ -1,0 +1,87 @@
+"""Sweeps and how far they are, for `digitlab sweeps`; what is damaged in their files."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from digitlab.errors import DigitlabError
+from digitlab.sweep.manifest import SweepFolder, all_sweeps
+from digitlab.sweep.search import num_trials
+from digitlab.sweep.workers.runner import earlier_results
+from digitlab.text.terminal import say, show_table, styled
+from digitlab.tracking.stored_run import age
+
+STYLES = {"finished": "green", "failed": "red", "running": "cyan", "cut short": "yellow"}
+
+
+def describe_sweeps(sweeps: Path) -> list[dict[str, Any]]:
+    """Plain values, newest first. created: ms since the epoch."""
+    rows = []
+    for folder in all_sweeps(sweeps):
+        with contextlib.suppress(DigitlabError):
+            rows.append(_describe(folder))
+    for problem in (problem for folder in all_sweeps(sweeps) for problem in damage(folder)):
+        say(problem)
+    return rows
+
+
+def damage(folder: SweepFolder) -> list[str]:
+    """What is wrong with its files, each with the remedy."""
+    try:
+        folder.manifest()
+    except DigitlabError as error:
+        return [str(error)]
+    if not (lost := folder.num_damaged_lines):
+        return []
+    return [
+        f"{lost} damaged lines in the journal of sweep {folder.id} are left out: "
+        f"digitlab resume {folder.id} sets them aside and does again what they told of"
+    ]
+
+
+def _describe(folder: SweepFolder) -> dict[str, Any]:
+    manifest = folder.manifest()
+    results = [r for r in earlier_results(folder).values() if r.state != "INTERRUPTED"]
+    last = list(folder.events())[-1:]
+    reused = max((e.get("reused", 0) for e in folder.events() if e["event"] == "working"), default=0)
+    failed = sum(result.state == "FAILED" for result in results)
+    if folder.is_owned():
+        status = "running"
+    elif last and last[0]["event"] == "finished":
+        status = "failed" if failed else "finished"
+    else:
+        status = "cut short"
+    total = num_trials(folder, manifest)
+    done = len(results) - failed + reused
+    return {
+        "id": manifest.id,
+        "name": manifest.name,
+        "study": manifest.study,
+        "status": status,
+        "done": done,
+        "failed": failed,
+        "pending": max(total - done - failed, 0),
+        "trials": total,
+        "created": manifest.created,
+        "command": manifest.command,
+    }
+
+
+def print_sweeps(rows: list[dict[str, Any]]) -> None:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("sweep", "status", "age", "name", "study"):
+        table.add_column(title, overflow="fold")
+    for title in ("done", "failed", "pending"):
+        table.add_column(title, justify="right")
+    for row in rows:
+        table.add_row(
+            row["id"],
+            styled(row["status"], STYLES[row["status"]]),
+            age(row["created"]),
+            row["name"],
+            row["study"],
+            *(str(row[name]) for name in ("done", "failed", "pending")),
+        )
+    show_table(table, pipe_width=200)

@@ -1,0 +1,125 @@
+"""Which trials of a grid are trained side by side by one worker, and which by themselves.
+
+Decides by configurations alone; knows no torch. Whether a chunk is exact on this machine, how it can be
+made so and what it gains is found out by the worker that trains it (see training/fused/).
+"""
+
+import dataclasses
+import itertools
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from digitlab.config.checking import flatten
+from digitlab.sweep.manifest import Trial
+from digitlab.sweep.settings import EngineSettings
+
+# Knobs in which the trials of a chunk may differ. Their order is one more, where that pays.
+FREE = (
+    *("optimizer.", "scheduler.", "early_stopping.", "checkpoint.weights", "checkpoint.metric"),
+    *("seed", "run_name", "record.", "data.order_seed", "model.conv_dropout", "model.hidden_dropout"),
+)
+
+OTHER_ORDERS = "each in an order of its own; data.order_seed=0 gives all the same"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Form:
+    """How a kind of model is trained side by side.
+
+    largest: chunk, in trials. needs_one_order: whether only trials that see the images in one order are
+    computed together. largest_batch: above it a chunk takes too much memory (a CNN 0.2 MB an image and
+    trial).
+    """
+
+    largest: int
+    needs_one_order: bool
+    largest_batch: int
+
+
+FORMS = {
+    "logistic_regression": Form(largest=256, needs_one_order=False, largest_batch=1_000_000),
+    "cnn": Form(largest=4, needs_one_order=True, largest_batch=2048),
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """Chunks in the order in which they are to be started; a trial alone is a chunk of one.
+
+    alone: why so many trials are trained by themselves, most frequent first.
+    """
+
+    chunks: list[list[Trial]]
+    alone: dict[str, int]
+
+    def describe(self) -> str:
+        """`2 x 32 trials side by side; 4 one by one (threads is not 1)`."""
+        sizes = Counter(len(chunk) for chunk in self.chunks if len(chunk) > 1)
+        parts = [f"{count} x {size} trials side by side" for size, count in sizes.items()]
+        parts += [f"{count} one by one ({reason})" for reason, count in self.alone.items()]
+        return "; ".join(parts)
+
+
+def plan_chunks(trials: Sequence[Trial], engine: EngineSettings, workers: int) -> Plan:
+    """Trials to be trained by so many workers."""
+    alone: Counter[str] = Counter()
+    groups: dict[str, list[Trial]] = {}
+    chunks: list[list[Trial]] = []
+    for trial in trials:
+        if reason := _unfit(trial, engine):
+            alone[reason] += 1
+            chunks.append([trial])
+        else:
+            any_order = engine.name == "fused" or not FORMS[_model(trial)].needs_one_order
+            groups.setdefault(_kind(trial, any_order=any_order), []).append(trial)
+    in_any_order = Counter(_kind(group[0], any_order=True) for group in groups.values())
+    for group in groups.values():
+        if len(group) == 1:
+            others = in_any_order[_kind(group[0], any_order=True)] > 1
+            alone[OTHER_ORDERS if others else "no other trial fits beside it"] += 1
+        chunks += _cut(sorted(group, key=_order), FORMS[_model(group[0])].largest, workers)
+    chunks.sort(key=lambda chunk: min(trial.number for trial in chunk))
+    return Plan(chunks, dict(alone.most_common()))
+
+
+def _unfit(trial: Trial, engine: EngineSettings) -> str | None:
+    """Why it is trained by itself, whatever the others are."""
+    form = FORMS.get(_model(trial))
+    if engine.name == "sequential":
+        return "engine=sequential"
+    if form is None:
+        return f"{_model(trial)} has no form for many at once"
+    if trial.values["threads"] != 1:
+        return "threads is not 1"
+    if engine.name == "auto" and trial.values["batch_size"] > form.largest_batch:
+        return f"batches of more than {form.largest_batch} of a {_model(trial)} take too much memory"
+    return None
+
+
+def _kind(trial: Trial, *, any_order: bool) -> str:
+    """Equal for trials that may share a chunk."""
+    fixed = {k: v for k, v in flatten(trial.values).items() if not k.startswith(FREE)}
+    if not any_order:
+        fixed["order"] = _order(trial)
+    return json.dumps(fixed, sort_keys=True)
+
+
+def _order(trial: Trial) -> int:
+    """The seed of the order in which it sees the images."""
+    values: dict[str, Any] = trial.values
+    chosen = values["data"].get("order_seed")
+    return int(values["seed"] if chosen is None else chosen)
+
+
+def _model(trial: Trial) -> str:
+    return str(trial.values["model"]["name"])
+
+
+def _cut(group: list[Trial], largest: int, workers: int) -> list[list[Trial]]:
+    """Into chunks of about equal size: for each worker one, if there are two trials for each."""
+    count = max(math.ceil(len(group) / largest), min(workers, len(group) // 2), 1)
+    bounds = [len(group) * i // count for i in range(count + 1)]
+    return [group[a:b] for a, b in itertools.pairwise(bounds)]

@@ -1,0 +1,330 @@
+"""From a command line to a sweep ready to be frozen: every trial composed and checked.
+
+Reads conf/ once; what comes out needs it no more.
+"""
+
+import copy
+import dataclasses
+import itertools
+from collections.abc import Sequence, Set
+from pathlib import Path
+from typing import Any
+
+from digitlab.config import project
+from digitlab.config.checking import as_param, flatten, recorded_config, set_leaf, to_dict
+from digitlab.config.composition import Composer, composer
+from digitlab.config.fingerprint import fingerprint
+from digitlab.config.schema import Config
+from digitlab.data.files import known_digests, read_verified
+from digitlab.errors import ConfigError
+from digitlab.runs import provenance
+from digitlab.sweep.manifest import Base, Manifest, Trial, manifest_key
+from digitlab.sweep.planning.space import Line, Point, grid_points, read_line, search_space, shown_name
+from digitlab.sweep.settings import Interval, Settings, to_settings, to_values
+from digitlab.tracking.connection.location import resolve_uri
+from digitlab.tracking.run_folder import now
+
+MAX_PROBLEMS = 40
+MAX_BASES = 1000
+# Of Nvidia's driver, on WSL, of AMD's: without any there is no GPU.
+GPU_DRIVERS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+
+
+def plan(overrides: Sequence[str]) -> Manifest:
+    """The sweep that `overrides` mean, not frozen yet: its id is empty.
+
+    Raises:
+        ConfigError: with every problem of every trial.
+    """
+    with composer() as made:
+        line = read_line(overrides, made)
+        settings = to_settings(made.compose_sweep(line.settings))
+        if settings.sweep.search != "grid":
+            return _plan_search(line, settings, made)
+        points = grid_points(settings, line, made)
+        composed = _compose_all([[*line.fixed.values(), *_overrides(p)] for p in points], points, made)
+    return _plan_trials(list(zip(points, composed, strict=True)), settings)
+
+
+def plan_lists(lists: Sequence[Sequence[str]]) -> Manifest:
+    """A sweep of trials that another sweeper of Hydra's has made, each a list of overrides."""
+    with composer() as made:
+        lines = [read_line(overrides, made) for overrides in lists]
+        settings = to_settings(made.compose_sweep(lines[0].settings))
+        values = [{k: text.partition("=")[2] for k, text in line.fixed.items()} for line in lines]
+        shared = values[0].items()
+        varying = {k for v in values for k, text in v.items() if (k, text) not in shared}
+        varying |= {k for k, _ in shared if any(k not in v for v in values)}
+        points = [{k: text for k, text in v.items() if k in varying} for v in values]
+        composed = _compose_all([list(line.fixed.values()) for line in lines], points, made)
+    return _plan_trials(list(zip(points, composed, strict=True)), settings)
+
+
+def overrides_of(manifest: Manifest, overrides: Sequence[str]) -> list[list[str]]:
+    """For each trial the overrides that make it, for a launcher that composes by itself."""
+    with composer() as made:
+        line = read_line(overrides, made)
+    return [[*line.fixed.values(), *_overrides(trial.swept)] for trial in manifest.trials]
+
+
+def refreshed(manifest: Manifest) -> Manifest:
+    """The same under today's source and data: equal, key and all, if neither has changed."""
+    configs = [trial.config() for trial in manifest.trials]
+    trials = [
+        dataclasses.replace(trial, fingerprint=_fingerprint(config, manifest.settings))
+        for trial, config in zip(manifest.trials, configs, strict=True)
+    ]
+    device = _shared_device(configs or [recorded_config(base.values) for base in manifest.bases])
+    return _with_key(dataclasses.replace(manifest, trials=trials, device=device))
+
+
+def trial_of_search(manifest: Manifest, number: int, point: int, chosen: Point, seed: int) -> Trial:
+    """The trial of a search at a point; `seed` counts the repetitions of the point from 0."""
+    groups = {knob: chosen[knob] for knob in chosen if knob in manifest.bases[0].groups}
+    base = next(base for base in manifest.bases if base.groups == groups)
+    values = copy.deepcopy(base.values)
+    for knob, text in chosen.items():
+        if knob not in groups:
+            set_leaf(values, knob, _value(manifest.axes[knob], text))
+    config = recorded_config(values)
+    swept = dict(chosen)
+    if manifest.settings.sweep.repeats > 1:
+        config = dataclasses.replace(config, seed=config.seed + seed)
+        swept["seed"] = str(config.seed)
+    return _trial(number, point, swept, config, manifest.settings)
+
+
+def verify_data(manifest: Manifest) -> None:
+    """Read (and if need be download) every data set of the sweep, before anything starts.
+
+    Raises:
+        DataError: one is missing or damaged.
+    """
+    configs = [trial.config() for trial in manifest.trials] or [
+        recorded_config(b.values) for b in manifest.bases
+    ]
+    for name, root in {(c.data.name, project.data_root(c.data.root)) for c in configs}:
+        read_verified(name, root)
+
+
+def _plan_trials(pairs: Sequence[tuple[Point, Config]], settings: Settings) -> Manifest:
+    _check_one_arithmetic({config.arithmetic for _, config in pairs})
+    repeats = settings.sweep.repeats
+    if repeats > 1 and any("seed" in point for point, _ in pairs):
+        raise ConfigError(["sweep.repeats sets the seeds, so seed cannot be swept as well"])
+    _check_repetitions(pairs)
+    pairs = _completed(pairs)
+    trials: list[Trial] = []
+    numbers: dict[Config, int] = {}
+    for point, config in pairs:
+        number = numbers.setdefault(dataclasses.replace(config, seed=0), len(numbers))
+        for repetition in range(repeats):
+            seeded = dataclasses.replace(config, seed=config.seed + repetition)
+            swept = {**point, "seed": str(seeded.seed)} if repeats > 1 else point
+            trials.append(_trial(len(trials), number, swept, seeded, settings))
+    return _manifest(settings, [config for _, config in pairs], trials=trials)
+
+
+def _check_repetitions(pairs: Sequence[tuple[Point, Config]]) -> None:
+    """Raises ConfigError for trials that are the same as the schema reads them: 0 and 0.0."""
+    first: dict[Config, int] = {}
+    problems = []
+    for number, (point, config) in enumerate(pairs):
+        if (other := first.setdefault(config, number)) != number:
+            names = [shown_name(p) or "nothing varies" for p in (point, pairs[other][0])]
+            told = " and ".join(dict.fromkeys(names))
+            problems.append(
+                f"trial {number} is the same as trial {other} ({told}): leave one out, or exclude it"
+            )
+    if problems:
+        raise ConfigError([*_cut(problems), "nothing was started"])
+
+
+def _completed(pairs: Sequence[tuple[Point, Config]]) -> list[tuple[Point, Config]]:
+    """Points that all name whatever differs: what one block of a file sweeps is fixed in another."""
+    names = list(dict.fromkeys(knob for point, _ in pairs for knob in point))
+    if all(len(point) == len(names) for point, _ in pairs):
+        return list(pairs)
+    wholes = []
+    for point, config in pairs:
+        flat = flatten(to_dict(config))
+        paths = {name: f"{name}.name" if f"{name}.name" in flat else name for name in names}
+        known = {name: as_param(flat[path]) for name, path in paths.items() if path in flat}
+        wholes.append({**known, **point})
+    varying = [name for name in names if len({whole.get(name) for whole in wholes}) > 1]
+    return [
+        ({name: whole[name] for name in varying if name in whole}, config)
+        for whole, (_, config) in zip(wholes, pairs, strict=True)
+    ]
+
+
+def _plan_search(line: Line, settings: Settings, made: Composer) -> Manifest:
+    space = search_space(settings, line, made)
+    groups = {k: axis for k, axis in space.axes.items() if made.is_group(k) and isinstance(axis, list)}
+    choices = [dict(zip(groups, values, strict=True)) for values in itertools.product(*groups.values())]
+    if len(choices) > MAX_BASES:
+        raise ConfigError([f"a search over {len(choices)} combinations of groups is too wide"])
+    if settings.sweep.repeats > 1 and "seed" in space.axes:
+        raise ConfigError(["sweep.repeats sets the seeds, so seed cannot be swept as well"])
+    configs = _compose_all([[*line.fixed.values(), *_overrides(c)] for c in choices], choices, made)
+    chosen = space.axes.get("arithmetic")
+    _check_one_arithmetic(set(chosen) if isinstance(chosen, list) else {c.arithmetic for c in configs})
+    axes: dict[str, Any] = {}
+    for knob, axis in space.axes.items():
+        if isinstance(axis, Interval):
+            axes[knob] = {"low": axis.low, "high": axis.high, "log": axis.log}
+        else:
+            values = [] if knob in groups else [made.value(knob, text) for text in axis]
+            listed = values or axis
+            if any(listed.index(value) < i for i, value in enumerate(listed)):
+                raise ConfigError([f"{knob} has a choice twice: {', '.join(axis)}"])
+            axes[knob] = {"choices": axis, "values": values}
+    manifest = _manifest(
+        settings,
+        configs,
+        axes=axes,
+        bases=[Base(groups=c, values=to_dict(g)) for c, g in zip(choices, configs, strict=True)],
+    )
+    _check_corners(manifest)
+    return manifest
+
+
+def _check_one_arithmetic(chosen: Set[str]) -> None:
+    if len(chosen) > 1:
+        raise ConfigError(
+            [
+                "arithmetic cannot be swept, since a process computes in one and trains many trials: "
+                f"make two sweeps, {' and '.join(f'arithmetic={name}' for name in sorted(chosen))}",
+                "nothing was started",
+            ]
+        )
+
+
+def _check_corners(manifest: Manifest) -> None:
+    """Both ends of every interval and every choice, for every choice of groups: all must be legal."""
+    problems: dict[str, None] = {}
+    for base in manifest.bases:
+        rest = {knob: axis for knob, axis in manifest.axes.items() if knob not in base.groups}
+        corners = {
+            knob: axis["choices"] if "choices" in axis else [str(axis["low"]), str(axis["high"])]
+            for knob, axis in rest.items()
+        }
+        for i in range(max(map(len, corners.values()), default=1)):
+            chosen = {knob: texts[min(i, len(texts) - 1)] for knob, texts in corners.items()}
+            try:
+                trial_of_search(manifest, 0, 0, {**base.groups, **chosen}, 0)
+            except ConfigError as error:
+                problems |= dict.fromkeys(f"{shown_name(base.groups)}: {p}" for p in error.problems)
+    if problems:
+        raise ConfigError(_cut(list(problems)))
+
+
+def _compose_all(lists: Sequence[list[str]], points: Sequence[Point], made: Composer) -> list[Config]:
+    """Every configuration, or every problem: what is wrong with all of them alike is told once."""
+    configs: list[Config] = []
+    told: dict[str, list[int]] = {}
+    for number, overrides in enumerate(lists):
+        try:
+            configs.append(made.compose(overrides))
+        except ConfigError as error:
+            for problem in error.problems:
+                told.setdefault(problem, []).append(number)
+    if not told:
+        return configs
+    problems = []
+    for problem, numbers in told.items():
+        if len(numbers) == len(lists):
+            problems.append(problem)
+        else:
+            problems += [f"trial {n} ({shown_name(points[n])}): {problem}" for n in numbers]
+    raise ConfigError([*_cut(problems), "nothing was started"])
+
+
+def _cut(problems: list[str]) -> list[str]:
+    more = len(problems) - MAX_PROBLEMS
+    return problems if more <= 0 else [*problems[:MAX_PROBLEMS], f"... and {more} more problems"]
+
+
+def _manifest(
+    settings: Settings, configs: Sequence[Config], *, trials: list[Trial] | None = None, **parts: Any
+) -> Manifest:
+    made, config = trials or [], configs[0]
+    varying = list(dict.fromkeys(k for trial in made for k in trial.swept)) or list(
+        parts.get("axes", [])
+    )
+    leaves = " x ".join(knob.rpartition(".")[2] for knob in varying)
+    return _with_key(
+        Manifest(
+            id="",
+            key="",
+            name=(settings.sweep.name or leaves or config.run_name or "one trial")[:200],
+            study=config.study,
+            command=provenance.command_line(),
+            created=now(),
+            device=_shared_device(configs),
+            settings=settings,
+            tracking_uri=resolve_uri(config.tracking.uri),
+            trials=made,
+            **parts,
+        )
+    )
+
+
+def _with_key(manifest: Manifest) -> Manifest:
+    """The key covers what would be run and where to; not the order, the workers, or the name."""
+    settings = to_values(manifest.settings)["sweep"]
+    decisive = {k: settings[k] for k in ("search", "trials", "repeats", "metric", "pruner", "seed")}
+    if manifest.is_search:
+        configs = [recorded_config(base.values) for base in manifest.bases]
+        prints = [_fingerprint(config, manifest.settings) for config in configs]
+    else:
+        prints = sorted(trial.fingerprint for trial in manifest.trials)
+        decisive.pop("metric")  # what a grid is ranked by does not change what it runs
+    store = project.portable_uri(manifest.tracking_uri, project.mlruns())
+    key = manifest_key([decisive, prints, manifest.axes, manifest.study, store])
+    return dataclasses.replace(manifest, key=key)
+
+
+def _trial(number: int, point: int, swept: Point, config: Config, settings: Settings) -> Trial:
+    return Trial(
+        number=number,
+        point=point,
+        name=shown_name(swept) or config.run_name or "the only trial",
+        swept=swept,
+        values=to_dict(config),
+        fingerprint=_fingerprint(config, settings),
+    )
+
+
+def _fingerprint(config: Config, settings: Settings) -> str:
+    """With the data unknown (not downloaded yet) it equals that of no run."""
+    digests = known_digests(config.data.name, project.data_root(config.data.root))
+    found = fingerprint(config, device=_device(config), data=digests or {})
+    # A result that is equal to a tolerance only must not be taken for the exact one.
+    return found if settings.engine.exact else f"inexact-{found[:56]}"
+
+
+def _shared_device(configs: Sequence[Config]) -> str:
+    """`cuda` if any of them trains on a GPU: workers are then dealt out by GPUs."""
+    return "cuda" if any(_device(config) == "cuda" for config in configs) else "cpu"
+
+
+def _device(config: Config) -> str:
+    """What `device` means here; torch (2 s) is not asked where the answer must be the CPU."""
+    has_driver = any(Path(name).exists() for name in GPU_DRIVERS)
+    if config.device == "cpu" or (config.device == "auto" and not has_driver):
+        return "cpu"
+    from digitlab.training.devices import resolved_device
+
+    return resolved_device(config.device, config.arithmetic)
+
+
+def _overrides(point: Point) -> list[str]:
+    return [f"{knob}={text}" for knob, text in point.items()]
+
+
+def _value(axis: dict[str, Any], text: str) -> Any:
+    if "choices" in axis:
+        return axis["values"][axis["choices"].index(text)]
+    is_integer = isinstance(axis["low"], int) and isinstance(axis["high"], int)
+    return int(text) if is_integer else float(text)

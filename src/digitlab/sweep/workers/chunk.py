@@ -1,0 +1,354 @@
+"""What a worker does with several trials at once: train them side by side, record each as if alone.
+
+Whatever goes wrong with one costs it alone. What goes wrong with all of them, such as memory that does
+not suffice, leaves them cut short: they go on one by one, at their checkpoints.
+"""
+
+import dataclasses
+import math
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from digitlab.errors import CutShort, DigitlabError, Diverged, Interrupted, Pruned
+from digitlab.results.trial_result import TrialResult
+from digitlab.runs.interrupts import Interrupts
+from digitlab.sweep.workers.trial import Task, TrialWatch, load_data, metrics_of, release_gpu_memory
+from digitlab.tracking.run_folder import ENGINE_TAG
+
+if TYPE_CHECKING:
+    import torch
+
+    from digitlab.data.splits import Dataset, Split
+    from digitlab.runs.experiment import OpenRun
+    from digitlab.training.fused.epochs import Moment
+    from digitlab.training.fused.members import Member
+    from digitlab.training.loop import EpochReport
+
+SHARE_OF_SAVING = 0.05  # of the time, at most, goes into checkpoints that are due by time
+TOLERANCE = "as alone to 1e-5 in the first 10 step losses and half a point of test accuracy"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkTask:
+    """Trials to be trained side by side. is_exact: each to the bits that it has alone. must_gain: only
+    if that is faster here than one by one."""
+
+    tasks: list[Task]
+    is_exact: bool
+    must_gain: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Refused:
+    """What a worker says when it trains these trials of a chunk one by one."""
+
+    numbers: list[int]
+    reason: str
+
+    def __str__(self) -> str:
+        """`trials 0, 1, 2 and 5 more are trained one by one: ...`."""
+        shown, more = self.numbers[:3], len(self.numbers) - 3
+        which = ", ".join(map(str, shown)) + (f" and {more} more" if more > 0 else "")
+        if len(self.numbers) == 1:
+            return f"trial {which} is trained by itself: {self.reason}"
+        return f"trials {which} are trained one by one: {self.reason}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Failing:
+    """What a worker says at once of a trial that fails beside others; its result follows, with its run.
+
+    The answer is a reason to stop all of them, or None.
+    """
+
+    number: int
+
+
+def run_chunk(
+    task: ChunkTask, *, tell: Callable[[Any], Any], interrupts: Interrupts
+) -> list[TrialResult]:
+    """Train, test and record all of them; `tell` hears of each trial's result when it ends.
+
+    Those that were cut short are INTERRUPTED: by a signal, or by what befell all of them.
+    """
+    from digitlab.training.devices import prepare_process
+
+    config = task.tasks[0].trial.config()
+    device = prepare_process(config)
+    dataset = load_data(config.data)
+    chunk = _Chunk(task, tell, interrupts)
+    try:
+        chunk.open(device, dataset)
+        validation = dataset.validation.to(device) if dataset.validation else None
+        chunk.train(dataset.train.to(device), validation)
+    except (Interrupted, Exception) as error:
+        chunk.cut_short(error)
+    for entry in chunk.entries:
+        entry.settle()
+    release_gpu_memory()
+    return [entry.result for entry in chunk.entries if entry.result]
+
+
+class _Entry:
+    """One trial of a chunk; `result` once it has ended."""
+
+    def __init__(self, task: Task, num_trials: int, tell: Callable[[Any], Any]) -> None:
+        self._num_trials = num_trials
+        self.task, self.watch = task, TrialWatch(task, tell)
+        self.run: OpenRun | None = None
+        self.result: TrialResult | None = None
+        self.refusal = ""  # why it is trained by itself
+        self._is_settled = False
+        self._started, self._tell = time.monotonic(), tell
+
+    @property
+    def opened(self) -> "OpenRun":
+        assert self.run is not None, "it was opened"
+        return self.run
+
+    def follow(self, report: "EpochReport") -> bool:
+        """Take note of an epoch; whether the trial has ended with it."""
+        try:
+            is_over = self.opened.training.absorb(report)
+            self.opened.after_epoch(report)
+            if is_over:
+                self.conclude()
+        except Exception as error:
+            self.end(error)
+        return self.result is not None
+
+    def conclude(self) -> None:
+        try:
+            self.opened.training.settle()
+            self.opened.conclude()
+            self.end(None)
+        except Exception as error:
+            self.end(error)
+
+    def end(self, error: BaseException | None) -> None:
+        """With this error, or well; a signal or a failure of all leaves it to be continued.
+
+        Its delivery begins; those beside it do not wait for that.
+        """
+        if self.run is not None:
+            if error:
+                self.run.fail(error)
+            self.run.watch.end()
+            self.run.delivery.begin_finish()
+        trial = self.task.trial
+        found: dict[str, Any]
+        match error:
+            case None:
+                found = {"state": "FINISHED", "metrics": metrics_of(self.opened.outcome())}
+            case Interrupted() | CutShort():
+                found = {"state": "INTERRUPTED", "error": str(error)}
+            case Pruned():
+                found = {"state": "PRUNED", "error": str(error)}
+            case Diverged():
+                found = {"state": "FAILED", "error": str(error)}
+            case _:
+                text = "".join(traceback.format_exception(error))
+                told = f"{type(error).__name__}: {error}"
+                found = {"state": "FAILED", "error": told, "traceback": text}
+        self.result = TrialResult(
+            number=trial.number,
+            point=trial.point,
+            name=trial.name,
+            swept=trial.swept,
+            **found,
+            history=self.watch.history,
+            seconds=(time.monotonic() - self._started) / self._num_trials,  # its share
+            refusal=self.refusal,
+        )
+        if self.result.state == "FAILED":
+            self._tell(Failing(trial.number))
+
+    def settle_if_delivered(self) -> None:
+        if self.run is None or self.run.delivery.is_finished():
+            self.settle()
+
+    def settle(self) -> None:
+        """Tell the controller of a trial that has ended, with its run in the store."""
+        if self.result is None or self._is_settled:
+            return
+        self._is_settled = True
+        if self.run is not None:
+            self.run.close()
+        self.result = dataclasses.replace(self.result, run_id=self.watch.run_id)
+        if self.result.state != "INTERRUPTED":
+            self._tell(self.result)
+
+
+class _Chunk:
+    def __init__(self, task: ChunkTask, tell: Callable[[Any], Any], interrupts: Interrupts) -> None:
+        self.entries = [_Entry(each, len(task.tasks), self._tell) for each in task.tasks]
+        self._controller, self._must_stop = tell, ""
+        self._task, self._interrupts = task, interrupts
+        self._plan_saving(0.0)
+        self._tags = {ENGINE_TAG: f"fused, {len(self.entries)} side by side"}
+        if not task.is_exact:
+            self._tags["digitlab.exact"] = f"no: {TOLERANCE}"
+
+    @property
+    def left(self) -> list[_Entry]:
+        return [entry for entry in self.entries if entry.result is None]
+
+    def _tell(self, said: Any) -> Any:
+        """The controller's answer to a failure is a reason to stop all of them, or None."""
+        answer = self._controller(said)
+        if answer and isinstance(said, Failing):
+            self._must_stop = answer
+        return answer
+
+    def _check(self) -> None:
+        """Raises Interrupted, or what stops all of them."""
+        self._interrupts.check()
+        if self._must_stop:
+            raise DigitlabError(self._must_stop)
+
+    def open(self, device: "torch.device", dataset: "Dataset") -> None:
+        """A record for each, and where it was cut short, what it had reached."""
+        from digitlab.runs.experiment import open_run
+
+        for entry in self.entries:
+            self._check()
+            try:
+                entry.run = open_run(
+                    entry.task.trial.config(),
+                    device,
+                    interrupts=self._interrupts,
+                    say=lambda message: None,
+                    watch=entry.watch,
+                    member=entry.task.member,
+                    dataset=dataset,
+                    tags=self._tags,
+                    is_exact=self._task.is_exact,
+                )
+                entry.run.restore()
+                entry.run.checkpoints.rest(math.inf)  # all of them are saved at the same time, by us
+                for report in entry.run.training.earlier:
+                    if entry.follow(report):
+                        break
+            except Exception as error:
+                entry.end(error)
+
+    def train(self, train: "Split", validation: "Split | None") -> None:
+        """Those that stand at the same step together, one such group after another."""
+        from digitlab.training.fused.members import NotFusable
+
+        places: dict[tuple[int, int], list[_Entry]] = {}
+        for entry in self.left:
+            start = entry.opened.training.start
+            places.setdefault((start.epoch, start.step), []).append(entry)
+        for entries in places.values():
+            members = {_member(entry): entry for entry in entries}
+            if len(entries) == 1:
+                self._train_apart(members)
+                continue
+            try:
+                self._train_together(members, train, validation)
+            except NotFusable as refusal:
+                left = [entry for entry in entries if entry.result is None]
+                for entry in left:
+                    entry.refusal = str(refusal)
+                numbers = [entry.task.trial.number for entry in left]
+                self._controller(Refused(numbers, str(refusal)))
+                self._train_apart(members)
+
+    def _train_together(
+        self, members: "Mapping[Member, _Entry]", train: "Split", validation: "Split | None"
+    ) -> None:
+        from digitlab.training.fused.loop import fit_many
+
+        config = next(iter(members.values())).opened.training.config
+
+        def before_step(moment: "Moment") -> None:
+            self._before_step(moment, members)
+
+        for reports in fit_many(
+            list(members),
+            train,
+            validation,
+            batch_size=config.batch_size,
+            epochs=config.epochs,
+            is_exact=self._task.is_exact,
+            must_gain=self._task.must_gain,
+            before_step=before_step,
+        ):
+            for member, entry in members.items():
+                if member.diverged and entry.result is None:
+                    entry.end(member.diverged)
+            for member, report in reports:
+                if self._must_stop:
+                    break
+                member.has_left = members[member].follow(report)
+            for entry in members.values():
+                if entry.result is None:
+                    entry.opened.delivery.push()
+                else:
+                    entry.settle_if_delivered()
+            self._check()  # at a signal all have been saved now, by following their reports
+
+    def _train_apart(self, members: "Mapping[Member, _Entry]") -> None:
+        """One after another, each by the plain loop: the same bits, in more time."""
+        for member, entry in members.items():
+            if entry.result:
+                continue
+            self._check()
+            run = entry.opened
+            run.training.start = member.position
+            run.checkpoints.rest(0.0)
+            run.record.run.tags[ENGINE_TAG] = "sequential"
+            try:
+                run.train()
+                run.conclude()
+                entry.end(None)
+            except Exception as error:
+                entry.end(error)
+            entry.settle()
+
+    def _before_step(self, moment: "Moment", members: "Mapping[Member, _Entry]") -> None:
+        """Save all of them if it is time to, or if this is the last moment to do so."""
+        from digitlab.training.loop import Position
+
+        there = {member: entry.opened for member, entry in members.items() if not member.has_left}
+        lead = next(iter(there.values()))
+        here = Position(epoch=moment.epoch, step=moment.step)
+        is_time = lead.training.config.checkpoint.every_seconds and time.monotonic() >= self._save_at
+        is_due = bool(moment.step) and (is_time or lead.checkpoints.is_due(here))
+        if is_due or self._interrupts.signal_number is not None:
+            started = time.monotonic()
+            for member, position in moment.positions():
+                if member in there:
+                    there[member].checkpoints.save(position)
+            self._plan_saving(time.monotonic() - started)
+        self._interrupts.check()
+
+    def _plan_saving(self, spent: float) -> None:
+        """The next time, after it took so many seconds to save all of them."""
+        every = self.entries[0].task.trial.config().checkpoint.every_seconds
+        self._save_at = time.monotonic() + max(every, spent / SHARE_OF_SAVING)
+
+    def cut_short(self, error: BaseException) -> None:
+        """What is left is to be continued, by whoever asks for it again."""
+        for entry in self.left:
+            if entry.run is None:
+                continue
+            entry.end(error if isinstance(error, Interrupted) else CutShort(error))
+
+
+def _member(entry: _Entry) -> "Member":
+    from digitlab.training.fused.members import Member
+
+    training = entry.opened.training
+    seed, order_seed = training.config.seed, training.config.data.order_seed
+    return Member(
+        model=training.model,
+        optimizer=training.optimizer,
+        schedule=training.schedule,
+        seed=seed,
+        order_seed=seed if order_seed is None else order_seed,
+        position=training.start,
+    )

@@ -1,0 +1,72 @@
+"""Whatever a tracking store may raise, as one error of one line."""
+
+import importlib.metadata
+import importlib.util
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from digitlab.errors import DeletedError, TrackingError, UsageError
+from digitlab.text.addresses import redacted_for, with_secrets
+
+
+@contextmanager
+def told_plainly(uri: str) -> Iterator[None]:
+    """Whatever MLflow, SQLAlchemy or requests raise becomes one TrackingError of one line."""
+    try:
+        yield
+    except (TrackingError, UsageError):
+        raise
+    except Exception as error:
+        if "Max retries exceeded" in str(error) or "Read timed out" in str(error):
+            raise TrackingError(f"{uri} does not answer") from error
+        if found := re.search(r"The run (\w+) must be in the 'active' state", str(error)):
+            raise deleted_run(found[1], uri) from error
+        text = redacted_for(with_secrets(uri), str(error).strip())
+        about_flushing = (
+            "(raised as a result of Query-invoked autoflush"  # SQLAlchemy, before the cause
+        )
+        lines: Sequence[str] = [
+            *(line for line in text.splitlines() if not line.startswith(about_flushing)),
+            type(error).__name__,
+        ]
+        said = _of_another_version(str(error), uri) or lines[0]
+        raise TrackingError(f"tracking store {uri}: {said}") from error
+
+
+def deleted_run(run_id: str, uri: str) -> DeletedError:
+    return DeletedError(
+        f"the run {run_id[:8]} was deleted in {uri}; to have it back: "
+        f"MLFLOW_TRACKING_URI={shlex.quote(uri)} mlflow runs restore --run-id {run_id}"
+    )
+
+
+def deleted_study(study: str, experiment_id: str, uri: str) -> DeletedError:
+    return DeletedError(
+        f"the study {study!r} was deleted in {uri}: choose another with study=NAME, or to have it "
+        f"back: MLFLOW_TRACKING_URI={shlex.quote(uri)} mlflow experiments restore "
+        f"--experiment-id {experiment_id}"
+    )
+
+
+def _of_another_version(message: str, uri: str) -> str | None:
+    """MLflow's complaint of its tables, with which of both is newer; None if it is none."""
+    found = re.search(r"database schema \(found version (\w+)", message)
+    if not found:
+        return None
+    installed = f"the installed MLflow {importlib.metadata.version('mlflow')}"
+    if _is_known(found[1]):
+        return f"written by an older MLflow than {installed}: `mlflow db upgrade {uri}` renews it"
+    return (
+        f"written by a newer MLflow than {installed}, which cannot read it: install the newer one, "
+        "or choose another store with tracking.uri=URI"
+    )
+
+
+def _is_known(revision: str) -> bool:
+    """Whether the installed MLflow has the migration that led to this form of its tables."""
+    spec = importlib.util.find_spec("mlflow.store.db_migrations")
+    folders = spec.submodule_search_locations if spec else None
+    return any(list(Path(folder).glob(f"versions/{revision}_*.py")) for folder in folders or ())

@@ -1,0 +1,65 @@
+"""The training loop of many members at once, in the manner of fit(): a generator of epoch reports.
+
+Each member ends with the bits that it has alone, whoever else is there; so members may come from
+checkpoints of other groups, leave after any epoch, or diverge, without the others noticing.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from digitlab.data.splits import Split
+from digitlab.training.fused.epochs import Moment, train_epoch
+from digitlab.training.fused.members import STACKED, Images, Member, NotFusable, SideBySide
+from digitlab.training.fused.probe import NOT_AT_ALL, judge
+from digitlab.training.loop import EpochReport
+
+LEAST_GAIN = 1.05  # below it is what a measurement may be wrong by
+
+
+def fit_many(
+    members: Sequence[Member],
+    train: Split,
+    validation: Split | None,
+    *,
+    batch_size: int,
+    epochs: int,
+    is_exact: bool = True,
+    must_gain: bool = False,
+    before_step: Callable[[Moment], None] = lambda moment: None,
+) -> Iterator[list[tuple[Member, EpochReport]]]:
+    """Train all members in place, yielding after each epoch a report of each that is still there.
+
+    Args:
+        is_exact: whether each member must have the bits that it has alone. Without, the fastest way is
+            taken, and results differ from those alone by rounding.
+        must_gain: whether they have to be faster side by side than one by one, as measured here.
+        before_step: called before every step, when all weights are whole; whatever it raises ends the
+            training there.
+
+    Raises:
+        NotFusable: before anything has been changed, or between two epochs when some have left.
+    """
+    together: SideBySide | None = None
+    while (there := [m for m in members if not m.has_left]) and there[0].position.epoch <= epochs:
+        if together is None or len(there) < len(together.members):
+            way = STACKED
+            if is_exact:
+                wants_gain = must_gain and len(there) > 1
+                way = _exact_way(there, train, batch_size, must_gain=wants_gain)
+            together = SideBySide(there, is_exact=is_exact, way=way)
+            images = Images(train, len(together.groups))
+        yield train_epoch(together, train, images, validation, batch_size, before_step)
+
+
+def _exact_way(members: Sequence[Member], train: Split, batch_size: int, *, must_gain: bool) -> str:
+    answer = judge(members, train, batch_size)
+    if answer.way == NOT_AT_ALL:
+        raise NotFusable(
+            f"this machine rounds {len(members)} of them otherwise side by side than alone; "
+            f"one by one takes {answer.gain:.2f} times as long"
+        )
+    if must_gain and answer.gain < LEAST_GAIN:
+        raise NotFusable(
+            f"{len(members)} of them side by side gain nothing here: "
+            f"{answer.gain:.2f} times the speed of one by one, as measured"
+        )
+    return answer.way

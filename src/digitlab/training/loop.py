@@ -1,0 +1,295 @@
+"""The training loop: a generator of epoch reports. Knows neither Hydra nor MLflow nor files.
+
+Whoever iterates logs, saves or stops early. Everything random derives from seeds, dropout from (seed,
+epoch) and the order of images from (order_seed, epoch); how often somebody evaluates changes nothing.
+"""
+
+import dataclasses
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from digitlab.data.splits import Split
+from digitlab.errors import Diverged
+from digitlab.models.build import ClosedForm
+from digitlab.randomness import derive_seed
+from digitlab.training.evaluation import Scores, score
+from digitlab.training.optimizers import Optimizer
+from digitlab.training.schedules import Schedule
+
+NUM_FIRST_LOSSES = 30  # rounding stays below 1e-6 in so many steps, and a wrong learning rate does not
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EpochReport:
+    """What one epoch did.
+
+    epoch: from 1. train: means over the epoch's batches as they were trained on, with dropout.
+    validation: by the weights at the end of the epoch, None without a validation split.
+    learning_rate: of the epoch's last step. seconds: of the training alone.
+    order: SHA-256 of the order of the images (int64 indices).
+    first_losses: of those steps that are among the first NUM_FIRST_LOSSES of the whole training.
+    """
+
+    epoch: int
+    train: Scores
+    validation: Scores | None
+    learning_rate: float
+    seconds: float
+    images_per_second: float
+    order: str
+    first_losses: tuple[float, ...]
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Position:
+    """A moment between two steps. With the model and the optimizer it is all that the rest depends on.
+
+    epoch: from 1, the one that is being trained. step: how many of its steps are done. losses: of
+    those steps. predictions: of their images, (B,) for each step. dropout: the state of the generator
+    that dropout draws from; None at the start of an epoch. seconds: that were spent before
+    `resumed_at`, which is this process's performance counter at the epoch's start or continuation.
+    """
+
+    epoch: int
+    step: int = 0
+    losses: list[Tensor] = dataclasses.field(default_factory=list)
+    predictions: list[Tensor] = dataclasses.field(default_factory=list)
+    seconds: float = 0.0
+    dropout: Tensor | None = None
+    resumed_at: float = 0.0
+
+
+def fit(
+    model: nn.Module,
+    train: Split,
+    validation: Split | None,
+    *,
+    optimizer: Optimizer,
+    schedule: Schedule,
+    batch_size: int,
+    epochs: int,
+    seed: int,
+    order_seed: int | None = None,
+    start: Position | None = None,
+    before_step: Callable[[Position], None] = lambda position: None,
+) -> Iterator[EpochReport]:
+    """Train `model` in place, yielding a report after each epoch (cross-entropy, last batch partial).
+
+    Args:
+        order_seed: decides the order of the images; None: `seed`.
+        start: where to go on, with a model and an optimizer restored from that very moment.
+        before_step: called before every step, when the weights are whole; whatever it raises ends
+            the training there. `seconds` and `dropout` of what it is given are as they were when the
+            epoch began or went on: see `paused`.
+
+    Raises:
+        Diverged: the loss is not finite (on a CPU at once; on a GPU within 100 steps, so that the
+            host need not wait for every step). The weights are then of no use.
+    """
+    position = start or Position(epoch=1)
+    steps_per_epoch = num_steps(len(train), batch_size)
+    while position.epoch <= epochs:
+        order, learning_rate = _train_epoch(
+            model,
+            train,
+            optimizer,
+            schedule,
+            batch_size,
+            position,
+            seed,
+            seed if order_seed is None else order_seed,
+            before_step,
+        )
+        losses = torch.stack(position.losses)
+        yield EpochReport(
+            epoch=position.epoch,
+            train=Scores(mean_loss(losses, len(train), batch_size), _accuracy(position, train, order)),
+            validation=score(model, validation) if validation else None,
+            learning_rate=learning_rate,
+            seconds=position.seconds,
+            images_per_second=len(train) / position.seconds,
+            order=hashlib.sha256(order.numpy().tobytes()).hexdigest(),
+            first_losses=first_losses(losses, position.epoch, steps_per_epoch),
+        )
+        position = Position(epoch=position.epoch + 1)
+
+
+def num_steps(num_images: int, batch_size: int) -> int:
+    """Steps in an epoch: the last batch may be partial."""
+    return math.ceil(num_images / batch_size)
+
+
+def paused(position: Position, device: torch.device) -> Position:
+    """The position as somebody needs it who goes on from it, perhaps in another process."""
+    now = time.perf_counter()
+    return dataclasses.replace(
+        position, seconds=position.seconds + now - position.resumed_at, dropout=_dropout_state(device)
+    )
+
+
+@torch.no_grad()
+def _train_epoch(
+    model: nn.Module,
+    train: Split,
+    optimizer: Optimizer,
+    schedule: Schedule,
+    batch_size: int,
+    position: Position,
+    seed: int,
+    order_seed: int,
+    before_step: Callable[[Position], None],
+) -> tuple[Tensor, float]:
+    """The rest of a pass over the images; this epoch's order (on the CPU), its last learning rate."""
+    device, epoch = train.labels.device, position.epoch
+    position.resumed_at = time.perf_counter()
+    differentiate = differentiator(model, list(model.parameters()))
+    order = epoch_order(len(train), order_seed, epoch)
+    seed_dropout(seed, position, device)
+    model.train()
+    steps = num_steps(len(train), batch_size)
+    check_every = 1 if device.type == "cpu" else 100
+    batches = torch.split(order.to(device), batch_size)
+    learning_rate = schedule(epoch * steps - 1)
+    with flushing_denormals():
+        while position.step < steps:
+            before_step(position)
+            batch = batches[position.step]
+            images, labels = train.normalised(batch), train.labels.index_select(0, batch)
+            logits, loss, gradients = differentiate(images, labels)
+            optimizer.step(gradients, schedule((epoch - 1) * steps + position.step))
+            position.losses.append(loss)
+            position.predictions.append(logits.contiguous().argmax(1))
+            position.step += 1
+            if position.step % check_every == 0 or position.step == steps:
+                _refuse_divergence(position.losses[-check_every:], epoch, position.step)
+    position.seconds += time.perf_counter() - position.resumed_at
+    return order, learning_rate
+
+
+@contextmanager
+def flushing_denormals() -> Iterator[None]:
+    """Numbers below 1.2e-38 are zero meanwhile: a processor takes ten times as long over them.
+
+    Softmax makes them, of logits that are far apart. On one thread only: it is a state of the thread
+    that calls, and others would go on rounding otherwise.
+    """
+    is_wanted = torch.get_num_threads() == 1
+    if is_wanted:
+        torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        if is_wanted:
+            torch.set_flush_denormal(False)
+
+
+def _accuracy(position: Position, train: Split, order: Tensor) -> float:
+    labels = train.labels.index_select(0, order.to(train.labels.device))
+    return (torch.cat(position.predictions) == labels).count_nonzero().item() / len(train)
+
+
+def first_losses(losses: Tensor, epoch: int, steps_per_epoch: int) -> tuple[float, ...]:
+    """Those of an epoch's losses (S,) that are among the first of the training."""
+    return tuple(losses[: max(NUM_FIRST_LOSSES - (epoch - 1) * steps_per_epoch, 0)].tolist())
+
+
+Gradients = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Sequence[Tensor]]]
+
+
+def differentiator(model: nn.Module, parameters: Sequence[Tensor]) -> Gradients:
+    """A function of images and labels: logits (B, 10), mean loss, its gradients by `parameters`."""
+
+    def closed_form(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
+        logits = model(images)
+        loss, by_class = cross_entropy(logits.t(), labels)
+        return logits, loss, backpropagate(images, by_class.t())
+
+    def autograd(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
+        with torch.enable_grad():
+            logits = model(images)
+        detached = logits.detach()
+        loss, by_class = cross_entropy(detached.t(), labels)
+        # In this thread, on a GPU too: in autograd's own, whose first task is a product of matrices,
+        # cuBLAS warns that there is no CUDA context.
+        with torch.autograd.set_multithreading_enabled(False):
+            gradients = torch.autograd.grad(logits, parameters, by_class.t())
+        return detached, loss, gradients
+
+    if not isinstance(model, ClosedForm):
+        return autograd
+    backpropagate = model.backpropagate
+    return closed_form
+
+
+def cross_entropy(by_class: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy (...) of logits (..., 10, B), and its gradient: (softmax - one-hot) / B.
+
+    Bishop 2006, equation 4.109. labels: (B,) or (..., B). Class by class, since torch's softmax over
+    rows of ten takes 16 us and over columns 2 us; through autograd the loss alone would take 50 us a
+    step. Leading dimensions change no bit: any number of models may stand side by side.
+    """
+    log_softmax = functional.log_softmax(by_class, dim=-2)
+    index = labels.unsqueeze(-2)
+    if by_class.dim() > index.dim():
+        index = index.expand(*by_class.shape[:-2], 1, -1)
+    loss = log_softmax.gather(-2, index).squeeze(-2).mean(-1).neg_()
+    # Smaller numbers than 1e-35 would take exp 60 times as long, and are zero to every weight.
+    gradient = log_softmax.clamp_(min=-80.0).exp_().scatter_(-2, index, -1.0, reduce="add")
+    return loss, gradient.div_(by_class.shape[-1])
+
+
+def epoch_order(num_images: int, seed: int, epoch: int) -> Tensor:
+    """A permutation from (seed, epoch) alone, so that training can resume at any epoch."""
+    generator = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
+    return torch.randperm(num_images, generator=generator)
+
+
+def seed_dropout(seed: int, position: Position, device: torch.device) -> None:
+    """Dropout draws from torch's generator of the device: anew in each epoch, or where it was."""
+    if position.dropout is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(position.dropout)
+    elif position.dropout is not None:
+        torch.default_generator.set_state(position.dropout)
+    elif device.type == "cuda":
+        torch.cuda.manual_seed(dropout_seed(seed, position.epoch))
+    else:
+        torch.default_generator.manual_seed(dropout_seed(seed, position.epoch))
+
+
+def dropout_seed(seed: int, epoch: int) -> int:
+    return derive_seed(seed, "dropout", epoch)
+
+
+def _dropout_state(device: torch.device) -> Tensor:
+    if device.type == "cuda":
+        return torch.cuda.get_rng_state()
+    return torch.default_generator.get_state()
+
+
+def _refuse_divergence(losses: Sequence[Tensor], epoch: int, last_step: int) -> None:
+    """`losses` are those of the steps up to `last_step` that nobody has looked at yet."""
+    values = [losses[0].item()] if len(losses) == 1 else torch.stack(list(losses)).tolist()
+    if diverged := divergence(values, epoch, last_step):
+        raise diverged
+
+
+def divergence(losses: Sequence[float], epoch: int, last_step: int) -> Diverged | None:
+    """The first of the losses, which are those of the steps up to `last_step`, that is not finite."""
+    for step, value in enumerate(losses, last_step - len(losses) + 1):
+        if not math.isfinite(value):
+            return Diverged(epoch=epoch, step=step, loss=value)
+    return None
+
+
+def mean_loss(losses: Tensor, num_images: int, batch_size: int) -> float:
+    """Mean over images of per-batch means (S,); the last batch may be smaller."""
+    weights = torch.full((len(losses),), batch_size, dtype=torch.float64)
+    weights[-1] = num_images - batch_size * (len(losses) - 1)
+    return (losses.cpu().double() @ weights).item() / num_images
