@@ -34,8 +34,10 @@ in_ci = pytest.mark.skipif(LEVEL not in ("1", "ci"), reason="a minute: CI and ma
 
 def pytest_configure() -> None:
     """Every temporary folder has a name that shells, addresses and Hydra's grammar must quote."""
-    folder = Path(tempfile.gettempdir()) / f"größe (1) = {getpass.getuser()}"
-    folder.mkdir(exist_ok=True)
+    name, folder = f"größe (1) = {getpass.getuser()}", Path(tempfile.gettempdir())
+    if folder.name != name:  # as it is already in a worker of pytest-xdist
+        folder /= name
+        folder.mkdir(exist_ok=True)
     os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
 
 

@@ -14,9 +14,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
+from digitlab.config import project
 from digitlab.config.checking import set_leaf
 from digitlab.config.schema import Config
 from digitlab.data.splits import Dataset, load
@@ -32,10 +34,12 @@ from digitlab.runs.experiment import run_experiment
 from digitlab.runs.interrupts import Interrupts
 from digitlab.sweep.workers.trial import TrialWatch
 from digitlab.tracking.connection.location import resolve_uri
+from digitlab.tracking.run_folder import all_records
 from digitlab.tracking.store import RunStore
 from digitlab.tracking.stored_run import StoredRun
 from digitlab.training import loop
 from tests.conftest import CHECKOUT, Cli, artifact, files_end_at
+from tests.test_sweep import wait_for
 
 QUICK = ("epochs=2", "record.plots=never")
 
@@ -270,6 +274,19 @@ def test_a_variation_is_linked_and_not_judged(digitlab: Cli) -> None:
         assert refused.code == 2
         assert problem in refused.err
     assert digitlab("reproduce", run.run_id, "epochs=0").code in (2, 5)
+
+
+def test_the_process_that_repeats_a_run_stops_with_the_one_that_asked(
+    digitlab: Cli, digitlab_process: Callable[..., subprocess.Popen[str]]
+) -> None:
+    run = train(digitlab, "model=logistic_regression")
+    asked = digitlab_process("reproduce", run.run_id, "epochs=1000000", "--yes")
+    wait_for(lambda: any(r.metric_lines() for r in all_records(project.records())), "it trains")
+    started = psutil.Process(asked.pid).children(recursive=True)
+    assert started
+    asked.kill()
+    wait_for(lambda: not any(process.is_running() for process in started), "none goes on", seconds=30)
+    assert newest().status == "KILLED"
 
 
 def test_a_configuration_in_a_file_is_trained_exactly_and_judged_only_by_a_trace(
