@@ -62,7 +62,7 @@ experiments: setup ## train and write the quick experiments again: tutorial, bud
 records: setup ## train all experiments anew, publish their records, portable ones too (an hour; needs MNIST)
 	$(BIN)/python -m experiments.records
 
-screenshots: setup ## take the README's pictures of the MLflow UI (needs chromium)
+screenshots: run ## take the README's pictures of the MLflow UI (needs chromium)
 	$(BIN)/python -m tests.ui.screenshots
 
 lock: ## resolve requirements.lock again from pyproject.toml: versions and hashes, no addresses

@@ -273,6 +273,7 @@ def test_mistakes_are_told(digitlab: Cli, home: Path) -> None:
     digitlab("train", "epochs=1", "study=failing", "optimizer=sgd", "optimizer.learning_rate=1e38")
     for arguments, message in (
         (("nobody",), "'nobody' is no run, sweep or study in this store"),
+        (("",), "'' is no run, sweep or study in this store"),
         (("s", "--sort", "accuracy"), "a metric is one of validation/accuracy, validation/loss"),
         (("s", "--against", "ffff"), "'ffff' is no run, sweep or study"),
         (("failing",), "failing: nothing has FINISHED there (FAILED)"),
@@ -365,7 +366,15 @@ def test_a_knobs_figure_says_what_is_drawn(drawn: list[Figure], tmp_path: Path) 
     groups = group_by_seed(runs)
     draw_against_knob(groups, "optimizer.learning_rate", "validation/accuracy", tmp_path / "a.png")
     draw_against_knob(groups[:1], "optimizer.learning_rate", "test/loss", tmp_path / "a.png")
-    first, empty = drawn
+    lost = stored(
+        99,
+        params={"optimizer.learning_rate": "9", "seed": "0"},
+        metrics={"chosen/validation_accuracy": 0.1},
+    )
+    groups = group_by_seed([*runs, lost])
+    draw_against_knob(groups, "optimizer.learning_rate", "validation/accuracy", tmp_path / "a.png")
+    first, empty, cut = drawn
+    assert cut.get_supxlabel().endswith("; not shown: 1 of 3 means, 10")
     assert empty.get_supxlabel() == "no run has a test/loss"
     (axes,) = first.axes
     assert axes.get_title() == "validation accuracy by learning rate (optimizer)"

@@ -1,8 +1,10 @@
-"""Tests and intervals against published worked examples, and against scipy's own bootstrap."""
+"""Tests and intervals against published worked examples, and against scipy and statsmodels."""
 
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
 
 from digitlab.results.compare.significance import (
     Finding,
@@ -47,6 +49,16 @@ def test_mcnemars_test_gives_the_published_values(table: tuple[int, ...], p: flo
     assert found.difference == pytest.approx((table[1] - table[2]) / sum(table))
 
 
+def test_tests_and_corrections_are_those_of_statsmodels() -> None:
+    generator = np.random.default_rng(7)
+    tables = generator.integers(0, 40, (50, 2))
+    findings = [compare_predictions(*answers(30, int(a), int(b), 9)) for a, b in tables]
+    expected = [mcnemar([[0, a], [b, 0]], exact=True).pvalue for a, b in tables]
+    assert [one.p for one in findings] == pytest.approx(expected)
+    holm = multipletests(expected, method="holm")[1]
+    assert [one.corrected_p for one in corrected(findings)] == pytest.approx(list(holm))
+
+
 def test_the_same_seeds_are_paired_as_in_students_own_example() -> None:
     """Student (1908): t = 4.06; with 9 degrees of freedom p = 0.00283, interval -2.46 to -0.70."""
     found = compare_seeds(by_seed(FIRST_DRUG), by_seed(SECOND_DRUG))
@@ -62,6 +74,11 @@ def test_other_seeds_are_compared_by_welch() -> None:
     assert found.test == "Welch's t-test over 10 and 10 seeds"
     assert found.p == pytest.approx(0.07939, abs=5e-6)
     assert found.interval == pytest.approx((-3.3654832, 0.2054832), abs=1e-6)
+
+
+def test_a_side_without_spread_is_compared_without_a_word_of_scipy() -> None:
+    found = compare_seeds(by_seed([0.9, 0.9, 0.9]), by_seed([0.80, 0.81, 0.82], first=5))
+    assert found.p == pytest.approx(0.0041, abs=5e-5)  # t = 15.59 with 2 degrees of freedom
 
 
 def test_the_bootstrap_is_that_over_pairs_of_images() -> None:

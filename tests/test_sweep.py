@@ -440,7 +440,7 @@ def test_a_signal_to_the_whole_group_stops_every_trial(
     wait_for(lambda: processes_of(home) == [], "every process ends")
     own, trials = tree("group")
     assert {run.status for run in own + trials} == {"KILLED"}
-    assert {run.tags["digitlab.error"].split()[0] for run in trials} == {"stopped"}
+    assert {run.tags["digitlab.error"] for run in trials} == {f"stopped by {number.name}"}
 
 
 def test_a_signal_to_one_worker_stops_every_trial(digitlab_process: Start, home: Path) -> None:

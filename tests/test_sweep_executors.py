@@ -157,14 +157,14 @@ def test_running_tasks_stop_at_a_step_when_asked() -> None:
     with Processes(1, lambda said: started.set()) as pool:
         future = pool.submit(work_until_interrupted)
         assert started.wait(60)
-        pool.interrupt()
+        pool.interrupt(signal.SIGINT)
         assert future.result(timeout=60) == "stopped at a step"
 
 
 def test_what_is_given_to_a_new_worker_while_all_stop_stops_too() -> None:
     """One that was started too late to be among those that were asked."""
     with Processes(1, answer) as pool:
-        pool.interrupt()
+        pool.interrupt(signal.SIGINT)
         pool._start(0)
         assert pool._workers[0].process.is_alive()
         pool._workers[0].connection.send((work_until_interrupted, (), {}))

@@ -21,6 +21,7 @@ from digitlab.data.files import Bytes, class_names
 from digitlab.errors import Interrupted, UsageError
 from digitlab.inference.images import decode_grey
 from digitlab.inference.normalising import normalise
+from digitlab.inference.predict import doubts
 from digitlab.inference.trained_model import TrainedModel
 from digitlab.runs.interrupts import Interrupts
 from digitlab.text.terminal import echo
@@ -220,5 +221,5 @@ def _reading(model: TrainedModel, grey: Bytes) -> dict[str, object]:
         "label": prediction,
         "probabilities": {name: float(p) for name, p in zip(names, shares, strict=True)},
         "seen": found.image.ravel().tolist(),
-        "doubts": found.doubts,
+        "doubts": doubts(found, shares),
     }

@@ -133,6 +133,13 @@ def _prepare(file: str, data_name: str, *, as_given: bool) -> Reading:
         return Reading(file=file, error=f"it cannot be read: {type(error).__name__}: {error}")
 
 
+def doubts(found: Normalised, probabilities: npt.NDArray[np.float32]) -> list[str]:
+    """Of the picture, and of what the model says of it. probabilities: (classes,)."""
+    best = float(probabilities.max())
+    unsure = [] if best > 0.5 else [f"the model gives its best reading {100 * best:.0f} % only"]
+    return [*found.doubts, *unsure]
+
+
 def _line(reading: Reading, names: Sequence[str]) -> str:
     """`seven.png  7  (99.2 %, then 1: 0.5 %, 9: 0.2 %)  dark ink on bright paper`."""
     assert reading.probabilities is not None, "it was read"
@@ -142,7 +149,7 @@ def _line(reading: Reading, names: Sequence[str]) -> str:
     then = ", ".join(f"{names[p]}: {text}" for p, text in zip(order[1:3], others, strict=True))
     told = [reading.found.told_from]
     told += [f"{part} left out" for part in reading.found.left_out]
-    told += [f"in doubt: {doubt}" for doubt in reading.found.doubts]
+    told += [f"in doubt: {doubt}" for doubt in doubts(reading.found, reading.probabilities)]
     return f"{reading.file}  {names[order[0]]}  ({first}, then {then})  {'; '.join(told)}"
 
 
@@ -156,7 +163,8 @@ def _json(reading: Reading, names: Sequence[str]) -> dict[str, object]:
             name: float(p) for name, p in zip(names, reading.probabilities, strict=True)
         }
         told["ink"] = reading.found.told_from
-        told["left_out"], told["doubts"] = list(reading.found.left_out), list(reading.found.doubts)
+        told["left_out"] = list(reading.found.left_out)
+        told["doubts"] = doubts(reading.found, reading.probabilities)
     return told
 
 

@@ -239,7 +239,7 @@ def find_sweep(sweeps: Path, wanted: str) -> SweepFolder:
     """
     known = all_sweeps(sweeps)
     exact = [folder for folder in known if folder.id == wanted]
-    found = exact or [folder for folder in known if folder.id.startswith(wanted)]
+    found = exact or [folder for folder in known if wanted and folder.id.startswith(wanted)]
     found = found or [folder for folder in known if _name(folder) == wanted]
     if not found:
         raise UsageError(f"no sweep {wanted}: `digitlab sweeps` lists them")

@@ -4,7 +4,7 @@ Draws with matplotlib's Figure, without pyplot's state. Knows no store.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,9 @@ def draw_against_knob(groups: Sequence[Group], knob: str, metric: str, file: Pat
     _draw_panel(axes, groups, knob, metric)
     axes.set_title(f"{metric_title(metric, unit=False)} by {knob_title(knob)}", fontsize=10)
     axes.set_ylabel(metric_title(metric))
-    figure.supxlabel(_meaning(groups, metric), fontsize=7)
     _limit_to_the_better_half(axes, groups, metric)
+    told = [_meaning(groups, metric), *_not_shown(axes, groups, metric)]
+    figure.supxlabel("; ".join(told), fontsize=7)
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) > 1:
         figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
@@ -120,6 +121,15 @@ def _limit_to_the_better_half(axes: Axes, groups: Sequence[Group], metric: str) 
     middle, top = float(np.median(means)), max(means)
     if min(means) < middle - 4 * (top - middle):
         axes.set_ylim(middle - 2.5 * (top - middle) - 0.5, top + 0.15 * (top - middle) + 0.1)
+
+
+def _not_shown(axes: Axes, groups: Sequence[Group], metric: str) -> Iterator[str]:
+    """`not shown: means from 10 to 51.67`."""
+    low, high = axes.get_ylim()
+    means = [_unit(metric) * found.mean for group in groups if (found := group.estimate(metric))]
+    if outside := [mean for mean in means if not low <= mean <= high]:
+        ends = dict.fromkeys(f"{mean:.4g}" for mean in (min(outside), max(outside)))
+        yield f"not shown: {len(outside)} of {len(means)} means, {' to '.join(ends)}"
 
 
 def _unit(metric: str) -> float:

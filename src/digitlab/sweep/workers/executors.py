@@ -65,7 +65,7 @@ class InProcess(Executor):
             future.set_exception(error)
         return future
 
-    def interrupt(self) -> None:
+    def interrupt(self, number: int) -> None:
         """Nothing runs outside `submit`."""
 
 
@@ -94,7 +94,8 @@ class Processes(Executor):
         self._queue: collections.deque[tuple[Future[Any], Any]] = collections.deque()
         self._workers: dict[int, _Worker] = {}
         self._lock = threading.Lock()
-        self._is_closing = self._is_stopping = False
+        self._is_closing = False
+        self._stopped_by: int | None = None  # a signal
         self._num_lost = 0
         self._wake_reader, self._wake_writer = multiprocessing.Pipe(duplex=False)
         self._thread = threading.Thread(target=self._dispatch, daemon=True, name="sweep executor")
@@ -108,12 +109,12 @@ class Processes(Executor):
         self._wake()
         return future
 
-    def interrupt(self) -> None:
-        """Ask every running task to stop at its next step. What waits is not begun any more."""
+    def interrupt(self, number: int) -> None:
+        """Ask every running task to stop at its next step, as by this signal. No other is begun."""
         with self._lock:
-            self._is_stopping = True
+            self._stopped_by = number
             for worker in self._workers.values():
-                _ask_to_stop(worker)
+                _ask_to_stop(worker, number)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         if cancel_futures:
@@ -167,7 +168,7 @@ class Processes(Executor):
 
     def _hand_out(self) -> None:
         for index in range(self.num_workers):
-            if not self._queue or self._is_stopping:
+            if not self._queue or self._stopped_by:
                 return
             worker = self._workers.get(index)
             if worker is None or worker.future is None:
@@ -206,8 +207,8 @@ class Processes(Executor):
         worker = _Worker(process, ours, stop)
         with self._lock:
             self._workers[index] = worker
-            if self._is_stopping:
-                _ask_to_stop(worker)
+            if self._stopped_by:
+                _ask_to_stop(worker, self._stopped_by)
         return worker
 
     def _receive(self, index: int) -> None:
@@ -246,9 +247,9 @@ class Processes(Executor):
         return code
 
 
-def _ask_to_stop(worker: _Worker) -> None:
+def _ask_to_stop(worker: _Worker, number: int) -> None:
     with contextlib.suppress(OSError):  # it is dead
-        worker.stop.send(None)
+        worker.stop.send(number)
 
 
 def warm_up() -> None:
@@ -305,7 +306,6 @@ def _work(connection: Connection, told_to_stop: Connection, environment: dict[st
 def _heed_controller(told_to_stop: Connection, interrupts: Interrupts) -> None:
     """Stop at the next step when it says so; end at once, in the middle of a step, when it is gone."""
     with contextlib.suppress(EOFError, OSError):
-        told_to_stop.recv()
-        interrupts.request(signal.SIGINT)
+        interrupts.request(told_to_stop.recv())
         told_to_stop.recv()
     os._exit(1)

@@ -298,7 +298,7 @@ class Runner:
         """Let running trials stop at their next step, and write down what came of them."""
         self._is_stopping = True
         if running:
-            executor.interrupt()
+            executor.interrupt(self._interrupts.signal_number or signal.SIGINT)
         for future in list(running):
             if future.cancel():
                 running.pop(future)
