@@ -25,7 +25,7 @@ TRACKING = click.option(
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 
-TRIED = 100
+NUM_PORTS = 100  # tried
 
 
 def store_uri(overrides: Sequence[str], tracking_uri: str | None) -> str:
@@ -83,7 +83,7 @@ def choose_port(host: str, wanted: int | None, first: int) -> int:
         raise UsageError(f"port {wanted} is taken: choose another with --port, or leave it to digitlab")
     if wanted:
         return wanted
-    for port in range(first, first + TRIED):
+    for port in range(first, first + NUM_PORTS):
         if _is_free(host, port):
             return port
     raise UsageError(f"no free port from {first} on: choose one with --port")
