@@ -365,15 +365,18 @@ def served(digitlab: Cli, home: Path) -> Iterator[tuple[str, str]]:
     command = line.partition("serve it: ")[2]
     assert command.endswith("--port 5001")
     port = free_port()
-    bin_folder = Path(sys.executable).parent
     process = subprocess.Popen(
-        f"PATH={bin_folder}:$PATH exec env {command.removesuffix('5001')}{port}",
+        f"exec env {command.removesuffix('5001')}{port}",
         shell=True,
         start_new_session=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd=home,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(home), "MLFLOW_DISABLE_TELEMETRY": "true"},
+        env={
+            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+            "HOME": str(home),
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        },
     )
     address = f"http://127.0.0.1:{port}"
     try:
