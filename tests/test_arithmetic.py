@@ -1,6 +1,8 @@
 """What decides rounding: the portable kind is the same everywhere, and the canary tells kinds apart."""
 
+import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -119,6 +121,36 @@ def test_portable_arithmetic_is_the_same_on_emulated_processors(
     config = make_config(f"model={model}", *golden.OVERRIDES)
     emulated = first_steps(config, 10, emulator=[QEMU, "-cpu", processor])
     assert emulated == first_steps(config, 10)
+
+
+@pytest.mark.skipif(QEMU is None, reason="no qemu-x86_64: install qemu-user")
+@pytest.mark.parametrize(
+    ("kind", "verdicts"),
+    [
+        pytest.param("portable", ["IDENTICAL"], marks=in_ci),
+        pytest.param("native", ["IDENTICAL", "SAME COMPUTATION, OTHER ROUNDING"], marks=slow),
+    ],
+)
+def test_a_record_is_reproduced_on_an_emulated_processor(
+    kind: str,
+    verdicts: list[str],
+    digitlab: Cli,
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The process that trains again is emulated, the one that judges is not: a minute or two each."""
+    assert QEMU is not None
+    line = ("train", "model=logistic_regression", "epochs=1", "record.plots=never")
+    traces_of(home, *line, f"arithmetic={kind}")
+    (file,) = home.rglob(documents.FILE)
+    interpreter = tmp_path / "python"
+    command = shlex.join([QEMU, "-cpu", "Nehalem", sys.executable])
+    interpreter.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    interpreter.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(interpreter))  # a program that it starts is not emulated
+    verdict = json.loads(digitlab("reproduce", str(file), "--json").out)
+    assert verdict["kind"] in verdicts, verdict
 
 
 def test_the_canary_is_of_the_arithmetic_alone(make_config: MakeConfig) -> None:

@@ -290,7 +290,7 @@ def test_an_exception_fails_alone_with_its_traceback(
     result = digitlab(*line)
     assert result.code == 1
     assert "trial 1 (seed=1) failed: MemoryError: no more of it" in result.err
-    (path,) = re.findall(r"traceback: (\S+)", result.err)
+    (path,) = re.findall(r"traceback: (.+)", result.err)
     assert "in evaluate" in Path(path).read_text()
     assert [run.status for run in tree("raise")[1]] == ["FINISHED", "FAILED", "FINISHED"]
     again = digitlab(*line)
