@@ -477,7 +477,11 @@ def test_an_archive_is_checked_and_nothing_of_it_is_run(digitlab: Cli, tmp_path:
     values = json.loads(contents["record.json"])
     values["config"]["epohs"] = 1
     values["config_sha256"] = config_digest(values["config"])
-    told = refused(summed(contents | {"record.json": json.dumps(values).encode()}))
+    forged = {
+        "record.json": json.dumps(values).encode(),
+        "config.yaml": contents["config.yaml"] + b"epohs: 1\n",
+    }
+    told = refused(summed(contents | forged))
     assert "does not fit today's schema (unknown knob epohs; did you mean epochs?)" in told
     assert "try --code recorded" in told
     (tmp_path / "text.zip").write_text("no archive")
