@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from digitlab.config import project
+from digitlab.runs.experiment import OpenRun
 from digitlab.runs.interrupts import ONE_REQUEST_SECONDS
 from digitlab.sweep.manifest import all_sweeps
 from digitlab.tracking.connection.location import resolve_uri
@@ -628,6 +629,19 @@ def test_a_sweep_goes_on_without_its_store_and_is_delivered_later(
     (own,), trials = tree("away")
     assert [run.status for run in [own, *trials]] == ["FINISHED"] * 3
     assert all(run.tags["mlflow.parentRunId"] == own.run_id for run in trials)
+
+
+def test_what_the_end_of_a_trial_could_not_deliver_the_end_of_its_sweep_does(
+    digitlab: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a machine so busy that the store takes longer than a trial waits."""
+    monkeypatch.setattr(OpenRun, "close", lambda self: self.record.release())
+    result = digitlab("sweep", *QUICK, "study=busy", "seed=0,1", "engine=sequential")
+    assert result.code == 0, result.err
+    _, trials = tree("busy")
+    assert [run.status for run in trials] == ["FINISHED", "FINISHED"]
+    assert any(f" {run.run_id[:8]} " in result.out for run in trials), "the table names the best"
+    assert list(all_records(project.records())) == []
 
 
 def test_settings_of_a_sweep_are_refused_by_a_single_run(digitlab: Cli) -> None:

@@ -143,6 +143,8 @@ def _work(
             known = [*results, *source.results, *runner.results]
             ended = {r.number: r for r in known if r.state != "INTERRUPTED"}
             results = [ended[number] for number in sorted(ended)]
+        run_ids = _deliver_ended(manifest)
+        results = [dataclasses.replace(r, run_id=run_ids.get(r.number, r.run_id)) for r in results]
         _adopt(manifest, source.results, own)
         status = "FAILED" if any(result.state == "FAILED" for result in results) else "FINISHED"
         if options.fail_fast and status == "FAILED":
@@ -177,7 +179,7 @@ def _what_is_left(
 ) -> tuple[list[TrialResult], int, Source, str]:
     """Results that stand, the number of trials still to run, where those come from, and how they are
     trained, if anybody wants to know."""
-    _deliver_finished(manifest)
+    _deliver_ended(manifest)
     earlier = earlier_results(folder)
     if manifest.is_search:
         from digitlab.sweep.search import Search
@@ -211,13 +213,23 @@ def _is_final(result: TrialResult) -> bool:
     return bool(result.error and result.error.startswith("the training loss became"))
 
 
-def _deliver_finished(manifest: Manifest) -> None:
-    """Trials that had ended when their process was killed, but not in the store yet."""
+def _deliver_ended(manifest: Manifest) -> dict[int, str]:
+    """Deliver trials that have ended and are not in the store: their process was killed on the way, or
+    the store took too long. Stops at the first that it does not take. Returns run ids by trial."""
+    run_ids: dict[int, str] = {}
+    if undeliverable(manifest.tracking_uri):
+        return run_ids
     for record in waiting_records(project.records()):
         is_ours = record.run.tags.get(SWEEP_TAG) == manifest.id
-        if is_ours and record.run.status in ("FINISHED", "FAILED") and record.try_to_own():
-            Delivery(record, say).finish()
-            record.release()
+        if not is_ours or record.run.status not in ("FINISHED", "FAILED") or not record.try_to_own():
+            continue
+        is_delivered = Delivery(record, say).finish()
+        record.release()
+        if not is_delivered:
+            break
+        if record.delivered.run_id:
+            run_ids[int(record.run.tags["trial"])] = record.delivered.run_id
+    return run_ids
 
 
 def _records_of(manifest: Manifest) -> list[RunFolder]:
