@@ -149,7 +149,7 @@ def test_eight_processes_start_together_on_a_fresh_store(tmp_path: Path, home: P
 
 
 def test_a_locked_store_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The end of a run waits 10 s for it; whoever asks for nothing else, longer."""
+    """The end of a run waits 10 s for the lock, `digitlab sync` longer."""
     monkeypatch.setattr(store_process, "LEFT_ALONE_SECONDS", 0.0)
     store = RunStore(f"sqlite:///{tmp_path / 'store.db'}")
     record = filled_record(store.uri, study="locked")

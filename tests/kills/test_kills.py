@@ -34,7 +34,7 @@ NUM_RANDOM_KILLS = 20 if LEVEL == "1" else 4
 
 @pytest.fixture(scope="module", autouse=True)
 def _fork_server() -> None:
-    """Begun in no test's home, this process' own is not among those that a sweep leaves there."""
+    """Start this process' fork server outside any home, so that no test counts it as left over."""
     warm_up()
 
 

@@ -146,7 +146,7 @@ def _knobs(choices: tuple[tuple[str, str | None], ...]) -> dict[str, Knob]:
 
 
 def text_knobs() -> list[str]:
-    """The paths of those that hold text."""
+    """Paths of the knobs whose values are text."""
     return [path for path, knob in knobs().items() if knob.is_text]
 
 

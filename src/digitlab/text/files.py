@@ -14,7 +14,7 @@ from digitlab.errors import reason
 
 def read_file(file: Path, limit: int) -> bytes:
     """Raises OSError where it cannot be read, is no regular file, or has more than `limit` bytes."""
-    # Opening a pipe would wait for somebody who writes into it.
+    # Opening a pipe would wait until another process writes into it.
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         found = os.fstat(descriptor)
