@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from digitlab.config.composition import compose, multirun, sources
+from digitlab.config.composition import compose, sources
 from digitlab.errors import ConfigError
+from digitlab.sweep.planning.plan import plan
 
 
 def test_each_knob_names_the_file_or_override_that_set_it() -> None:
@@ -108,11 +109,13 @@ def test_a_file_left_over_from_a_class_that_is_gone_is_one_line(home: Path, grou
         ("hydra.launcher.n_jobs=4", "workers=N does it"),
         ("+hydra.launcher.n_jobs=4", "workers=N does it"),
         ("hydra.sweeper.sampler.seed=1", "sweep.search=tpe does it"),
-        ("hydra.verbose=true", "digitlab's own launcher and sweeper do not read it"),
+        ("hydra/launcher=joblib", "executor=processes or executor=inprocess does it"),
+        ("hydra/sweeper=optuna", "sweep.search=grid|random|tpe|gp|cmaes does it"),
+        ("hydra.verbose=true", "digitlab composes with Hydra, and runs trials itself"),
     ],
 )
 def test_a_setting_of_hydras_that_nothing_reads_is_refused(override: str, told: str) -> None:
     assert problems(override) == [f"{override} has no effect: {told}"]
     with pytest.raises(ConfigError) as caught:
-        multirun(["seed=0,1", override], print)
+        plan(["seed=0,1", override])
     assert caught.value.problems == [f"{override} has no effect: {told}"]

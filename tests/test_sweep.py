@@ -591,10 +591,8 @@ def test_a_project_may_lie_in_a_folder_of_any_name(
 ) -> None:
     monkeypatch.chdir(home)
     line = ["sweep", "epochs=1", "executor=inprocess", "study=odd", "record.plots=never"]
-    for launcher in ("digitlab", "basic"):
-        result = digitlab(*line, "seed=0,1", f"hydra/launcher={launcher}")
-        assert result.code == 0, result.err
-    assert (home / "mlruns" / "hydra").is_dir()
+    result = digitlab(*line, "seed=0,1")
+    assert result.code == 0, result.err
     listed = json.loads(
         digitlab("runs", f"tracking.uri=sqlite:///{home}/mlruns/mlflow.db", "--json").out
     )
@@ -603,18 +601,15 @@ def test_a_project_may_lie_in_a_folder_of_any_name(
     assert repeated.out.startswith("IDENTICAL"), repeated.err
 
 
-@pytest.mark.parametrize("choice", ["hydra/sweeper=basic", "hydra/launcher=basic"])
-def test_hydras_own_sweeper_and_launcher_still_work(digitlab: Cli, choice: str) -> None:
-    result = digitlab(
-        "train", "-m", *QUICK, "study=stock", "seed=0,1", "model=cnn,logistic_regression", choice
+def test_a_project_of_an_earlier_digitlab_still_composes(digitlab: Cli, home: Path) -> None:
+    """Its conf/ chose plugins that Hydra found then."""
+    file = home / "conf" / "config.yaml"
+    plugins = "  - override hydra/sweeper: digitlab\n  - override hydra/launcher: digitlab\n"
+    file.write_text(
+        file.read_text().replace("  - experiment: null\n", f"  - experiment: null\n{plugins}")
     )
+    result = digitlab("sweep", "seed=0,1", "epochs=1", "executor=inprocess")
     assert result.code == 0, result.err
-    runs = RunStore(resolve_uri(None)).runs("stock")
-    trained = [run for run in runs if run.tags.get("digitlab.kind") != "sweep"]
-    assert sorted((r.params["seed"], r.params["model.name"]) for r in trained) == [
-        *(("0", "cnn"), ("0", "logistic_regression")),
-        *(("1", "cnn"), ("1", "logistic_regression")),
-    ]
 
 
 def test_a_sweep_goes_on_without_its_store_and_is_delivered_later(

@@ -11,11 +11,10 @@ import sys
 import psutil
 
 from digitlab.config import project
-from digitlab.config.composition import multirun
 from digitlab.results.trial_result import TrialResult
 from digitlab.runs.interrupts import Interrupts
-from digitlab.sweep import hydra_bridge
 from digitlab.sweep.manifest import Manifest, SweepFolder, new_id
+from digitlab.sweep.planning.plan import plan
 from digitlab.sweep.workers.display import SweepDisplay
 from digitlab.sweep.workers.runner import Listed, Policy, Runner
 
@@ -23,8 +22,7 @@ SAMPLE_EVERY = 100  # trials
 
 
 def main() -> None:
-    hydra_bridge.launch = launch
-    multirun(sys.argv[1:], lambda values: None)
+    launch(plan(sys.argv[1:]))
 
 
 def no_op(task, *, tell, interrupts) -> TrialResult:  # type: ignore[no-untyped-def]
@@ -40,8 +38,8 @@ def no_op(task, *, tell, interrupts) -> TrialResult:  # type: ignore[no-untyped-
     )
 
 
-def launch(planned: Manifest, options: object) -> list[TrialResult]:
-    """What launching.launch does, without MLflow; prints the samples as JSON."""
+def launch(planned: Manifest) -> None:
+    """What sweep/launch.py does, without MLflow; prints the samples as JSON."""
     manifest = dataclasses.replace(planned, id=new_id(project.sweeps(), planned.key))
     folder = SweepFolder(project.sweeps() / manifest.id)
     folder.freeze(manifest)
@@ -64,7 +62,6 @@ def launch(planned: Manifest, options: object) -> list[TrialResult]:
     folder.log("finished", status="FINISHED")
     folder.release()
     print(json.dumps(display.samples))
-    return []
 
 
 class Sampling(SweepDisplay):

@@ -100,26 +100,16 @@ def train_one(overrides: Sequence[str], file: Path | None) -> None:
 
 def sweep_trials(overrides: Sequence[str], **options: Any) -> int:
     """Run or finish a sweep; returns 1 if a trial failed."""
-    from digitlab.config.checking import to_config
-    from digitlab.config.composition import multirun
-    from digitlab.results.trial_result import TrialResult
     from digitlab.tracking.delivery import import_early
 
     import_early()  # beside the composing
-    from digitlab.sweep.hydra_bridge import REQUEST
-    from digitlab.sweep.launch import Options
+    from digitlab.sweep.launch import Options, launch
+    from digitlab.sweep.planning.plan import plan
 
     say("composing")
     say_unheeded()
     settle_dead_runs()
-    REQUEST.options = Options(**options)
-
-    def task(values: dict[str, Any]) -> None:
-        config = to_config(values)
-        print_outcome(config, run_config(config))
-
-    returned = multirun(overrides, task)
-    return exit_code([result for result in returned or [] if isinstance(result, TrialResult)])
+    return exit_code(launch(plan(overrides), Options(**options)))
 
 
 def exit_code(results: "Sequence[TrialResult]") -> int:

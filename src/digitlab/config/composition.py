@@ -9,26 +9,22 @@ values are laid over it (under 1 ms).
 import copy
 import dataclasses
 import difflib
-import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra._internal.callbacks import Callbacks
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.hydra import Hydra
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
-from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult
-from hydra.types import HydraContext, RunMode
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -49,14 +45,11 @@ from digitlab.config.overrides import (
     ALIASES,
     SWEEP_GROUPS,
     Parser,
-    chooses_plugin,
-    is_about_hydra,
     line_of,
     misplaced,
     quoted,
     typed_value,
     value_of,
-    without_effect,
 )
 from digitlab.config.schema import Config
 from digitlab.errors import ConfigError
@@ -102,70 +95,10 @@ def sources(overrides: Sequence[str]) -> dict[str, tuple[Any, str]]:
     return {path: (value, set_by.get(path, "")) for path, value in flat.items()}
 
 
-def multirun(overrides: Sequence[str], task: Callable[[Values], None]) -> Any:
-    """Hand over to the sweeper and the launcher that conf/ or `hydra/...` overrides choose.
-
-    What Hydra's own multirun does, but for one thing: only hydra.* is composed here. Hydra would
-    compose the defaults under the overrides that do not vary, and refuse `model=cnn,mlp model.width=3`.
-    """
-    with composer() as made:
-        parsed = made.parse_all(overrides)
-        about_hydra = [o for o in parsed if is_about_hydra(o)]
-        hydra: Any = GlobalHydra.instance().hydra
-        try:
-            config = _compose_hydra([o for o in about_hydra if chooses_plugin(o)])
-            if set_by_hand := [o for o in about_hydra if not chooses_plugin(o)]:
-                if _is_ours(config):
-                    raise ConfigError([*map(without_effect, set_by_hand)])
-                config = _compose_hydra(about_hydra)
-            sweeper = Plugins.instance().instantiate_sweeper(
-                hydra_context=HydraContext(
-                    config_loader=hydra.config_loader, callbacks=Callbacks(config)
-                ),
-                task_function=lambda composed: task(_without_sweep(composed)),
-                config=config,
-            )
-        except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError([_one_line(error)]) from None
-        return sweeper.sweep([o.input_line or "" for o in parsed if not is_about_hydra(o)])
-
-
-def _compose_hydra(overrides: Sequence[Override]) -> Any:
-    """hydra.* alone. A launcher of Hydra's composes again, in processes of its own: the folder's path,
-    which need not fit Hydra's grammar, reaches them all in the environment."""
-    folder = project.mlruns() / "hydra" / time.strftime("%Y%m%d-%H%M%S")
-    os.environ["DIGITLAB_HYDRA_FOLDER"] = str(folder)
-    settings = [
-        "hydra.sweep.dir=${oc.env:DIGITLAB_HYDRA_FOLDER}",
-        "hydra.sweep.subdir=${hydra:job.num}",
-        "hydra/hydra_logging=disabled",
-        "hydra/job_logging=disabled",
-        "hydra.output_subdir=null",
-    ]
-    hydra: Any = GlobalHydra.instance().hydra
-    return hydra.compose_config(
-        config_name="config",
-        overrides=[*settings, *(o.input_line or "" for o in overrides)],
-        run_mode=RunMode.MULTIRUN,
-        with_log_configuration=False,
-    )
-
-
-def _is_ours(config: Any) -> bool:
-    plugins = (config.hydra.sweeper, config.hydra.launcher)
-    return all(plugin._target_.startswith("hydra_plugins.digitlab.") for plugin in plugins)
-
-
-def _without_sweep(composed: Any) -> Values:
-    values = OmegaConf.to_container(composed, resolve=True)
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items() if key not in SWEEP_GROUPS}
-
-
 @contextmanager
 def composer() -> Iterator["Composer"]:
     """Composes any number of configurations from conf/ as it is now."""
-    if GlobalHydra.instance().is_initialized():  # within `multirun`, or an application of Hydra's
+    if GlobalHydra.instance().is_initialized():  # within an application of Hydra's
         yield Composer()
         return
     with initialize_config_dir(str(project.conf()), version_base="1.3"):
@@ -185,7 +118,9 @@ class _ConfFolder(FileConfigSource):
 
     def load_config(self, config_path: str) -> ConfigResult:
         file = Path(self.path, self._normalize_file_name(config_path))
-        values = OmegaConf.create(yaml_text.read(file, text_knobs()))
+        values = yaml_text.read(file, text_knobs())
+        if isinstance(listed := values.get("defaults"), list):
+            values["defaults"] = [entry for entry in listed if not _is_about_plugins(entry)]
         try:
             header = self._get_header_dict(yaml_text.text_of(file)[:512])
         except ValueError as error:
@@ -193,9 +128,14 @@ class _ConfFolder(FileConfigSource):
         return ConfigResult(
             provider=self.provider,
             path=f"{self.scheme()}://{self.path}",
-            config=values,
+            config=OmegaConf.create(values),
             header=header,
         )
+
+
+def _is_about_plugins(default: Any) -> bool:
+    """`override hydra/launcher: digitlab`, as every conf/ had it that an earlier digitlab made."""
+    return isinstance(default, dict) and all(str(key).startswith("override hydra/") for key in default)
 
 
 class Composer:

@@ -22,6 +22,8 @@ SWEEP_GROUPS = ("sweep", "executor", "engine")
 ALIASES = {"trials": "sweep.trials", "repeats": "sweep.repeats", "workers": "executor.workers"}
 # What is asked of Hydra's plugins, and the word that does it here.
 INSTEAD = {
+    "hydra/launcher": "executor=processes or executor=inprocess",
+    "hydra/sweeper": "sweep.search=grid|random|tpe|gp|cmaes",
     "hydra.launcher.n_jobs": "workers=N",
     "hydra.sweeper.n_jobs": "workers=N",
     "hydra.sweeper.max_batch_size": "workers=N",
@@ -115,14 +117,6 @@ def is_about_sweep(override: Override) -> bool:
     return name in ALIASES or name.partition(".")[0] in SWEEP_GROUPS
 
 
-def is_about_hydra(override: Override) -> bool:
-    return override.key_or_group.partition(".")[0].partition("/")[0] == "hydra"
-
-
-def chooses_plugin(override: Override) -> bool:
-    return override.key_or_group.startswith("hydra/")
-
-
 def misplaced(override: Override, *, of_a_sweep: bool) -> str | None:
     """Why it fits neither a run nor, if asked, a sweep's settings."""
     line = line_of(override)
@@ -134,24 +128,24 @@ def misplaced(override: Override, *, of_a_sweep: bool) -> str | None:
         )
     if override.is_sweep_override():
         return f"{line} gives several values: a sweep has one of each setting"
-    if is_about_hydra(override):
-        if not chooses_plugin(override):
-            return without_effect(override)
-        return f"{line} has no effect on a single run: it is for `digitlab sweep`"
+    if problem := about_hydra(override):
+        return problem
     if is_about_sweep(override) and not of_a_sweep:
         return f"{line} has no effect on a single run: it is for `digitlab sweep`"
     return None
 
 
-def without_effect(override: Override) -> str:
-    """The sentence that refuses a setting of Hydra's which digitlab does not read."""
-    name = override.key_or_group
+def about_hydra(override: Override) -> str | None:
+    """Why a setting of Hydra's itself is refused; None for any other override."""
+    name, line = override.key_or_group, line_of(override)
+    if name.partition(".")[0].partition("/")[0] != "hydra":
+        return None
     if name == "hydra.job.name":
-        return f"{line_of(override)} has no effect: run_name=NAME names a run, sweep.name=NAME a sweep"
+        return f"{line} has no effect: run_name=NAME names a run, sweep.name=NAME a sweep"
     for theirs, ours in INSTEAD.items():
         if name == theirs or name.startswith(f"{theirs}."):
-            return f"{line_of(override)} has no effect: {ours} does it"
-    return f"{line_of(override)} has no effect: digitlab's own launcher and sweeper do not read it"
+            return f"{line} has no effect: {ours} does it"
+    return f"{line} has no effect: digitlab composes with Hydra, and runs trials itself"
 
 
 def _is_text(path: str) -> bool:

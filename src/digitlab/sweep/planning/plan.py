@@ -46,27 +46,6 @@ def plan(overrides: Sequence[str]) -> Manifest:
     return _plan_trials(list(zip(points, composed, strict=True)), settings)
 
 
-def plan_lists(lists: Sequence[Sequence[str]]) -> Manifest:
-    """A sweep of trials that another sweeper of Hydra's has made, each a list of overrides."""
-    with composer() as made:
-        lines = [read_line(overrides, made) for overrides in lists]
-        settings = to_settings(made.compose_sweep(lines[0].settings))
-        values = [{k: text.partition("=")[2] for k, text in line.fixed.items()} for line in lines]
-        shared = values[0].items()
-        varying = {k for v in values for k, text in v.items() if (k, text) not in shared}
-        varying |= {k for k, _ in shared if any(k not in v for v in values)}
-        points = [{k: text for k, text in v.items() if k in varying} for v in values]
-        composed = _compose_all([list(line.fixed.values()) for line in lines], points, made)
-    return _plan_trials(list(zip(points, composed, strict=True)), settings)
-
-
-def overrides_of(manifest: Manifest, overrides: Sequence[str]) -> list[list[str]]:
-    """For each trial the overrides that make it, for a launcher that composes by itself."""
-    with composer() as made:
-        line = read_line(overrides, made)
-    return [[*line.fixed.values(), *_overrides(trial.swept)] for trial in manifest.trials]
-
-
 def refreshed(manifest: Manifest) -> Manifest:
     """The same under today's source and data: equal, key and all, if neither has changed."""
     configs = [trial.config() for trial in manifest.trials]

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from digitlab.config.checking import as_param, knobs
 from digitlab.config.composition import Composer
-from digitlab.config.overrides import Span, is_about_hydra, is_about_sweep, quoted, swept
+from digitlab.config.overrides import Span, about_hydra, is_about_sweep, quoted, swept
 from digitlab.errors import ConfigError
 from digitlab.sweep.settings import Axis, Block, Interval, Scalar, Settings
 
@@ -23,12 +23,11 @@ NOT_SWEPT = ("study", "run_name", "tracking")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Line:
-    """A command line taken apart: what is fixed, what varies, what concerns the sweep and Hydra."""
+    """A command line taken apart: what is fixed, what varies, what concerns the sweep."""
 
     fixed: dict[str, str]  # knob or group -> the whole override
     axes: dict[str, list[str] | Span]
     settings: list[str]
-    hydra: list[str]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,13 +38,13 @@ class Space:
 
 
 def read_line(overrides: Sequence[str], composer: Composer) -> Line:
-    line = Line({}, {}, [], [])
+    line = Line({}, {}, [])
     problems = []
     for override in composer.parse_all(overrides):
         name, text = override.key_or_group, override.input_line or ""
         values = swept(override)
-        if is_about_hydra(override):
-            line.hydra.append(text)
+        if problem := about_hydra(override):
+            problems.append(problem)
         elif is_about_sweep(override):
             line.settings.append(text)
         elif values is None:
