@@ -15,7 +15,6 @@ import pytest
 from digitlab import cli
 from digitlab.config import project
 from digitlab.config.composition import compose
-from digitlab.runs.checkpoints import Checkpoints
 from digitlab.sweep.planning.engines import FORMS, OTHER_ORDERS, Plan, plan_chunks
 from digitlab.sweep.planning.plan import plan
 from digitlab.sweep.settings import EngineSettings
@@ -39,7 +38,7 @@ LONG = (
 
 def planned(*line: str, engine: str = "auto", workers: int = 2) -> Plan:
     trials = plan(list(line)).trials
-    return plan_chunks(trials, EngineSettings(name=engine, exact=True), workers)  # type: ignore[arg-type]
+    return plan_chunks(trials, EngineSettings(name=engine), workers)  # type: ignore[arg-type]
 
 
 def sizes(found: Plan) -> list[int]:
@@ -335,37 +334,13 @@ def test_mistakes_about_engines_are_told(digitlab: Cli, home: Path) -> None:
     unknown = digitlab("sweep", "seed=0,1", "engine=fusd")
     assert unknown.code == 2
     assert "engine must be one of auto, fused, sequential, got fusd; did you mean" in unknown.err
-    inexact = digitlab("sweep", "seed=0,1", "engine.exact=perhaps")
+    inexact = digitlab("sweep", "seed=0,1", "engine.exact=false")
     assert inexact.code == 2
-    assert "engine.exact must be true or false" in inexact.err
+    assert "engine.exact=false is no setting any more" in inexact.err
     single = digitlab("train", "engine=fused")
     assert single.code == 2
     assert "engine=fused has no effect on a single run" in single.err
     assert not (home / "mlruns").exists()
-
-
-def test_what_is_exact_to_a_tolerance_only_says_so_and_is_not_taken_for_more(digitlab: Cli) -> None:
-    line = ["sweep", "epochs=2", "seed=0,1", "executor=inprocess", "study=tolerance"]
-    assert digitlab(*line, "engine.exact=false").code == 0
-    for run in tree("tolerance")[1]:
-        assert run.tags["digitlab.exact"].startswith("no: as alone to 1e-5")
-    assert {made["reproducible"] for made in documents("tolerance").values()} == {False}
-    again = digitlab(*line, "engine.exact=false")
-    assert "all ended before" in again.out
-    assert digitlab(*line).code == 0
-    assert len(tree("tolerance")[1]) == 4, "the exact ones were trained"
-    exact = [run for run in tree("tolerance")[1] if "digitlab.exact" not in run.tags]
-    assert len(exact) == 2
-
-
-def test_without_exactness_no_checkpoint_of_another_code_is_taken(
-    digitlab: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Not being reproducible is no `--force`."""
-    forced: list[bool] = []
-    monkeypatch.setattr(Checkpoints, "restore", lambda self, say, *, force: forced.append(force))
-    digitlab("sweep", "epochs=1", "seed=0,1", "executor=inprocess", "engine.exact=false")
-    assert forced == [False, False]
 
 
 def test_doctor_says_whether_this_machine_is_exact(digitlab: Cli) -> None:

@@ -132,11 +132,8 @@ def open_run(
     continued: Continued | None = None,
     tags: Mapping[str, str] | None = None,
     command: str | None = None,
-    is_exact: bool = True,
 ) -> "OpenRun":
     """The run with its record, before its first step; the arguments are those of `run_experiment`.
-
-    is_exact: False if it will not have the bits that this configuration has alone.
 
     Whoever opens it calls `close` in the end, and before that `conclude`, or `fail` with the error.
     """
@@ -149,7 +146,7 @@ def open_run(
     command = member.command if member else command or provenance.command_line()
     document = describe_run(config, dataset, device, command=command)
     is_reproducible = continued is None or continued.is_reproducible
-    document = dataclasses.replace(document, reproducible=is_reproducible and is_exact)
+    document = dataclasses.replace(document, reproducible=is_reproducible)
     record = _record(document, config, dataset, uri, member, continued, tags or {})
     _save_document(record, document)
     training = Resumable(config, dataset, device)

@@ -36,7 +36,7 @@ EVENTS: dict[str, dict[str, type]] = {  # and what those have that others rely o
     "ended": {"number": int, "point": int, "name": str, "state": str, "swept": dict, "died": bool},
     "used up": {"trials": int},
 }
-BEFORE_ENGINES = {"engine": {"name": "sequential", "exact": True}}  # for manifests that have none
+BEFORE_ENGINES = {"engine": {"name": "sequential"}}  # for manifests that have none
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +139,9 @@ class SweepFolder:
                 raise ValueError("it holds no object")
             if values.pop("format") != FORMAT:
                 raise ValueError("another format")
-            settings = to_settings(BEFORE_ENGINES | values.pop("settings"))
+            known = BEFORE_ENGINES | values.pop("settings")
+            known["engine"].pop("exact", None)  # in old manifests
+            settings = to_settings(known)
             trials = [Trial(**trial) for trial in values.pop("trials")]
             bases = [Base(**base) for base in values.pop("bases")]
             uri = keep_secrets(values.pop("tracking_uri"))  # in old manifests

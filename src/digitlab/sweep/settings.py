@@ -10,7 +10,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from digitlab.config.checking import nearest, shown
-from digitlab.config.schema import CLOSED, Integer, Metric, Number, Seed, Switch, Text
+from digitlab.config.schema import CLOSED, Integer, Metric, Number, Seed, Text
 from digitlab.errors import ConfigError
 
 SEARCHES = ("grid", "random", "tpe", "gp", "cmaes")
@@ -78,10 +78,9 @@ ExecutorSettings = ProcessesSettings | InProcessSettings
 
 @dataclass(config=CLOSED, kw_only=True, slots=True, frozen=True)
 class EngineSettings:
-    """How trials are trained. exact: each to the bits that it has alone."""
+    """How trials are trained."""
 
     name: Literal["auto", "fused", "sequential"]
-    exact: Switch
 
 
 @dataclass(config=CLOSED, kw_only=True, slots=True, frozen=True)
@@ -106,7 +105,6 @@ ALLOWED = {
     "sweep.concat": "a list of sweeps, each with grid, zip and exclude of its own",
     "sweep.space": "knobs with what a search may choose: a list, or {low: , high: , log: }",
     "engine.name": "one of auto, fused, sequential",
-    "engine.exact": "true or false: whether trials side by side must have the bits of each alone",
     "executor.name": "one of processes, inprocess",
     "executor.workers": "an integer in [1, 1024], or null: one for each core",
     "executor.per_gpu": "an integer in [1, 64]: workers that share a GPU",
@@ -116,7 +114,7 @@ ALLOWED = {
 def to_settings(values: Mapping[str, Any]) -> Settings:
     """Check plain nested values; ConfigError lists every problem at once."""
     try:
-        settings = _SETTINGS.validate_python(values)
+        settings = _SETTINGS.validate_python(_always_exact(values))
     except ValidationError as error:
         raise ConfigError(list(dict.fromkeys(map(_describe, error.errors())))) from None
     problems = _contradictions(settings.sweep)
@@ -128,6 +126,22 @@ def to_settings(values: Mapping[str, Any]) -> Settings:
     if problems:
         raise ConfigError(problems)
     return settings
+
+
+def _always_exact(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Without `engine.exact`, which conf/ and manifests of an earlier digitlab have.
+
+    Raises:
+        ConfigError: it is false.
+    """
+    engine = values.get("engine")
+    if not isinstance(engine, Mapping) or "exact" not in engine:
+        return values
+    if engine["exact"] is not True:
+        given = shown(engine["exact"])
+        told = "is no setting any more: trials side by side always have the bits of each alone"
+        raise ConfigError([f"engine.exact={given} {told}"])
+    return {**values, "engine": {"name": engine.get("name")}}
 
 
 def to_values(settings: Settings) -> dict[str, Any]:

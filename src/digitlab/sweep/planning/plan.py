@@ -50,7 +50,7 @@ def refreshed(manifest: Manifest) -> Manifest:
     """The same under today's source and data: equal, key and all, if neither has changed."""
     configs = [trial.config() for trial in manifest.trials]
     trials = [
-        dataclasses.replace(trial, fingerprint=_fingerprint(config, manifest.settings))
+        dataclasses.replace(trial, fingerprint=_fingerprint(config))
         for trial, config in zip(manifest.trials, configs, strict=True)
     ]
     device = _shared_device(configs or [recorded_config(base.values) for base in manifest.bases])
@@ -70,7 +70,7 @@ def trial_of_search(manifest: Manifest, number: int, point: int, chosen: Point, 
     if manifest.settings.sweep.repeats > 1:
         config = dataclasses.replace(config, seed=config.seed + seed)
         swept["seed"] = str(config.seed)
-    return _trial(number, point, swept, config, manifest.settings)
+    return _trial(number, point, swept, config)
 
 
 def verify_data(manifest: Manifest) -> None:
@@ -100,7 +100,7 @@ def _plan_trials(pairs: Sequence[tuple[Point, Config]], settings: Settings) -> M
         for repetition in range(repeats):
             seeded = dataclasses.replace(config, seed=config.seed + repetition)
             swept = {**point, "seed": str(seeded.seed)} if repeats > 1 else point
-            trials.append(_trial(len(trials), number, swept, seeded, settings))
+            trials.append(_trial(len(trials), number, swept, seeded))
     return _manifest(settings, [config for _, config in pairs], trials=trials)
 
 
@@ -255,7 +255,7 @@ def _with_key(manifest: Manifest) -> Manifest:
     decisive = {k: settings[k] for k in ("search", "trials", "repeats", "metric", "pruner", "seed")}
     if manifest.is_search:
         configs = [recorded_config(base.values) for base in manifest.bases]
-        prints = [_fingerprint(config, manifest.settings) for config in configs]
+        prints = [_fingerprint(config) for config in configs]
     else:
         prints = sorted(trial.fingerprint for trial in manifest.trials)
         decisive.pop("metric")  # what a grid is ranked by does not change what it runs
@@ -264,23 +264,21 @@ def _with_key(manifest: Manifest) -> Manifest:
     return dataclasses.replace(manifest, key=key)
 
 
-def _trial(number: int, point: int, swept: Point, config: Config, settings: Settings) -> Trial:
+def _trial(number: int, point: int, swept: Point, config: Config) -> Trial:
     return Trial(
         number=number,
         point=point,
         name=shown_name(swept) or config.run_name or "the only trial",
         swept=swept,
         values=to_dict(config),
-        fingerprint=_fingerprint(config, settings),
+        fingerprint=_fingerprint(config),
     )
 
 
-def _fingerprint(config: Config, settings: Settings) -> str:
+def _fingerprint(config: Config) -> str:
     """With the data unknown (not downloaded yet) it equals that of no run."""
     digests = known_digests(config.data.name, project.data_root(config.data.root))
-    found = fingerprint(config, device=_device(config), data=digests or {})
-    # A result that is equal to a tolerance only must not be taken for the exact one.
-    return found if settings.engine.exact else f"inexact-{found[:56]}"
+    return fingerprint(config, device=_device(config), data=digests or {})
 
 
 def _shared_device(configs: Sequence[Config]) -> str:

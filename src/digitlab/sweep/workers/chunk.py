@@ -27,16 +27,13 @@ if TYPE_CHECKING:
     from digitlab.training.loop import EpochReport
 
 SHARE_OF_SAVING = 0.05  # of the time, at most, goes into checkpoints that are due by time
-TOLERANCE = "as alone to 1e-5 in the first 10 step losses and half a point of test accuracy"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkTask:
-    """Trials to be trained side by side. is_exact: each to the bits that it has alone. must_gain: only
-    if that is faster here than one by one."""
+    """Trials to be trained side by side. must_gain: only if that is faster here than one by one."""
 
     tasks: list[Task]
-    is_exact: bool
     must_gain: bool
 
 
@@ -188,8 +185,6 @@ class _Chunk:
         self._task, self._interrupts = task, interrupts
         self._plan_saving(0.0)
         self._tags = {ENGINE_TAG: f"fused, {len(self.entries)} side by side"}
-        if not task.is_exact:
-            self._tags["digitlab.exact"] = f"no: {TOLERANCE}"
 
     @property
     def left(self) -> list[_Entry]:
@@ -224,7 +219,6 @@ class _Chunk:
                     member=entry.task.member,
                     dataset=dataset,
                     tags=self._tags,
-                    is_exact=self._task.is_exact,
                 )
                 entry.run.restore()
                 entry.run.checkpoints.rest(math.inf)  # all of them are saved at the same time, by us
@@ -273,7 +267,6 @@ class _Chunk:
             validation,
             batch_size=config.batch_size,
             epochs=config.epochs,
-            is_exact=self._task.is_exact,
             must_gain=self._task.must_gain,
             before_step=before_step,
         ):

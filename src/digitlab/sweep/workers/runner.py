@@ -28,7 +28,6 @@ from digitlab.sweep.workers.trial import Task, run_trial
 from digitlab.tracking.delivery import Delivery
 from digitlab.tracking.leftovers import close_dead_records
 from digitlab.tracking.run_folder import DamagedRecord, Membership, RunFolder
-from digitlab.tracking.store import FINGERPRINT_TAG
 from digitlab.tracking.stored_run import undelivered
 
 POLL_SECONDS = 0.2
@@ -157,14 +156,11 @@ class Runner:
         if len(tasks) == 1:
             return executor.submit(self._task or run_trial, tasks[0])
         self._in_chunks |= {trial.number: trial for trial in trials}
-        engine = self._manifest.settings.engine
-        chunk = ChunkTask(tasks=tasks, is_exact=engine.exact, must_gain=engine.name == "auto")
-        return executor.submit(run_chunk, chunk)
+        must_gain = self._manifest.settings.engine.name == "auto"
+        return executor.submit(run_chunk, ChunkTask(tasks=tasks, must_gain=must_gain))
 
     def _task_for(self, trial: Trial) -> Task:
         tags = {f"swept.{knob}": text for knob, text in trial.swept.items()}
-        if not self._manifest.settings.engine.exact:
-            tags[FINGERPRINT_TAG] = trial.fingerprint
         member = Membership(
             record_id=self._record_id(trial.number),
             sweep=parent_run.record_id(self._manifest),

@@ -54,15 +54,12 @@ def layout_of(models: Sequence[nn.Module]) -> Layout | None:
     return LAYOUTS.get(kinds.pop()) if len(kinds) == 1 else None
 
 
-def fuse(
-    models: Sequence[nn.Module], parameters: Sequence[Tensor], num_groups: int, *, is_exact: bool
-) -> FusedModel:
+def fuse(models: Sequence[nn.Module], parameters: Sequence[Tensor], num_groups: int) -> FusedModel:
     """Models of one kind side by side.
 
-    parameters: theirs, stacked (K, ...), as their layout wants them. is_exact: whether each has to
-    keep the bits that it has alone.
+    parameters: theirs, stacked (K, ...), as their layout wants them.
     """
     if isinstance(models[0], LogisticRegression):
-        return FusedLogisticRegression(parameters, num_groups, is_exact=is_exact)
+        return FusedLogisticRegression(parameters, num_groups)
     networks = [model for model in models if isinstance(model, ConvNet)]
-    return FusedConvNet(networks, parameters, is_exact=is_exact)
+    return FusedConvNet(networks, parameters)

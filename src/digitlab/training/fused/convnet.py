@@ -40,13 +40,10 @@ class FusedConvNet:
     """K members that see the same images.
 
     models: for their rates of dropout, and to predict. parameters: theirs, stacked, (K, ...) each.
-    is_exact: whether each member's bits have to be those that it has alone.
     """
 
-    def __init__(
-        self, models: Sequence[ConvNet], parameters: Sequence[Tensor], *, is_exact: bool
-    ) -> None:
-        self._models, self._parameters, self._is_exact = models, parameters, is_exact
+    def __init__(self, models: Sequence[ConvNet], parameters: Sequence[Tensor]) -> None:
+        self._models, self._parameters = models, parameters
         self._last = parameters[6]  # the weights of the output layer
         self._backward: Callable[[Tensor], list[Tensor]] | None = None
 
@@ -113,13 +110,9 @@ class FusedConvNet:
         return noise
 
     def _forms(self, images: Tensor, weight: Tensor) -> Forms:
-        if not self._is_exact:
-            return Forms()
         return convolution_forms(images.shape, weight.shape, images.device)
 
     def _linear_form(self, inputs: Tensor, weight: Tensor) -> str:
-        if not self._is_exact:
-            return TOGETHER
         return linear_form(inputs.shape, weight.shape[1], inputs.device, is_last=weight is self._last)
 
 

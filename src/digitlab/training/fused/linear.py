@@ -28,12 +28,11 @@ class FusedLogisticRegression:
     """K members in G groups of equal size; those of a group see the same images.
 
     parameters: weights (K, 10, 784) and biases (K, 10), with 16 spare rows behind the last weights.
-    is_exact: whether each member's bits have to be those that it has alone.
     """
 
-    def __init__(self, parameters: Sequence[Tensor], num_groups: int, *, is_exact: bool) -> None:
+    def __init__(self, parameters: Sequence[Tensor], num_groups: int) -> None:
         weight, self._bias = parameters
-        self._count, self._is_exact = len(weight), is_exact
+        self._count = len(weight)
         self._per_group = self._count // num_groups
         self._rows = weight.as_strided((NUM_CLASSES * self._count + ROWS, PIXELS), (PIXELS, 1))
         self._images: Tensor | None = None
@@ -45,7 +44,7 @@ class FusedLogisticRegression:
             by_class = batched_products(self._rows, flat)
             made = torch.empty(by_class.shape, device=by_class.device)
             return torch.add(by_class, self._bias.unsqueeze(-1), out=made)
-        form = product_form(self._per_group, flat.shape[1], flat.device, is_exact=self._is_exact)
+        form = product_form(self._per_group, flat.shape[1], flat.device)
         parts = [
             products(self._rows.narrow(0, start, len(self._rows) - start), self._per_group, own, form)
             for start, own in zip(self._starts(), flat, strict=True)
@@ -63,9 +62,7 @@ class FusedLogisticRegression:
         if self._is_batched(images):
             torch.bmm(aligned(by_class), images, out=into[0])
             return
-        form = outer_product_form(
-            self._per_group, images.shape[1], images.device, is_exact=self._is_exact
-        )
+        form = outer_product_form(self._per_group, images.shape[1], images.device)
         flat, gradient = by_class.flatten(0, 1), into[0].flatten(0, 1)
         for start, own in zip(self._starts(), images, strict=True):
             rows = slice(start, start + NUM_CLASSES * self._per_group)
@@ -89,7 +86,7 @@ class FusedLogisticRegression:
         groups, size, _ = images.shape
         if groups == 1 or self._per_group > 1:
             return False
-        return batched_form(groups, size, images.device, is_exact=self._is_exact) == BATCHED
+        return batched_form(groups, size, images.device) == BATCHED
 
 
 def batched_products(rows: Tensor, images: Tensor) -> Tensor:
@@ -136,10 +133,10 @@ def own_product(rows: Tensor, images: Tensor) -> Tensor:
 
 
 @functools.cache
-def product_form(count: int, size: int, device: torch.device, *, is_exact: bool) -> str:
+def product_form(count: int, size: int, device: torch.device) -> str:
     """Of PRODUCTS the fastest that is exact for so many members and a batch of that size."""
-    if count == 1 or not is_exact:
-        return PRODUCTS[-1] if count == 1 else PRODUCTS[0]
+    if count == 1:
+        return PRODUCTS[-1]
 
     def prepare(draw: Draw) -> tuple[Compute, Callable[[], Sequence[Tensor]]]:
         rows = _rows(draw, count)
@@ -160,10 +157,10 @@ def product_form(count: int, size: int, device: torch.device, *, is_exact: bool)
 
 
 @functools.cache
-def outer_product_form(count: int, size: int, device: torch.device, *, is_exact: bool) -> str:
+def outer_product_form(count: int, size: int, device: torch.device) -> str:
     """Of OUTER_PRODUCTS the fastest that is exact for so many members and a batch of that size."""
-    if count == 1 or not is_exact:
-        return OUTER_PRODUCTS[-1] if count == 1 else OUTER_PRODUCTS[0]
+    if count == 1:
+        return OUTER_PRODUCTS[-1]
 
     def prepare(draw: Draw) -> tuple[Compute, Callable[[], Sequence[Tensor]]]:
         by_class = draw.gradients(count, NUM_CLASSES, size, salt=0)
@@ -185,10 +182,8 @@ def outer_product_form(count: int, size: int, device: torch.device, *, is_exact:
 
 
 @functools.cache
-def batched_form(count: int, size: int, device: torch.device, *, is_exact: bool) -> str:
+def batched_form(count: int, size: int, device: torch.device) -> str:
     """Whether one call is exact for so many members, each with a batch of its own of that size."""
-    if not is_exact:
-        return BATCHED
 
     def prepare(draw: Draw) -> tuple[Compute, Callable[[], Sequence[Tensor]]]:
         rows = _rows(draw, count)

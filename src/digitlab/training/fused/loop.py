@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from digitlab.data.splits import Split
 from digitlab.training.fused.epochs import Moment, train_epoch
-from digitlab.training.fused.members import STACKED, Images, Member, NotFusable, SideBySide
+from digitlab.training.fused.members import Images, Member, NotFusable, SideBySide
 from digitlab.training.fused.probe import NOT_AT_ALL, judge
 from digitlab.training.loop import EpochReport
 
@@ -22,15 +22,12 @@ def fit_many(
     *,
     batch_size: int,
     epochs: int,
-    is_exact: bool = True,
     must_gain: bool = False,
     before_step: Callable[[Moment], None] = lambda moment: None,
 ) -> Iterator[list[tuple[Member, EpochReport]]]:
     """Train all members in place, yielding after each epoch a report of each that is still there.
 
     Args:
-        is_exact: whether each member must have the bits that it has alone. Without, the fastest way is
-            taken, and results differ from those alone by rounding.
         must_gain: whether they have to be faster side by side than one by one, as measured here.
         before_step: called before every step, when all weights are whole; whatever it raises ends the
             training there.
@@ -41,11 +38,9 @@ def fit_many(
     together: SideBySide | None = None
     while (there := [m for m in members if not m.has_left]) and there[0].position.epoch <= epochs:
         if together is None or len(there) < len(together.members):
-            way = STACKED
-            if is_exact:
-                wants_gain = must_gain and len(there) > 1
-                way = _exact_way(there, train, batch_size, must_gain=wants_gain)
-            together = SideBySide(there, is_exact=is_exact, way=way)
+            wants_gain = must_gain and len(there) > 1
+            way = _exact_way(there, train, batch_size, must_gain=wants_gain)
+            together = SideBySide(there, way)
             images = Images(train, len(together.groups))
         yield train_epoch(together, train, images, validation, batch_size, before_step)
 

@@ -104,14 +104,14 @@ class SideBySide:
     groups: the rows of those with the same order. order_seeds: of each group.
     """
 
-    def __init__(self, members: Sequence[Member], *, is_exact: bool, way: str = STACKED) -> None:
+    def __init__(self, members: Sequence[Member], way: str = STACKED) -> None:
         self.members = arranged(members)
         models = [member.model for member in self.members]
         layout = layout_of(models)
         if layout is None:
             raise NotFusable("models of these kinds have no form for many at once")
         parameters = stack_parameters(models, spare=layout.spare)
-        self._whole = fuse(models, parameters, 1, is_exact=is_exact)
+        self._whole = fuse(models, parameters, 1)
         self.groups = _runs([member.order_seed for member in self.members])
         self.order_seeds = [self.members[rows.start].order_seed for rows in self.groups]
         optimizers = [member.optimizer for member in self.members]
@@ -120,7 +120,7 @@ class SideBySide:
             rows = slice(self.groups[groups.start].start, self.groups[groups.stop - 1].stop)
             own = [stacked[rows] for stacked in parameters]
             gradients = [torch.empty_like(part) for part in own]
-            model = fuse(models[rows], own, groups.stop - groups.start, is_exact=is_exact)
+            model = fuse(models[rows], own, groups.stop - groups.start)
             stacks = _stack_all(optimizers[rows], own, gradients, way)
             self._blocks.append(_Block(rows, groups, model, gradients, stacks))
 

@@ -110,7 +110,7 @@ class _Rehearsal:
         batches = {seed: itertools.cycle(those) for seed, those in self._batches.items()}
         turns = itertools.cycle(range(len(next(iter(self._batches.values())))))
         with torch.no_grad(), flushing_denormals():
-            together = SideBySide(copies, is_exact=True, way=way)
+            together = SideBySide(copies, way)
             images, generators = Images(self._images, len(together.groups)), self._generators()
             images_alone = Images(self._images, 1)
 
@@ -150,7 +150,7 @@ class _Rehearsal:
         copies = [_copy(member) for member in self._members]
         seen: dict[int, list[Tensor]] = {k: [] for k in places}
         with torch.no_grad(), flushing_denormals():
-            together = SideBySide(copies, is_exact=True, way=way)
+            together = SideBySide(copies, way)
             images, generators = Images(self._images, len(together.groups)), self._generators()
             for step in range(len(next(iter(self._batches.values())))):
                 chosen = self._chosen(together, step)
