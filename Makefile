@@ -52,8 +52,9 @@ bench-sweep: setup ## measure sweeps against stock Hydra: ratios, side by side
 check-next: setup ## prove composing and a sweep on the next Hydra, a pre-release (needs a network)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --target $(VENV)/next $(NEXT)
 	PYTHONPATH=$(VENV)/next $(BIN)/python -c 'import hydra; print("Hydra", hydra.__version__)'
-	PYTHONPATH=$(VENV)/next $(BIN)/python -m pytest -W "ignore:The version_base" tests/test_composition.py \
-	  tests/test_sweep_space.py tests/test_sweep.py::test_a_grid_leaves_one_parent_and_a_child_for_each_trial
+	PYTHONPATH=$(VENV)/next $(BIN)/python -m pytest -W "ignore:The version_base" \
+	  tests/config/test_composition.py tests/sweep/test_space.py \
+	  tests/sweep/test_sweep.py::test_a_grid_leaves_one_parent_and_a_child_for_each_trial
 
 experiments: setup ## train and write the quick experiments again: tutorial, budget (16 min; needs MNIST)
 	$(BIN)/python -m experiments.tutorial.run

@@ -5,15 +5,12 @@ Everything lies in a folder with an odd name.
 
 import getpass
 import os
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -23,13 +20,8 @@ from digitlab import cli
 from digitlab.config.composition import compose
 from digitlab.config.schema import Config
 from digitlab.tracking.connection import sqlite_store
-from digitlab.tracking.connection.location import file_path
-from tests.servers import free_port, start_server
-
-CHECKOUT = Path(__file__).resolve().parents[1]
-LEVEL = os.environ.get("DIGITLAB_SLOW")  # read now: a test's environment has none
-slow = pytest.mark.skipif(LEVEL != "1", reason="minutes: make test-all runs it")
-in_ci = pytest.mark.skipif(LEVEL not in ("1", "ci"), reason="a minute: CI and make test-all run it")
+from tests.support.cli import CHECKOUT, Cli, Result, heed_interrupts
+from tests.support.servers import free_port, start_server
 
 
 def pytest_configure() -> None:
@@ -39,16 +31,6 @@ def pytest_configure() -> None:
         folder /= name
         folder.mkdir(exist_ok=True)
     os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
-
-
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-
-Cli = Callable[..., Result]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -74,24 +56,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     config.write_text(config.read_text().replace("plots: auto", "plots: never"))
     monkeypatch.setenv("DIGITLAB_HOME", str(folder))
     return folder
-
-
-def artifact(address: str, name: str) -> Path:
-    """A file of a run whose artifacts lie at this address."""
-    folder = file_path(address)
-    assert folder is not None
-    return folder / name
-
-
-@contextmanager
-def files_end_at(num_bytes: int) -> Iterator[None]:
-    """No file of this process may be longer, as on a disk that is full soon."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture(scope="session")
@@ -128,11 +92,6 @@ def digitlab(capsys: pytest.CaptureFixture[str]) -> Cli:
         return Result(code, captured.out, captured.err)
 
     return run
-
-
-def heed_interrupts() -> None:
-    """A shell that starts the tests in the background makes them, and their children, ignore Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -16,8 +16,7 @@ from PIL import Image, ImageDraw
 from digitlab import cli
 from digitlab.config import project
 from digitlab.config.composition import compose
-from tests.conftest import CHECKOUT, Cli
-from tests.test_house_rules import SOURCE
+from tests.support.cli import CHECKOUT, Cli
 
 README = (CHECKOUT / "README.md").read_text()
 PAGES = {page: page.read_text() for page in (CHECKOUT / "README.md", *(CHECKOUT / "docs").glob("*.md"))}
@@ -137,7 +136,8 @@ def test_the_groups_and_their_choices_are_all_named() -> None:
 def test_the_tree_names_every_room_and_no_other_from_the_top_down() -> None:
     (tree,) = [block for block in blocks("") if "src/digitlab/" in block]
     shown = re.findall(r"^( {2,4})(\w+)/ ", tree, re.MULTILINE)
-    assert {name for _, name in shown} == {init.parent.name for init in SOURCE.glob("*/**/__init__.py")}
+    packages = (CHECKOUT / "src" / "digitlab").glob("*/**/__init__.py")
+    assert {name for _, name in shown} == {init.parent.name for init in packages}
     settings = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["importlinter"]
     layers = [room for layer in settings["contracts"][0]["layers"] for room in layer.split(" | ")]
     assert [name for indent, name in shown if len(indent) == 2] == layers[:-2]

@@ -11,7 +11,7 @@ from digitlab.reproduction.verdict import accuracy_band, accuracy_gap
 from digitlab.runs import document
 from experiments import reporting
 from experiments.records import STUDIES, native_records, portable_of
-from tests.conftest import CHECKOUT, Cli, in_ci, slow
+from tests.support.cli import CHECKOUT, Cli, in_ci, slow
 
 EXPERIMENTS = CHECKOUT / "experiments"
 RECORDS = native_records()

@@ -11,7 +11,7 @@ from digitlab.training.evaluation import score
 from digitlab.training.loop import fit, num_steps
 from digitlab.training.optimizers import build_optimizer
 from digitlab.training.schedules import build_schedule
-from tests.conftest import slow
+from tests.support.cli import slow
 
 
 def accuracies(config: Config, root: Path, seeds: range) -> list[float]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from digitlab.config.schema import Config
 from digitlab.training.loop import NUM_FIRST_LOSSES
-from tests.short_training import first_steps
+from tests.support.short_training import first_steps
 
 FOLDER = Path(__file__).parent
 MODELS = ("logistic_regression", "cnn")

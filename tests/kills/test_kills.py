@@ -2,12 +2,9 @@
 
 import datetime
 import multiprocessing
-import os
 import random
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +18,10 @@ from digitlab.sweep.workers.executors import warm_up
 from digitlab.tracking.connection.location import resolve_uri
 from digitlab.tracking.run_folder import all_records
 from digitlab.tracking.store import RunStore
-from tests.conftest import CHECKOUT, LEVEL, Cli, heed_interrupts, in_ci, slow
 from tests.kills.victim import CONTROLLER_PLACES, WORKER_PLACES
-from tests.test_sweep import bits, processes_of, tree, wait_for, workers_of
+from tests.support.cli import CHECKOUT, LEVEL, Cli, in_ci, slow, start
+from tests.support.processes import processes_of, wait_for, workers_of
+from tests.support.sweeps import bits, tree
 
 SWEEP = ["sweep", "model=cnn", "epochs=8", "checkpoint.every_seconds=0", "seed=0,1,2,3", "workers=2"]
 SWEEP += ["record.plots=never"]
@@ -60,19 +58,6 @@ def undisturbed(factory: pytest.TempPathFactory, line: list[str]) -> Iterator[di
             cli.main([*line, "executor=inprocess", "study=sweep"])
         assert end.value.code == 0
         yield bits("sweep")
-
-
-def start(line: list[str], **environment: str) -> subprocess.Popen[str]:
-    module = "tests.kills.victim" if environment else "digitlab.cli"
-    return subprocess.Popen(
-        [sys.executable, "-m", module, *line],
-        cwd=CHECKOUT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE if not environment else subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, **environment},
-        preexec_fn=heed_interrupts,
-    )
 
 
 def finish(line: list[str], digitlab: Cli) -> None:

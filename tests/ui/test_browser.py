@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 
 from digitlab.tracking.connection.location import resolve_uri
-from tests.conftest import Cli
+from tests.support.cli import Cli
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from playwright.sync_api import expect  # noqa: E402

@@ -27,7 +27,7 @@ from digitlab.inference import demo
 from digitlab.inference.trained_model import TrainedModel
 from digitlab.models.build import build_model
 from digitlab.models.saved import Classifier
-from tests.conftest import Cli
+from tests.support.cli import Cli
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from playwright.sync_api import Page, expect  # noqa: E402

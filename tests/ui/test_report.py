@@ -13,7 +13,7 @@ from matplotlib.image import imread
 
 from digitlab.tracking.connection.location import resolve_uri
 from digitlab.tracking.store import RunStore
-from tests.conftest import Cli
+from tests.support.cli import Cli
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from tests.ui.browser import CHROMIUM, page  # noqa: E402

@@ -12,7 +12,7 @@ import pytest
 from digitlab.tracking.connection.location import resolve_uri
 from digitlab.tracking.store import RunStore
 from digitlab.tracking.stored_run import StoredRun
-from tests.conftest import Cli
+from tests.support.cli import Cli
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from playwright.sync_api import Locator, Page, expect  # noqa: E402
