@@ -630,6 +630,26 @@ def patch_document(record: RunFolder, **changes: Any) -> None:
     file.write_text(json.dumps(values))
 
 
+def patch_fingerprint(record: RunFolder, fingerprint: str) -> None:
+    file = record.folder / "run.json"
+    values = json.loads(file.read_text())
+    values["tags"]["digitlab.fingerprint"] = fingerprint
+    file.write_text(json.dumps(values))
+
+
+def test_a_comment_that_was_edited_is_no_change(
+    interrupted: Callable[..., Result], digitlab: Cli, home: Path, expected: End
+) -> None:
+    """The record names other bytes; the fingerprint says that they do the same."""
+    interrupted(53)
+    record = the_record()
+    patch_document(record, **changed(record, "code"))
+    resumed = digitlab("resume", record.run.record_id)
+    assert resumed.code == 0, resumed.err
+    assert end_of_run(home) == expected
+    assert the_runs(digitlab)[0]["tags"].get("digitlab.reproducible") != "false"
+
+
 def changed(record: RunFolder, what: str) -> dict[str, Any]:
     values = json.loads((record.artifacts / "record.json").read_text())
     if what == "code":
@@ -658,10 +678,16 @@ def test_a_change_is_named_and_going_on_by_force_is_recorded(
 ) -> None:
     interrupted(53)
     record = the_record()
-    document = (record.artifacts / "record.json").read_bytes()
+    files = {
+        file: file.read_bytes()
+        for file in (record.artifacts / "record.json", record.folder / "run.json")
+    }
     for what, named in CHANGES.items():
-        (record.artifacts / "record.json").write_bytes(document)
+        for file, content in files.items():
+            file.write_bytes(content)
         patch_document(record, **changed(record, what))
+        if what == "code":
+            patch_fingerprint(record, "0" * 64)
         kept = {file: file.read_bytes() for file in record.folder.rglob("*") if file.is_file()}
         refused = digitlab("resume", record.run.record_id)
         assert refused.code == 2

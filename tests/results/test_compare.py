@@ -110,7 +110,7 @@ def test_a_sweep_is_compared_by_groups_of_seeds(digitlab: Cli) -> None:
 def test_other_code_and_other_rounding_are_other_rows(
     digitlab: Cli, home: Path, tmp_path: Path
 ) -> None:
-    """Of source that decides a number; the rest of it (here a command) may change."""
+    """Of source that decides a number; the rest of it (here a command) and comments may change."""
     line = ["sweep", "model=cnn", "seed=range(2)", *QUICK]
     assert digitlab(*line).code == 0
 
@@ -124,8 +124,9 @@ def test_other_code_and_other_rounding_are_other_rows(
         assert done.returncode == 0, done.stderr
 
     shutil.copytree(CHECKOUT / "src", tmp_path / "src")
-    cli = tmp_path / "src" / "digitlab" / "cli" / "train.py"
-    cli.write_text(cli.read_text() + "# one line more\n")
+    for name, line_more in (("cli/train.py", "MORE = 1"), ("models/cnn.py", "# one line more")):
+        with (tmp_path / "src" / "digitlab" / name).open("a") as file:
+            file.write(f"{line_more}\n")
     elsewhere("train", "model=cnn", "seed=1", *QUICK[:2], PYTHONPATH=str(tmp_path / "src"))
     found = json.loads(digitlab("compare", "s", "--json").out)
     assert [row["seeds"] for row in found["rows"]] == [["0", "1"]], "the third is a true repetition"

@@ -163,16 +163,16 @@ def test_a_dry_run_says_which_knob_makes_a_trial_run_again(digitlab: Cli, home: 
     assert len(tree("why")[1]) == 4
 
 
-def test_a_dry_run_says_which_source_file_makes_a_trial_run_again(
+def test_code_that_decides_numbers_makes_trials_run_again_and_a_comment_does_not(
     digitlab: Cli, home: Path, tmp_path: Path
 ) -> None:
     line = ["sweep", *QUICK, "study=source", "seed=0,1"]
     digitlab(*line)
     shutil.copytree(CHECKOUT / "src", tmp_path / "src")
 
-    def after_a_change_of(name: str) -> str:
+    def after(name: str, line_more: str) -> str:
         with (tmp_path / "src" / "digitlab" / name).open("a") as file:
-            file.write("# one line more\n")
+            file.write(f"{line_more}\n")
         again = subprocess.run(
             [sys.executable, "-m", "digitlab.cli", *line, "--dry-run"],
             capture_output=True,
@@ -186,10 +186,12 @@ def test_a_dry_run_says_which_source_file_makes_a_trial_run_again(
         assert again.returncode == 0, again.stderr
         return again.stdout
 
-    assert "2 trials: 2 finished, 0 to run" in after_a_change_of("cli/train.py"), "it decides no number"
-    dry_run = after_a_change_of("models/cnn.py")
+    is_finished = "2 trials: 2 finished, 0 to run"
+    assert is_finished in after("cli/train.py", "MORE = 1"), "it decides no number"
+    assert is_finished in after("training/loop.py", '# one line more\n"""And a text."""')
+    dry_run = after("training/loop.py", "MORE = 1")
     assert "2 trials: 0 finished, 2 to run" in dry_run
-    assert re.search(r"source changed since run \w+: models/cnn.py$", dry_run, re.MULTILINE)
+    assert re.search(r"source changed since run \w+: training/loop.py$", dry_run, re.MULTILINE)
 
 
 def test_a_bad_trial_stops_all_before_the_first(digitlab: Cli, home: Path) -> None:

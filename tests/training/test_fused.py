@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from digitlab.config import project
 from digitlab.config.composition import compose
-from digitlab.config.fingerprint import deciding_digest, source_files
+from digitlab.config.fingerprint import code_digest
 from digitlab.config.schema import Config
 from digitlab.data.splits import Dataset, load
 from digitlab.models.saved import weights_digest
@@ -334,7 +334,7 @@ def test_answers_of_other_machines_stay_and_those_of_other_code_are_dropped() ->
     entry = {"answers": {"a test": {"way": "fast", "gain": 2.0}}}
     others = {
         "other machine": {
-            "depends_on": {"source": deciding_digest(source_files()), "cpu": "another"},
+            "depends_on": {"source": code_digest(), "cpu": "another"},
             **entry,
         },
         "other code": {"depends_on": {"source": "older"}, **entry},
@@ -346,7 +346,7 @@ def test_answers_of_other_machines_stay_and_those_of_other_code_are_dropped() ->
     exact_ways.remembered("a test", ["plain"], lambda: exact_ways.Answer("plain"))
     kept = json.loads(file.read_text())
     assert set(kept) == {"other machine", exact_ways._key(1)}
-    assert kept[exact_ways._key(1)]["depends_on"]["source"] == deciding_digest(source_files())
+    assert kept[exact_ways._key(1)]["depends_on"]["source"] == code_digest()
 
 
 def test_minus_zero_and_nan_are_told_apart_from_zero() -> None:

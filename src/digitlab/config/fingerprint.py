@@ -1,15 +1,18 @@
-"""What decides a run's result: its knobs as resolved, the source that computes it, the data.
+"""What decides a run's result: its knobs as resolved, the code that computes it, libraries, data.
 
 Two runs of one fingerprint have the same result, so the second need not run. The line between source
 that decides a number and source that does not is drawn here, by file name, for records of any age.
+A fingerprint covers what today's code does (see code_form.py), a record the bytes of its files.
 """
 
 import functools
 import hashlib
+import importlib.metadata
 import json
 from collections.abc import Mapping
 
 from digitlab.config.checking import flatten, to_dict
+from digitlab.config.code_form import form_digests
 from digitlab.config.project import PACKAGE
 from digitlab.config.schema import Config
 
@@ -41,6 +44,7 @@ FLAT_WITHOUT_NUMBERS = (
 )
 FLAT = "training.py"  # a file that every such record names
 MOVED = "all files (moved since)"
+LIBRARIES = ("torch", "numpy")  # that compute the numbers
 
 
 def fingerprint(config: Config, *, device: str, data: Mapping[str, str]) -> str:
@@ -51,9 +55,17 @@ def fingerprint(config: Config, *, device: str, data: Mapping[str, str]) -> str:
         "knobs": knobs,
         "device": device,
         "data": files,
-        "source": deciding_digest(source_files()),
+        "code": code_digest(),
+        "versions": library_versions(),
     }
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+@functools.cache
+def code_digest() -> str:
+    """SHA-256 over what today's deciding files do: their comments and formatting change nothing."""
+    files = {name: (PACKAGE / name).read_bytes() for name in source_files() if decides_numbers(name)}
+    return hashlib.sha256(json.dumps(form_digests(files), sort_keys=True).encode()).hexdigest()
 
 
 def decides_numbers(name: str) -> bool:
@@ -65,7 +77,7 @@ def decides_numbers(name: str) -> bool:
 
 
 def deciding_digest(files: Mapping[str, str]) -> str:
-    """SHA-256 over the files that decide numbers, of today's `source_files` or of a record's."""
+    """SHA-256 over the bytes of files that decide numbers, of today's `source_files` or a record's."""
     deciding = {name: digest for name, digest in files.items() if decides_numbers(name)}
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
 
@@ -81,6 +93,11 @@ def differing_source(before: Mapping[str, str], now: Mapping[str, str]) -> list[
 def were_moved(before: Mapping[str, str], now: Mapping[str, str]) -> bool:
     """Whether one of the two is from before there were rooms, so that no file has its name in both."""
     return (FLAT in before) != (FLAT in now)
+
+
+@functools.cache
+def library_versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """Going on with a run that was cut short, from its record: to the bits that it would have had."""
 
+import dataclasses
 from collections.abc import Callable
 
 from digitlab.config.checking import recorded_config
@@ -11,7 +12,7 @@ from digitlab.reproduction.verdict import input_differences
 from digitlab.results.compare.differences import arithmetic_differences
 from digitlab.runs import document as documents
 from digitlab.runs import provenance
-from digitlab.runs.describe import describe_run
+from digitlab.runs.describe import describe_run, has_code_of_today
 from digitlab.runs.document import Document, RefusedDocument
 from digitlab.runs.experiment import Continued, Outcome, run_experiment
 from digitlab.runs.interrupts import Interrupts
@@ -40,7 +41,9 @@ def resume_run(
     device = prepare_process(config)
     dataset = load(config.data, data_root(config.data.root))
     today = describe_run(config, dataset, device, command=provenance.command_line())
-    changed = _changes(document, today)
+    is_same_code = has_code_of_today(document, found.run.tags)
+    before = dataclasses.replace(document, code=today.code) if is_same_code else document
+    changed = _changes(before, today)
     if changed and not force:
         reasons = "\n".join(f"  {reason}" for reason in changed)
         raise UsageError(

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 import torch
 
 from digitlab.config import project
-from digitlab.config.checking import as_param, flatten, to_dict
+from digitlab.config.checking import as_param, flatten, recorded_config, to_dict
 from digitlab.config.fingerprint import (
     WITHOUT_EFFECT,
-    deciding_digest,
+    code_digest,
     fingerprint,
     source_digest,
     source_files,
@@ -63,13 +63,23 @@ def describe_run(config: Config, dataset: Dataset, device: torch.device, *, comm
     )
 
 
+def has_code_of_today(document: Document, tags: Mapping[str, str]) -> bool:
+    """Whether today's code does what the recorded run's did, though comments may differ.
+
+    tags: the run's; a document names the bytes of files, the fingerprint what they do.
+    """
+    recorded = recorded_config(document.config)
+    today = fingerprint(recorded, device=document.device, data=document.data)
+    return tags.get("digitlab.fingerprint") == today
+
+
 def identity(document: Document) -> dict[str, str]:
     """What must be equal for a checkpoint to be continued to the same bits."""
     knobs = {k: v for k, v in flatten(document.config).items() if k not in WITHOUT_EFFECT}
     return {
         "configuration": documents.config_digest(knobs),
         "data": json.dumps(document.data, sort_keys=True),
-        "source": deciding_digest(document.code.files),
+        "source": code_digest(),
         "arithmetic": document.canary,
     }
 

@@ -2,24 +2,31 @@
 
 import contextlib
 import dataclasses
-import json
+import functools
 import re
 import statistics
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from digitlab.config import project
 from digitlab.config.checking import as_param, flatten
-from digitlab.config.fingerprint import WITHOUT_EFFECT, differing_source, source_digest, source_files
-from digitlab.errors import TrackingError
+from digitlab.config.fingerprint import (
+    WITHOUT_EFFECT,
+    differing_source,
+    fingerprint,
+    library_versions,
+    source_files,
+)
+from digitlab.errors import TrackingError, UsageError
+from digitlab.results.compare.differences import read_document
+from digitlab.results.compare.groups import DATA, SOURCE
 from digitlab.results.trial_result import TrialResult
+from digitlab.runs.document import Document
 from digitlab.sweep.manifest import Manifest, Trial
 from digitlab.tracking.connection.location import unreachable
 from digitlab.tracking.delivery import bounded_store
 from digitlab.tracking.run_folder import ENGINE_TAG, waiting_records
-from digitlab.tracking.store import FINGERPRINT_TAG, RunStore
+from digitlab.tracking.store import FINGERPRINT_TAG
 from digitlab.tracking.stored_run import StoredRun, undelivered
 
 SWEEP_TAG = "sweep"
@@ -82,10 +89,10 @@ class Reasons:
 
     def __init__(self, manifest: Manifest, runs: Sequence[StoredRun]) -> None:
         self._manifest, self._runs = manifest, runs
-        self._files: dict[str, list[str]] = {}
+        self._documents: dict[str, Document | None] = {}  # one of each source
 
     def why(self, trial: Trial) -> str:
-        flat = {k: as_param(v) for k, v in flatten(trial.values).items() if k not in WITHOUT_EFFECT}
+        flat = _deciding_knobs(trial)
         closest = min(
             self._runs,
             key=lambda run: (len(_differences(flat, run.params)), -run.start_time),
@@ -94,10 +101,8 @@ class Reasons:
         if closest is None:
             return "never run"
         differing = _differences(flat, closest.params)
-        if not differing and (changed := self._changed_files(closest)):
-            return f"source changed since run {closest.short_id}: {changed}"
         if not differing:
-            return f"other data or device than run {closest.short_id}"
+            return self._other_than_knobs(trial, closest)
         if all(knob in trial.swept or f"{knob.partition('.')[0]}" in trial.swept for knob in differing):
             return "never run"
         told = [
@@ -106,14 +111,54 @@ class Reasons:
         more = f" and {len(told) - 3} more" if len(told) > 3 else ""
         return f"{'; '.join(told[:3])}{more} in run {closest.short_id}"
 
-    def _changed_files(self, run: StoredRun) -> str:
-        digest = run.tags.get("digitlab.source", "")
-        if digest == source_digest():
-            return ""
-        if digest not in self._files:
-            self._files[digest] = _changed(run, self._manifest.tracking_uri)
-        changed = self._files[digest]
-        return ", ".join(changed[:4]) + (f" and {len(changed) - 4} more" if len(changed) > 4 else "")
+    def why_again(self, pending: Sequence[Trial]) -> str | None:
+        """One sentence for all pending trials whose knobs a finished run has; None without one."""
+        again = [
+            (trial, run)
+            for trial in pending
+            if (run := self._by_knobs.get(frozenset(_deciding_knobs(trial).items())))
+        ]
+        if not again:
+            return None
+        of_each_source = {run.tags.get(SOURCE): (trial, run) for trial, run in reversed(again)}
+        reasons = [self._other_than_knobs(*pair) for pair in of_each_source.values()]
+        trials = "1 trial runs" if len(again) == 1 else f"{len(again)} trials run"
+        return f"{trials} again that had finished: {'; '.join(reasons)}"
+
+    @functools.cached_property
+    def _by_knobs(self) -> dict[frozenset[tuple[str, str]], StoredRun]:
+        return {frozenset(_deciding(run.params).items()): run for run in self._runs}
+
+    def _other_than_knobs(self, trial: Trial, run: StoredRun) -> str:
+        """Why a run with the trial's knobs is not its result."""
+        if not run.tags[FINGERPRINT_TAG]:
+            return f"run {run.short_id} went on by force over a change"
+        if run.tags[FINGERPRINT_TAG] == _fingerprint_by_todays_code(trial, run):
+            return f"other data or device than run {run.short_id}"
+        document = self._document_of(run)
+        if document is None:
+            return f"source changed since run {run.short_id}: which files is not known any more"
+        versions = [
+            f"{name} is {version}, was {document.versions.get(name)} in run {run.short_id}"
+            for name, version in library_versions().items()
+            if version != document.versions.get(name)
+        ]
+        files = differing_source(document.code.files, source_files())
+        more = f" and {len(files) - 4} more" if len(files) > 4 else ""
+        source = f"source changed since run {run.short_id}: {', '.join(files[:4])}{more}"
+        reasons = [*versions, *([source] if files else [])]
+        return "; ".join(reasons) or f"run {run.short_id} has the fingerprint of an older digitlab"
+
+    def _document_of(self, run: StoredRun) -> Document | None:
+        """Of any run of the same source; None if none can be read."""
+        source = run.tags.get(SOURCE, "")
+        if source not in self._documents:
+            try:
+                store = bounded_store(self._manifest.tracking_uri)
+                self._documents[source] = read_document(store, run)
+            except (TrackingError, UsageError):
+                self._documents[source] = None
+        return self._documents[source]
 
 
 def estimate_seconds(configs: Iterable[Mapping[str, Any]], runs: Sequence[StoredRun]) -> float | None:
@@ -147,18 +192,20 @@ def _kind(params: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(params.get(knob, "") for knob in ("model.name", "data.name", "batch_size"))
 
 
+def _deciding_knobs(trial: Trial) -> dict[str, str]:
+    return _deciding({k: as_param(v) for k, v in flatten(trial.values).items()})
+
+
+def _deciding(params: Mapping[str, str]) -> dict[str, str]:
+    return {knob: value for knob, value in params.items() if knob not in WITHOUT_EFFECT}
+
+
 def _differences(wanted: Mapping[str, str], had: Mapping[str, str]) -> list[str]:
-    known = {knob for knob in had if knob not in WITHOUT_EFFECT}
+    known = _deciding(had).keys()
     return [k for k in [*wanted, *sorted(known - wanted.keys())] if wanted.get(k) != had.get(k)]
 
 
-def _changed(run: StoredRun, uri: str) -> list[str]:
-    """The source files that decide numbers and differ from those of a run."""
-    try:
-        with tempfile.TemporaryDirectory() as scratch:
-            store: RunStore = bounded_store(uri)
-            file = store.download(run, "record.json", Path(scratch))
-            before = json.loads(file.read_text())["code"]["files"]
-    except (TrackingError, OSError, ValueError, KeyError, TypeError):
-        return ["which files is not known any more"]
-    return differing_source(before, source_files())
+def _fingerprint_by_todays_code(trial: Trial, run: StoredRun) -> str:
+    """Of the trial, on the run's device and data."""
+    data = {tag.removeprefix(DATA): v for tag, v in run.tags.items() if tag.startswith(DATA)}
+    return fingerprint(trial.config(), device=run.tags["digitlab.device"], data=data)

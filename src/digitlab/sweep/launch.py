@@ -13,7 +13,15 @@ from digitlab.runs.interrupts import Interrupts
 from digitlab.runs.provenance import unreadable_checkout
 from digitlab.sweep import parent_run
 from digitlab.sweep.dry_run import dry_run
-from digitlab.sweep.finished import SWEEP_TAG, belongs, finished_runs, result_of, reusable, with_history
+from digitlab.sweep.finished import (
+    SWEEP_TAG,
+    Reasons,
+    belongs,
+    finished_runs,
+    result_of,
+    reusable,
+    with_history,
+)
 from digitlab.sweep.manifest import Manifest, SweepFolder, Trial, new_id, newest_of
 from digitlab.sweep.planning.engines import plan_chunks
 from digitlab.sweep.planning.plan import verify_data
@@ -204,6 +212,8 @@ def _what_is_left(
             results.append(before)  # it diverged, and would again
         else:
             pending.append(trial)
+    if reason := Reasons(manifest, runs).why_again(pending):
+        say(reason)
     plan = plan_chunks(pending, manifest.settings.engine, num_workers(manifest))
     is_told = manifest.settings.engine.name == "fused" or len(plan.chunks) < len(pending)
     return results, len(pending), Listed(plan.chunks), plan.describe() if is_told else ""

@@ -17,7 +17,7 @@ from typing import Any
 
 from digitlab.randomness import derive_seed
 from digitlab.results.trial_result import TrialResult
-from digitlab.sweep.finished import finished_runs, with_history
+from digitlab.sweep.finished import Reasons, finished_runs, with_history
 from digitlab.sweep.manifest import Manifest, SweepFolder, Trial
 from digitlab.sweep.parent_run import merit
 from digitlab.sweep.planning.plan import trial_of_search
@@ -56,6 +56,7 @@ class Search:
         self._replay()
         runs = finished_runs(manifest.study, manifest.tracking_uri)
         self._known = {run.tags[FINGERPRINT_TAG]: run for run in runs}
+        self._reasons: Reasons | None = Reasons(manifest, runs)  # until it has given one
 
     @property
     def results(self) -> list[TrialResult]:
@@ -75,6 +76,9 @@ class Search:
             trial = self._waiting.popleft()
             run = self._known.get(trial.fingerprint)
             if run is None:
+                if self._reasons and (reason := self._reasons.why_again([trial])):
+                    self._say(reason)
+                    self._reasons = None
                 return [trial]
             result = with_history(trial, run, self._manifest)
             self._folder.log("ended", died=False, **result.to_json())

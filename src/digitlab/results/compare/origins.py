@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TypeVar
 
-from digitlab.config.fingerprint import deciding_digest, differing_source
+from digitlab.config.fingerprint import deciding_digest, differing_source, source_files
 from digitlab.errors import UsageError
 from digitlab.results.compare.differences import arithmetic_differences, read_document
 from digitlab.results.compare.groups import DATA, SEED, SOURCE, point
+from digitlab.runs.describe import has_code_of_today
 from digitlab.runs.document import Document
 from digitlab.tracking.store import RunStore
 from digitlab.tracking.stored_run import StoredRun
@@ -53,10 +54,17 @@ class _Documents:
     def of(self, run: StoredRun) -> Document | None:
         if run.run_id not in self._read:
             try:
-                self._read[run.run_id] = read_document(self._store, run)
+                self._read[run.run_id] = _by_code_of_today(read_document(self._store, run), run)
             except UsageError:
                 self._read[run.run_id] = None
         return self._read[run.run_id]
+
+
+def _by_code_of_today(document: Document, run: StoredRun) -> Document:
+    """With today's files where these do the same as the run's."""
+    if not has_code_of_today(document, run.tags):
+        return document
+    return dataclasses.replace(document, code=dataclasses.replace(document.code, files=source_files()))
 
 
 def _by_code(documents: _Documents, runs: list[StoredRun]) -> tuple[list[StoredRun], list[str]]:

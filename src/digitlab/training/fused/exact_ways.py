@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from digitlab.config import project
-from digitlab.config.fingerprint import deciding_digest, source_files
+from digitlab.config.fingerprint import code_digest
 from digitlab.text.files import write_atomically
 from digitlab.training import arithmetic
 
@@ -154,7 +154,7 @@ def _decisive(threads: int) -> dict[str, str]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     rounding = arithmetic.describe(threads=threads, device=device)
     canary = arithmetic.canary(threads=threads, device=device)
-    return {**rounding, "canary": canary, "source": deciding_digest(source_files())}
+    return {**rounding, "canary": canary, "source": code_digest()}
 
 
 @functools.cache
