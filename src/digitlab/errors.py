@@ -7,6 +7,7 @@ DigitlabError       1   something went wrong that is not the user's mistake
 ├── TrackingError   4   the tracking store cannot be reached or refuses
 │   └── DeletedError 4  it has deleted what is to be delivered to it
 ├── Diverged        1   the training loss is no longer finite
+├── NotSaved        1   a checkpoint cannot be written
 ├── Pruned          1   a search gave the trial up
 └── CutShort        1   a trial was stopped by what befell those beside it
 
@@ -54,6 +55,10 @@ class Diverged(DigitlabError):  # noqa: N818  (a state of the training, not a mi
             f"the training loss became {loss} in epoch {epoch}, step {step}: "
             "try a smaller optimizer.learning_rate"
         )
+
+
+class NotSaved(DigitlabError):  # noqa: N818  (what happened to it)
+    """A checkpoint could not be written: nothing is wrong with the training itself."""
 
 
 class Pruned(DigitlabError):  # noqa: N818  (a decision, not a mistake)

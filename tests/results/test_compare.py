@@ -21,7 +21,7 @@ from digitlab.results.compare.significance import Finding
 from digitlab.results.report.contents import leads
 from digitlab.results.report.knob_pictures import draw_against_knob
 from digitlab.results.tables import latex_table
-from digitlab.runs.answers import Answers
+from digitlab.runs.artifacts import Answers
 from digitlab.runs.plots import draw_disagreements
 from digitlab.tracking.connection.location import resolve_uri
 from digitlab.tracking.store import RunStore

@@ -202,7 +202,7 @@ def test_a_bad_trial_stops_all_before_the_first(digitlab: Cli, home: Path) -> No
     assert not (home / "mlruns").exists()
 
 
-def test_a_diverging_trial_fails_alone(digitlab: Cli) -> None:
+def test_a_diverging_trial_fails_alone(digitlab: Cli, home: Path) -> None:
     line = [
         "sweep",
         *QUICK,
@@ -221,6 +221,9 @@ def test_a_diverging_trial_fails_alone(digitlab: Cli) -> None:
     again = digitlab(*line)
     assert again.code == 1, "still"
     assert "all ended before" in again.out, "it would diverge again"
+    (journal,) = home.glob("mlruns/sweeps/*/journal.jsonl")
+    journal.write_text(re.sub(r', "is_final": \w+', "", journal.read_text()))
+    assert "all ended before" in digitlab(*line).out, "as journals of an earlier digitlab say it"
 
 
 def test_an_exception_fails_alone_with_its_traceback(

@@ -21,7 +21,7 @@ from digitlab.data.files import NUM_CLASSES
 from digitlab.errors import reason
 from digitlab.models.saved import CONFIG_FILE, WEIGHTS_FILE, weights_digest
 from digitlab.runs import document as documents
-from digitlab.runs.answers import PREDICTIONS_FILE, read_answers
+from digitlab.runs.artifacts import EPOCHS_FILE, PREDICTIONS_FILE, read_answers
 from digitlab.runs.document import Document, RefusedDocument
 from digitlab.runs.trace import Trace, predictions_digest, to_floats
 from digitlab.text import yaml_text
@@ -29,8 +29,7 @@ from digitlab.text.files import read_file, write_atomically
 
 CHECKSUMS = "SHA256SUMS"
 LOCK = "requirements.lock"
-METRICS_FILE = "metrics.csv"
-REQUIRED = (documents.FILE, CONFIG_FILE, WEIGHTS_FILE, METRICS_FILE, PREDICTIONS_FILE)
+REQUIRED = (documents.FILE, CONFIG_FILE, WEIGHTS_FILE, EPOCHS_FILE, PREDICTIONS_FILE)
 OPTIONAL = (documents.PATCH_FILE, LOCK)
 RUN_ID = re.compile(r"[0-9A-Za-z-]{1,64}")  # a record that is not delivered yet has one with dashes
 MAX_BYTES = 200_000_000  # of an archive, and of all its files together, unpacked
@@ -171,7 +170,7 @@ def _check_contents(
         (CONFIG_FILE, "configuration", lambda content: _is_config(content, document.config)),
         (WEIGHTS_FILE, "trace", lambda content: _are_weights(content, trace)),
         (PREDICTIONS_FILE, "trace", lambda content: _are_predictions(content, trace)),
-        (METRICS_FILE, "trace", lambda content: _are_metrics(content, trace)),
+        (EPOCHS_FILE, "trace", lambda content: _are_metrics(content, trace)),
     ]
     for name, part, belongs in checks:
         try:

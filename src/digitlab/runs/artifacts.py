@@ -1,50 +1,62 @@
-"""The files that a run leaves: to look at, to compare, to load again."""
+"""The tables that a run leaves, and what is read of them again. Knows neither torch nor the store."""
 
 import csv
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from torch import nn
+import numpy as np
+import numpy.typing as npt
 
-from digitlab.data.splits import Dataset
-from digitlab.models.saved import WEIGHTS_FILE, save_weights
-from digitlab.runs.answers import PREDICTIONS_FILE, Answers
-from digitlab.training.evaluation import Evaluation
-from digitlab.training.loop import EpochReport
+from digitlab.errors import DataError
+
+if TYPE_CHECKING:
+    from digitlab.data.splits import Dataset
+    from digitlab.training.evaluation import Evaluation
+    from digitlab.training.loop import EpochReport
+
+EPOCHS_FILE, PREDICTIONS_FILE = "metrics.csv", "predictions.parquet"
+
+Integers = npt.NDArray[np.int64]
 
 
-def save_artifacts(
-    folder: Path,
-    model: nn.Module,
-    dataset: Dataset,
-    history: Sequence[EpochReport],
-    evaluation: Evaluation,
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answers:
+    """Of the test images, all (N,): true and predicted classes, and the loss of each in nats."""
+
+    labels: Integers
+    predictions: Integers
+    losses: npt.NDArray[np.float64]
+
+    @property
+    def right(self) -> npt.NDArray[np.bool_]:
+        """(N,): whether the prediction is the label."""
+        return np.equal(self.predictions, self.labels)
+
+
+def save_tables(
+    folder: Path, dataset: "Dataset", history: "Sequence[EpochReport]", evaluation: "Evaluation"
 ) -> None:
-    """Weights and tables."""
-    save_weights(model.state_dict(), folder / WEIGHTS_FILE)
-    _write_history(history, folder / "metrics.csv")
+    _write_history(history, folder / EPOCHS_FILE)
     _write_per_class(dataset, evaluation, folder / "per_class.csv")
     _write_predictions(evaluation, folder / PREDICTIONS_FILE)
 
 
-def draw_artifacts(
-    folder: Path, dataset: Dataset, history: Sequence[EpochReport], evaluation: Evaluation
-) -> None:
-    """Pictures, at the root, where MLflow compares them."""
-    from digitlab.runs import plots
+def read_answers(file: Path | BinaryIO) -> Answers:
+    """From a run's predictions.parquet. Raises DataError if it is damaged."""
+    import pyarrow
+    import pyarrow.parquet
 
-    plots.draw_pictures(
-        folder,
-        epochs=_rows(history),
-        answers=Answers(evaluation.labels, evaluation.predictions, evaluation.losses),
-        images=dataset.test.images.cpu().numpy(),
-        class_names=dataset.class_names,
-    )
+    kinds = {"label": pyarrow.int64(), "prediction": pyarrow.int64(), "loss": pyarrow.float64()}
+    try:
+        table = pyarrow.parquet.read_table(file, columns=[*kinds])
+        return Answers(*(table[name].cast(kind).to_numpy() for name, kind in kinds.items()))
+    except (OSError, ValueError, KeyError, pyarrow.ArrowException) as error:
+        raise DataError(f"{PREDICTIONS_FILE} is damaged: {str(error).splitlines()[0]}") from None
 
 
-def epoch_metrics(report: EpochReport) -> dict[str, float]:
+def epoch_metrics(report: "EpochReport") -> dict[str, float]:
     """An epoch's metrics under the names that they are recorded by."""
     metrics = {"train/loss": report.train.loss, "train/accuracy": report.train.accuracy}
     if report.validation:
@@ -56,19 +68,19 @@ def epoch_metrics(report: EpochReport) -> dict[str, float]:
     return metrics
 
 
-def _write_history(history: Sequence[EpochReport], file: Path) -> None:
+def _write_history(history: "Sequence[EpochReport]", file: Path) -> None:
     with file.open("w", newline="") as handle:
-        rows = _rows(history)
+        rows = epoch_rows(history)
         writer = csv.DictWriter(handle, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
 
 
-def _rows(history: Sequence[EpochReport]) -> list[dict[str, float]]:
+def epoch_rows(history: "Sequence[EpochReport]") -> list[dict[str, float]]:
     return [{"epoch": report.epoch, **epoch_metrics(report)} for report in history]
 
 
-def _write_per_class(dataset: Dataset, evaluation: Evaluation, file: Path) -> None:
+def _write_per_class(dataset: "Dataset", evaluation: "Evaluation", file: Path) -> None:
     with file.open("w", newline="") as handle:
         writer = csv.writer(handle)
         writer.writerow(["class", "precision", "recall", "f1", "support"])
@@ -76,7 +88,7 @@ def _write_per_class(dataset: Dataset, evaluation: Evaluation, file: Path) -> No
             writer.writerow([name, *dataclasses.astuple(scores)])
 
 
-def _write_predictions(evaluation: Evaluation, file: Path) -> None:
+def _write_predictions(evaluation: "Evaluation", file: Path) -> None:
     """One row per test image, in the data set's order, with every probability as float32."""
     import pyarrow
     import pyarrow.parquet

@@ -24,7 +24,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from digitlab.config.schema import CheckpointConfig
-from digitlab.errors import DigitlabError
+from digitlab.errors import NotSaved
 from digitlab.runs.interrupts import Interrupts
 from digitlab.text.files import write_atomically
 from digitlab.training.evaluation import Scores
@@ -34,10 +34,6 @@ from digitlab.training.resumable import Resumable, TrainingState
 FILE, PREVIOUS, NEW = "checkpoint", "checkpoint.previous", "checkpoint.new"
 PARTS = ("model", "optimizer", "best")
 DIGEST_BYTES = 32
-
-
-class NotSaved(DigitlabError):  # noqa: N818  (what happened to it)
-    """A checkpoint could not be written: nothing is wrong with the training itself."""
 
 
 def save_checkpoint(folder: Path, state: TrainingState) -> None:

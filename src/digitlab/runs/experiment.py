@@ -5,7 +5,6 @@ Writes a record on this disk and lets a Delivery bring it to the tracking store.
 
 import contextlib
 import dataclasses
-import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -14,21 +13,23 @@ import torch
 from digitlab.config import project
 from digitlab.config.schema import Config
 from digitlab.data.splits import Dataset, load
-from digitlab.errors import CutShort, DigitlabError, Diverged, Interrupted, Pruned
-from digitlab.models.saved import weights_digest
+from digitlab.errors import Diverged, Pruned
+from digitlab.models.saved import WEIGHTS_FILE, save_weights, weights_digest
 from digitlab.runs import document as documents
 from digitlab.runs import provenance
-from digitlab.runs.artifacts import draw_artifacts, epoch_metrics, save_artifacts
-from digitlab.runs.checkpoints import Checkpoints, NotSaved
+from digitlab.runs.artifacts import epoch_metrics, save_tables
+from digitlab.runs.checkpoints import Checkpoints
 from digitlab.runs.describe import describe_run, identity, open_record, write_first_artifacts
 from digitlab.runs.document import Document
+from digitlab.runs.ending import ending_of
 from digitlab.runs.interrupts import Interrupts
+from digitlab.runs.pictures import draw_at_end
 from digitlab.runs.trace import trace_of
 from digitlab.text.files import write_atomically
 from digitlab.tracking.connection.location import resolve_uri
 from digitlab.tracking.delivery import Delivery, check_before_training
 from digitlab.tracking.model_format import save_mlflow_model
-from digitlab.tracking.run_folder import ENGINE_TAG, Membership, RunFolder, Status
+from digitlab.tracking.run_folder import ENGINE_TAG, Membership, RunFolder
 from digitlab.tracking.stored_run import PRUNED_TAG
 from digitlab.training.devices import prepare_process
 from digitlab.training.evaluation import Evaluation, evaluate
@@ -215,10 +216,11 @@ class OpenRun:
         config = training.config
         evaluation = evaluate(training.model, dataset.test.to(training.device))
         _log_test(record, training, evaluation)
-        save_artifacts(record.artifacts, training.model, dataset, training.history, evaluation)
+        save_weights(training.model.state_dict(), record.artifacts / WEIGHTS_FILE)
+        save_tables(record.artifacts, dataset, training.history, evaluation)
         is_alone = record.run.parent is None
         if config.record.plots == "always" or (config.record.plots == "auto" and is_alone):
-            draw_artifacts(record.artifacts, dataset, training.history, evaluation)
+            draw_at_end(record.artifacts, dataset, training.history, evaluation)
         if config.record.mlflow_model:
             save_mlflow_model(record.artifacts, provenance.versions())
         weights = weights_digest(training.model.state_dict())
@@ -286,33 +288,27 @@ def _record(
 def _end_badly(record: RunFolder, error: BaseException) -> None:
     """The record's true end. It can be continued unless it would end in the same way again."""
     record.make_room()
-    run = record.run
-    status: Status = "FAILED"
-    tags = {"digitlab.error": str(error)}
-    match error:
-        case Interrupted() | CutShort():
-            status = "KILLED"
-        case Pruned():
-            status, run.is_resumable = "KILLED", False
-            run.name = f"pruned: {run.name}"  # MLflow shows the cross of any run cut short
-            tags["mlflow.runName"] = run.name
-            tags["mlflow.note.content"] = f"Pruned: {error}\n\n{run.tags['mlflow.note.content']}"
-            tags[PRUNED_TAG] = str(error.epoch)
-        case Diverged():
-            run.is_resumable = False
-            tags["digitlab.diverged.epoch"] = str(error.epoch)
-            tags["digitlab.diverged.step"] = str(error.step)
-        case _:
-            if not isinstance(error, DigitlabError):
-                tags["digitlab.error"] = f"{type(error).__name__}: {error}"
-            # A trial of a sweep that failed is tried again from its beginning.
-            was_the_disk = isinstance(error, OSError | NotSaved)
-            run.is_resumable = run.parent is None and (was_the_disk or record.has_checkpoint)
-            with contextlib.suppress(OSError):  # the disk may be full: the status matters more
-                (record.artifacts / "traceback.txt").write_text(traceback.format_exc())
-                error.add_note("its record holds the traceback (artifact traceback.txt)")
+    run, ending = record.run, ending_of(error)
+    tags = {"digitlab.error": ending.error}
+    if ending.is_final:
+        run.is_resumable = False
+    elif ending.state == "FAILED":
+        # A trial of a sweep that failed is tried again from its beginning.
+        run.is_resumable = run.parent is None and (ending.spares_training or record.has_checkpoint)
+    if isinstance(error, Pruned):
+        run.name = f"pruned: {run.name}"  # MLflow shows the cross of any run cut short
+        tags["mlflow.runName"] = run.name
+        tags["mlflow.note.content"] = f"Pruned: {error}\n\n{run.tags['mlflow.note.content']}"
+        tags[PRUNED_TAG] = str(error.epoch)
+    if isinstance(error, Diverged):
+        tags["digitlab.diverged.epoch"] = str(error.epoch)
+        tags["digitlab.diverged.step"] = str(error.step)
+    if ending.traceback:
+        with contextlib.suppress(OSError):  # the disk may be full: the status matters more
+            (record.artifacts / "traceback.txt").write_text(ending.traceback)
+            error.add_note("its record holds the traceback (artifact traceback.txt)")
     with contextlib.suppress(OSError):  # then the next command finds its process dead: KILLED
-        record.finish(status, tags)
+        record.finish(ending.status, tags)
 
 
 def _save_document(record: RunFolder, document: Document) -> None:

@@ -1,19 +1,38 @@
-"""What a recorded run answered to the test images; its pictures, drawn afterwards. No torch."""
+"""A run's pictures, drawn at its end or afterwards, from its answers to the test images. No torch."""
 
 import contextlib
 import csv
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from digitlab.config import project
 from digitlab.data.files import Bytes, class_names, digest, read_verified
 from digitlab.errors import DataError, UsageError
-from digitlab.runs.answers import PREDICTIONS_FILE, Answers, read_answers
+from digitlab.runs.artifacts import EPOCHS_FILE, PREDICTIONS_FILE, Answers, epoch_rows, read_answers
 from digitlab.tracking.store import RunStore
 from digitlab.tracking.stored_run import StoredRun
 
-EPOCHS_FILE = "metrics.csv"
+if TYPE_CHECKING:
+    from digitlab.data.splits import Dataset
+    from digitlab.training.evaluation import Evaluation
+    from digitlab.training.loop import EpochReport
+
+
+def draw_at_end(
+    folder: Path, dataset: "Dataset", history: "Sequence[EpochReport]", evaluation: "Evaluation"
+) -> None:
+    """At the root of the run's artifacts, where MLflow compares them."""
+    from digitlab.runs.plots import draw_pictures
+
+    draw_pictures(
+        folder,
+        epochs=epoch_rows(history),
+        answers=Answers(evaluation.labels, evaluation.predictions, evaluation.losses),
+        images=dataset.test.images.cpu().numpy(),
+        class_names=dataset.class_names,
+    )
 
 
 def draw_missing(store: RunStore, run: StoredRun, data_root: str | None = None) -> list[str]:

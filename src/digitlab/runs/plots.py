@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from digitlab.data.files import SIDE, Bytes
-from digitlab.runs.answers import Answers
+from digitlab.runs.artifacts import Answers
 
 # Okabe and Ito's colours, told apart with any colour vision.
 TRAIN_COLOUR, VALIDATION_COLOUR = "#0072B2", "#D55E00"

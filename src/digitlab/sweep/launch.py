@@ -208,8 +208,8 @@ def _what_is_left(
                 results.append(with_history(trial, run, manifest))
             else:
                 results.append(result_of(trial, run))
-        elif before and before.state == "FAILED" and not before.traceback and _is_final(before):
-            results.append(before)  # it diverged, and would again
+        elif before and before.state == "FAILED" and before.is_final:
+            results.append(before)
         else:
             pending.append(trial)
     if reason := Reasons(manifest, runs).why_again(pending):
@@ -217,10 +217,6 @@ def _what_is_left(
     plan = plan_chunks(pending, manifest.settings.engine, num_workers(manifest))
     is_told = manifest.settings.engine.name == "fused" or len(plan.chunks) < len(pending)
     return results, len(pending), Listed(plan.chunks), plan.describe() if is_told else ""
-
-
-def _is_final(result: TrialResult) -> bool:
-    return bool(result.error and result.error.startswith("the training loss became"))
 
 
 def _deliver_ended(manifest: Manifest) -> dict[int, str]:

@@ -5,7 +5,6 @@ choice's sampler is seeded by the number of its point: with one worker a search 
 however often it is cut short. A configuration that was chosen before is replaced by a random new one.
 """
 
-import dataclasses
 import itertools
 import math
 import random
@@ -173,7 +172,7 @@ class Search:
                 asked[event["point"]] = event["params"]
                 self._choose_again(event)
             elif event["event"] == "ended" and event["state"] != "INTERRUPTED":
-                result = _result(event)
+                result = TrialResult.from_json(event)
                 if result.point not in self._asked:
                     continue  # that line of the journal is lost
                 trial = self._asked[result.point]
@@ -213,11 +212,6 @@ def _trials_of(manifest: Manifest, point: int, params: Point) -> list[Trial]:
     chosen = {knob: _readable(manifest.axes[knob], text) for knob, text in params.items()}
     repeats = manifest.settings.sweep.repeats
     return [trial_of_search(manifest, point * repeats + r, point, chosen, r) for r in range(repeats)]
-
-
-def _result(event: dict[str, Any]) -> TrialResult:
-    names = {field.name for field in dataclasses.fields(TrialResult)}
-    return TrialResult(**{name: value for name, value in event.items() if name in names})
 
 
 def _new_study(manifest: Manifest) -> Any:

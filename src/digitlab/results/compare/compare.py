@@ -24,7 +24,7 @@ from digitlab.results.compare.significance import (
     untested,
 )
 from digitlab.results.tables import shortened
-from digitlab.runs.answers import Answers
+from digitlab.runs.artifacts import Answers
 from digitlab.runs.pictures import recorded_answers, tested_images
 from digitlab.tracking.store import RunStore
 from digitlab.tracking.stored_run import Chosen, StoredRun

@@ -7,14 +7,13 @@ not suffice, leaves them cut short: they go on one by one, at their checkpoints.
 import dataclasses
 import math
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from digitlab.errors import CutShort, DigitlabError, Diverged, Interrupted, Pruned
+from digitlab.errors import CutShort, DigitlabError, Interrupted
 from digitlab.results.trial_result import TrialResult
 from digitlab.runs.interrupts import Interrupts
-from digitlab.sweep.workers.trial import Task, TrialWatch, load_data, metrics_of, release_gpu_memory
+from digitlab.sweep.workers.trial import Task, TrialWatch, load_data, release_gpu_memory
 from digitlab.tracking.run_folder import ENGINE_TAG
 
 if TYPE_CHECKING:
@@ -134,33 +133,11 @@ class _Entry:
                 self.run.fail(error)
             self.run.watch.end()
             self.run.delivery.begin_finish()
-        trial = self.task.trial
-        found: dict[str, Any]
-        match error:
-            case None:
-                found = {"state": "FINISHED", "metrics": metrics_of(self.opened.outcome())}
-            case Interrupted() | CutShort():
-                found = {"state": "INTERRUPTED", "error": str(error)}
-            case Pruned():
-                found = {"state": "PRUNED", "error": str(error)}
-            case Diverged():
-                found = {"state": "FAILED", "error": str(error)}
-            case _:
-                text = "".join(traceback.format_exception(error))
-                told = f"{type(error).__name__}: {error}"
-                found = {"state": "FAILED", "error": told, "traceback": text}
-        self.result = TrialResult(
-            number=trial.number,
-            point=trial.point,
-            name=trial.name,
-            swept=trial.swept,
-            **found,
-            history=self.watch.history,
-            seconds=(time.monotonic() - self._started) / self._num_trials,  # its share
-            refusal=self.refusal,
-        )
+        share = (time.monotonic() - self._started) / self._num_trials
+        end = error or self.opened.outcome()
+        self.result = self.watch.result(end, seconds=share, refusal=self.refusal)
         if self.result.state == "FAILED":
-            self._tell(Failing(trial.number))
+            self._tell(Failing(self.task.trial.number))
 
     def settle_if_delivered(self) -> None:
         if self.run is None or self.run.delivery.is_finished():

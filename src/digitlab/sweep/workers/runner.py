@@ -249,8 +249,8 @@ class Runner:
         if result.state == "FAILED" and not has_died:
             self._attempts[trial.number] = self._attempts.get(trial.number, 0) + 1
         tries = self._tries[trial.number] = self._tries.get(trial.number, 0) + 1
-        may_help = has_died or result.traceback is not None  # a divergence would come again
-        if result.state == "FAILED" and may_help and tries <= self._policy.retries:
+        may_help = result.state == "FAILED" and not result.is_final
+        if may_help and tries <= self._policy.retries:
             self._say(f"{trial.name}: {result.error}; trying again ({tries} of {self._policy.retries})")
             running[self._submit(executor, [trial])] = [trial]
             return
@@ -348,9 +348,5 @@ def attempts(folder: SweepFolder) -> dict[int, int]:
 
 def earlier_results(folder: SweepFolder) -> dict[int, TrialResult]:
     """The last end of every trial, from the journal."""
-    names = {field.name for field in dataclasses.fields(TrialResult)}
-    return {
-        event["number"]: TrialResult(**{k: v for k, v in event.items() if k in names})
-        for event in folder.events()
-        if event["event"] == "ended"
-    }
+    ended = (event for event in folder.events() if event["event"] == "ended")
+    return {event["number"]: TrialResult.from_json(event) for event in ended}

@@ -6,14 +6,15 @@ The controller names these functions too and should not wait for torch: function
 import dataclasses
 import functools
 import time
-import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from digitlab.config import project
 from digitlab.config.schema import DataConfig
-from digitlab.errors import Diverged, Interrupted, Pruned
+from digitlab.errors import Interrupted, Pruned
 from digitlab.results.trial_result import TrialResult
+from digitlab.runs.artifacts import epoch_metrics
+from digitlab.runs.ending import ending_of
 from digitlab.runs.interrupts import Interrupts
 from digitlab.sweep.manifest import Trial
 from digitlab.tracking.run_folder import ENGINE_TAG, Membership, RunFolder
@@ -47,28 +48,14 @@ class Progress:
 
 def run_trial(task: Task, *, tell: Callable[[Any], Any], interrupts: Interrupts) -> TrialResult:
     """Train, test and record one trial; never raises what a trial may end with."""
-    trial, started = task.trial, time.monotonic()
-    watch = TrialWatch(task, tell)
-    result = TrialResult(
-        number=trial.number, point=trial.point, name=trial.name, state="FINISHED", swept=trial.swept
-    )
+    started, watch = time.monotonic(), TrialWatch(task, tell)
+    end: Outcome | BaseException
     try:
-        outcome = _run(task, watch, interrupts)
-        found: dict[str, Any] = {"metrics": metrics_of(outcome)}
-    except Interrupted as error:
-        found = {"state": "INTERRUPTED", "error": str(error)}
-    except Pruned as error:
-        found = {"state": "PRUNED", "error": str(error)}
-    except Diverged as error:
-        found = {"state": "FAILED", "error": str(error)}
-    except Exception as error:
-        told = f"{type(error).__name__}: {error}"
-        found = {"state": "FAILED", "error": told, "traceback": traceback.format_exc()}
+        end = _run(task, watch, interrupts)
+    except (Interrupted, Exception) as error:
+        end = error
     release_gpu_memory()
-    seconds = time.monotonic() - started
-    return dataclasses.replace(
-        result, run_id=watch.run_id, history=watch.history, seconds=seconds, **found
-    )
+    return watch.result(end, seconds=time.monotonic() - started)
 
 
 def _run(task: Task, watch: "TrialWatch", interrupts: Interrupts) -> "Outcome":
@@ -102,7 +89,7 @@ def load_data(config: DataConfig) -> "Dataset":
     return load(config, project.data_root(config.root))
 
 
-def metrics_of(outcome: "Outcome") -> dict[str, float]:
+def _metrics_of(outcome: "Outcome") -> dict[str, float]:
     scores, chosen = outcome.evaluation.scores, outcome.history[outcome.chosen_epoch - 1].validation
     metrics = {"test/loss": scores.loss, "test/accuracy": scores.accuracy}
     if chosen:
@@ -128,8 +115,6 @@ class TrialWatch:
         """A step is too short to speak of."""
 
     def after_epoch(self, report: "EpochReport") -> None:
-        from digitlab.runs.artifacts import epoch_metrics
-
         metrics = epoch_metrics(report)
         for name, value in metrics.items():
             if name.startswith(("train/", "validation/")):
@@ -142,6 +127,33 @@ class TrialWatch:
 
     def end(self) -> None:
         """The result says all."""
+
+    def result(
+        self, end: "Outcome | BaseException", *, seconds: float, refusal: str = ""
+    ) -> TrialResult:
+        """Of the trial, which came to this end."""
+        trial = self._task.trial
+        result = TrialResult(
+            number=trial.number,
+            point=trial.point,
+            name=trial.name,
+            state="FINISHED",
+            swept=trial.swept,
+            run_id=self.run_id,
+            history=self.history,
+            seconds=seconds,
+            refusal=refusal,
+        )
+        if not isinstance(end, BaseException):
+            return dataclasses.replace(result, metrics=_metrics_of(end))
+        ending = ending_of(end)
+        return dataclasses.replace(
+            result,
+            state=ending.state,
+            error=ending.error,
+            is_final=ending.is_final,
+            traceback=ending.traceback,
+        )
 
     def recorded(self, record: RunFolder) -> None:
         self.run_id = record.delivered.run_id
