@@ -43,7 +43,7 @@ def start(line: list[str], **environment: str) -> subprocess.Popen[str]:
         [sys.executable, "-m", "tests.kills.victim" if is_victim else "digitlab.cli", *line],
         cwd=CHECKOUT,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        stderr=subprocess.DEVNULL if is_victim else subprocess.PIPE,
         text=True,
         env={**os.environ, **environment},
         preexec_fn=heed_interrupts,
