@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from digitlab.config.fingerprint import decides_numbers
+from digitlab.tracking import names
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "digitlab"
 FILES = {
@@ -30,6 +31,10 @@ MAY_IMPORT = {
     },
     "plotly": {"digitlab.results.page"},
 }
+RUNS_KNOWN = tuple(
+    f"digitlab.{room}."
+    for room in ("cli", "inference", "reproduction", "sweep", "results", "runs", "tracking")
+)
 MOST = 12  # modules of a folder, without its __init__
 
 # Where numbers are computed: a data set, a training from its first step or a checkpoint, its device.
@@ -87,6 +92,32 @@ def test_a_room_is_small_and_says_what_it_is_for() -> None:
         start = re.search(r"Start with\s+([\w/]+\.py)", said)
         assert start, f"{folder.name}: where one starts reading"
         assert (folder / start[1]).exists(), start[1]
+
+
+def test_what_a_run_leaves_is_named_in_one_place() -> None:
+    """In tracking/names.py; no other file of the rooms that know runs spells one."""
+    constants = [value for name, value in vars(names).items() if name.isupper()]
+    named = {value for value in constants if isinstance(value, str) and re.search("[./]", value)}
+    assert len(named) > 50
+    for module in (name for name in FILES if name.startswith(RUNS_KNOWN) and name != names.__name__):
+        for node in ast.walk(ast.parse(FILES[module].read_text())):
+            if isinstance(node, ast.Constant):
+                assert node.value not in named, f"{module}, line {node.lineno}: {node.value}"
+            # `sweep` is a tag, and much else: of tags no text is the key.
+            key = _key_of_tags(node)
+            assert not isinstance(key, ast.Constant), f"{module}: {ast.unparse(node)}"
+
+
+def _key_of_tags(node: ast.AST) -> ast.expr | None:
+    """The key in `tags[key]` or `tags.get(key)`."""
+    match node:
+        case ast.Subscript(value=value, slice=key):
+            pass
+        case ast.Call(func=ast.Attribute(value=value, attr="get" | "pop"), args=[key, *_]):
+            pass
+        case _:
+            return None
+    return key if ast.unparse(value).endswith("tags") else None
 
 
 def test_slow_libraries_are_never_imported_at_the_top_of_the_command_line() -> None:

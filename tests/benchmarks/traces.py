@@ -31,6 +31,7 @@ from digitlab.runs.experiment import run_experiment
 from digitlab.runs.interrupts import Interrupts
 from digitlab.runs.progress import TrainingProgress
 from digitlab.runs.trace import trace_of
+from digitlab.tracking.names import RECORD_FILE
 from digitlab.training.devices import prepare_process
 from digitlab.training.evaluation import evaluate
 from digitlab.training.loop import Position, paused
@@ -143,7 +144,7 @@ def trace_seconds(config: Config, training: Resumable, dataset: Dataset, device:
             file.write_text(documents.dump(described))
 
     with tempfile.TemporaryDirectory() as scratch:
-        file = Path(scratch) / documents.FILE
+        file = Path(scratch) / RECORD_FILE
         return seconds(make)
 
 

@@ -34,6 +34,7 @@ from digitlab.runs.experiment import run_experiment
 from digitlab.runs.interrupts import Interrupts
 from digitlab.sweep.workers.trial import TrialWatch
 from digitlab.tracking.connection.location import resolve_uri
+from digitlab.tracking.names import RECORD_FILE
 from digitlab.tracking.run_folder import all_records
 from digitlab.tracking.store import RunStore
 from digitlab.tracking.stored_run import StoredRun
@@ -343,7 +344,7 @@ def test_what_cannot_be_reproduced_says_what_is_missing(
     assert digitlab("reproduce", "abcd").code == 4, "nobody who looks makes a store"
     run = train(digitlab, "model=logistic_regression")
     assert digitlab("reproduce", "abcd").code == 2
-    file = artifact(run.artifact_uri, documents.FILE)
+    file = artifact(run.artifact_uri, RECORD_FILE)
     whole = json.loads(file.read_text())
 
     def told(change: Callable[[dict[str, Any]], Any]) -> str:

@@ -17,6 +17,7 @@ from digitlab.config.schema import Config
 from digitlab.errors import ConfigError
 from digitlab.runs import document as documents
 from digitlab.runs.trace import Trace
+from digitlab.tracking.names import RECORD_FILE
 from digitlab.tracking.run_folder import all_records
 from digitlab.training import arithmetic
 from digitlab.training.arithmetic import PORTABLE
@@ -42,7 +43,7 @@ def traces_of(home: Path, *arguments: str, **environment: str) -> dict[str, Trac
     """Of the runs that a command line records in a home of its own, by model."""
     if not home.exists():
         shutil.copytree(CHECKOUT / "conf", home / "conf")
-    before = set(home.rglob(documents.FILE))
+    before = set(home.rglob(RECORD_FILE))
     inherited = {k: v for k, v in os.environ.items() if k not in arithmetic.VARIABLES}
     subprocess.run(
         [sys.executable, "-m", "digitlab.cli", *arguments, "record.plots=never"],
@@ -51,7 +52,7 @@ def traces_of(home: Path, *arguments: str, **environment: str) -> dict[str, Trac
         capture_output=True,
     )
     found = {}
-    for file in set(home.rglob(documents.FILE)) - before:
+    for file in set(home.rglob(RECORD_FILE)) - before:
         document = documents.parse(file.read_bytes())
         assert document.trace is not None
         found[document.config["model"]["name"]] = document.trace
@@ -143,7 +144,7 @@ def test_a_record_is_reproduced_on_an_emulated_processor(
     assert QEMU is not None
     line = ("train", "model=logistic_regression", "epochs=1", "record.plots=never")
     traces_of(home, *line, f"arithmetic={kind}")
-    (file,) = home.rglob(documents.FILE)
+    (file,) = home.rglob(RECORD_FILE)
     interpreter = tmp_path / "python"
     command = shlex.join([QEMU, "-cpu", "Nehalem", sys.executable])
     interpreter.write_text(f'#!/bin/sh\nexec {command} "$@"\n')

@@ -14,6 +14,7 @@ from digitlab.runs import provenance
 from digitlab.text.terminal import console, say, styled
 from digitlab.tracking.connection.location import file_path, sqlite_file, unreachable, unusable
 from digitlab.tracking.leftovers import find_remains, remove_remains
+from digitlab.tracking.names import KIND_TAG, METRICS_FILE
 from digitlab.tracking.run_folder import all_records, waiting_records, wrong_clock
 from digitlab.training import arithmetic
 
@@ -153,7 +154,7 @@ def _records() -> str:
             "damaged, to be looked at and deleted (repeating a sweep mends its own): "
             + _listed(damaged)
         )
-    if partly := {record.folder / "metrics.jsonl" for record in readable if record.num_damaged_lines}:
+    if partly := {record.folder / METRICS_FILE for record in readable if record.num_damaged_lines}:
         problems.append(f"lines are damaged and left out, what can be read is used: {_listed(partly)}")
     if remains := find_remains(project.mlruns()):
         problems.append(
@@ -191,7 +192,7 @@ def _undelivered() -> str:
 def _cut_short() -> str:
     """Runs that wait to be continued. Nothing is ill about them; they take room."""
     found = [r for r in all_records(project.records()) if r.delivered.is_closed and not r.run.parent]
-    runs = [r for r in found if r.run.tags.get("digitlab.kind") != "sweep"]
+    runs = [r for r in found if KIND_TAG not in r.run.tags]
     if not runs:
         return "none"
     size = sum(file.stat().st_size for r in runs for file in r.folder.rglob("*") if file.is_file())

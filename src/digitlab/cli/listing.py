@@ -21,6 +21,7 @@ from digitlab.cli.options import (
 )
 from digitlab.errors import UsageError
 from digitlab.text.terminal import echo, say
+from digitlab.tracking.names import KIND_TAG, RECORD_TAG
 
 if TYPE_CHECKING:
     from digitlab.tracking.stored_run import StoredRun
@@ -150,9 +151,9 @@ def list_runs(uri: str, *, study: str | None, limit: int, as_json: bool) -> None
     if reason:
         say(f"{reason}; these runs are still on this disk only")
     stored = [] if reason else _stored_runs(uri, study, limit + 1)
-    known = {run.tags.get("digitlab.record") for run in stored}
+    known = {run.tags.get(RECORD_TAG) for run in stored}
     local = [run for run in waiting if run.run_id not in known]
-    of_runs = [run for run in local + stored if run.tags.get("digitlab.kind") != "sweep"]
+    of_runs = [run for run in local + stored if KIND_TAG not in run.tags]
     newest = sorted(of_runs, key=lambda run: -run.start_time)
     runs = newest[:limit]
     if as_json:

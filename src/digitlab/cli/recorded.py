@@ -25,6 +25,7 @@ from digitlab.cli.train import (
 )
 from digitlab.errors import TrackingError, UsageError
 from digitlab.text.terminal import echo, say
+from digitlab.tracking.names import KIND_TAG
 
 if TYPE_CHECKING:
     from digitlab.reproduction.reproduce import Options as ReproduceOptions
@@ -234,7 +235,7 @@ def _interrupted_run(wanted: str) -> "RunFolder | None":
         for record in all_records(records)
         if wanted == record.run.record_id or (record.delivered.run_id or " ").startswith(wanted)
     ]
-    of_runs = [record for record in found if record.run.tags.get("digitlab.kind") != "sweep"]
+    of_runs = [record for record in found if KIND_TAG not in record.run.tags]
     if len(of_runs) > 1:
         ids = ", ".join((record.delivered.run_id or "")[:12] for record in of_runs)
         raise UsageError(f"{wanted} is the start of {len(of_runs)} runs: {ids}")

@@ -11,14 +11,15 @@ from rich.table import Table
 from digitlab.config.checking import from_param
 from digitlab.results.tables import UNINTERESTING, percent, short_title
 from digitlab.text.terminal import console, show_table, styled
+from digitlab.tracking import names
 from digitlab.tracking.connection.location import file_path
 from digitlab.tracking.run_folder import RunFolder
 from digitlab.tracking.store import RunStore
-from digitlab.tracking.stored_run import REPRODUCES, SHORT_ID, VERDICT, StoredRun, age, undelivered
+from digitlab.tracking.stored_run import SHORT_ID, StoredRun, age, undelivered
 
 MAX_KNOBS = 6
 # Of the tested weights, or of the last epoch so far; of a run that was cut short neither means much.
-VALIDATION = {"FINISHED": "chosen/validation_accuracy", "RUNNING": "validation/accuracy"}
+VALIDATION = {"FINISHED": names.CHOSEN_ACCURACY, "RUNNING": names.VALIDATION_ACCURACY}
 STATUS_STYLES = {
     "FINISHED": "green",
     "FAILED": "red",
@@ -31,15 +32,16 @@ STATUS_STYLES = {
 def describe(store: RunStore, run: StoredRun, scratch: Path) -> dict[str, Any]:
     """Plain values: the run, its artifacts, its epochs and its per-class scores."""
     artifacts = store.artifacts(run)
-    names = [path for path, _ in artifacts]
+    there = [path for path, _ in artifacts]
     tables = {
         name.removesuffix(".csv"): _read_csv(store.download(run, name, scratch))
-        for name in ("metrics.csv", "per_class.csv")
-        if name in names
+        for name in (names.EPOCHS_FILE, names.PER_CLASS_FILE)
+        if name in there
     }
     traceback = None
-    if "traceback.txt" in names and run.status != "FINISHED":  # it failed once, and was gone on with
-        traceback = store.download(run, "traceback.txt", scratch).read_text()
+    has_failed = run.status != "FINISHED"  # not: failed once, and was gone on with
+    if has_failed and names.TRACEBACK_FILE in there:
+        traceback = store.download(run, names.TRACEBACK_FILE, scratch).read_text()
     return {
         **plain(run),
         "artifacts": [{"path": path, "bytes": size} for path, size in artifacts],
@@ -52,8 +54,8 @@ def describe(store: RunStore, run: StoredRun, scratch: Path) -> dict[str, Any]:
 def describe_record(record: RunFolder) -> dict[str, Any]:
     """The same of a run that no store has yet."""
     files = [file for file in sorted(record.artifacts.rglob("*")) if file.is_file()]
-    per_class, epochs = record.artifacts / "per_class.csv", record.artifacts / "metrics.csv"
-    traceback = record.artifacts / "traceback.txt"
+    per_class, epochs = record.artifacts / names.PER_CLASS_FILE, record.artifacts / names.EPOCHS_FILE
+    traceback = record.artifacts / names.TRACEBACK_FILE
     return {
         **plain(undelivered(record)),
         "artifacts": [
@@ -72,16 +74,16 @@ def print_run(run: StoredRun, description: dict[str, Any]) -> None:
     out.print(name, status, run.run_id, sep="  ")
     took = f", took {(run.end_time - run.start_time) / 1000:.1f} s" if run.end_time else ""
     out.print(f"study {run.study}, started {age(run.start_time)} ago{took}")
-    if error := run.tags.get("digitlab.error"):
+    if error := run.tags.get(names.ERROR_TAG):
         out.print(error, style="red")
     if run.state == "KILLED":
-        out.print(f"to go on with it: digitlab resume {run.tags.get('sweep') or run.short_id}")
+        out.print(f"to go on with it: digitlab resume {run.tags.get(names.SWEEP_TAG) or run.short_id}")
     _print_pairs("metrics (last)", {k: f"{v:.6g}" for k, v in sorted(run.metrics.items())})
     _print_pairs("knobs", run.params)
     shown = {
         key: value
         for key, value in sorted(run.tags.items())
-        if key.startswith("digitlab.") and not key.startswith("digitlab.process.")
+        if key.startswith("digitlab.") and not key.startswith(names.PROCESS_TAG)
     }
     _print_pairs("tags", shown)
     if description["per_class"]:
@@ -144,7 +146,7 @@ def print_runs(runs: Sequence[StoredRun]) -> None:
             run.params.get("model.name", "-"),
             *(run.params.get(knob, "-") for knob in knobs[:MAX_KNOBS]),
             percent(run.metrics.get(VALIDATION.get(run.status, ""))),
-            percent(run.metrics.get("test/accuracy")),
+            percent(run.metrics.get(names.TEST_ACCURACY)),
             _remark(run),
         )
     show_table(table, pipe_width=200)
@@ -163,7 +165,7 @@ def _telling_columns(runs: Sequence[StoredRun]) -> dict[str, list[str]]:
     """Where the runs stand and how they are called, as far as that tells them apart."""
     columns = {
         "study": [run.study for run in runs],
-        "sweep": [run.tags.get("sweep", "-") for run in runs],
+        "sweep": [run.tags.get(names.SWEEP_TAG, "-") for run in runs],
         "name": [run.name if run.params.get("run_name", "null") != "null" else "-" for run in runs],
     }
     return {title: cells for title, cells in columns.items() if len(set(cells)) > 1}
@@ -172,8 +174,8 @@ def _telling_columns(runs: Sequence[StoredRun]) -> dict[str, list[str]]:
 def _remark(run: StoredRun) -> str:
     if not run.delivered:
         return "not delivered"
-    again = run.tags.get(REPRODUCES)
-    return f"again {again[:SHORT_ID]}: {run.tags.get(VERDICT, 'no verdict')}" if again else ""
+    again = run.tags.get(names.REPRODUCES_TAG)
+    return f"again {again[:SHORT_ID]}: {run.tags.get(names.VERDICT_TAG, 'no verdict')}" if again else ""
 
 
 def _how_telling(knob: str) -> tuple[int, str]:

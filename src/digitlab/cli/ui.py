@@ -20,6 +20,7 @@ from digitlab.tracking.connection.environment import quiet_mlflow
 from digitlab.tracking.connection.location import artifact_location, shown_server, sqlite_file, unusable
 from digitlab.tracking.connection.relocation import update_addresses
 from digitlab.tracking.delivery import open_store
+from digitlab.tracking.names import PARENT_SWEEP_TAG
 from digitlab.tracking.views import link, run_link
 
 FIRST_PORT = 5000
@@ -69,7 +70,7 @@ def _links_to_runs(uri: str, study: str | None) -> Links:
 def _links_to(uri: str, wanted: str) -> Links:
     """A sweep's comparison, or a run. Raises UsageError if there is neither."""
     run = shown_run(open_store(uri), wanted)
-    if sweep := run.tags.get("digitlab.sweep"):
+    if sweep := run.tags.get(PARENT_SWEEP_TAG):
         return lambda address: (
             f"runs:   {link(address, run.experiment_id, key=sweep)}\n"
             f"charts: {link(address, run.experiment_id, key=sweep, charts=True)}"

@@ -9,9 +9,9 @@ from digitlab.models.saved import CONFIG_FILE, WEIGHTS_FILE
 from digitlab.runs import provenance
 from digitlab.tracking.delivery import open_store
 from digitlab.tracking.model_format import save_mlflow_model
+from digitlab.tracking.names import MODEL_FOLDER
 from digitlab.tracking.registry import Registry, check_name
 
-MODEL_FOLDER = "model"
 NEEDED = ("MLmodel", f"{PAYLOAD}/{CONFIG_FILE}", f"{PAYLOAD}/{WEIGHTS_FILE}")
 WHOLE = {f"{MODEL_FOLDER}/{name}" for name in NEEDED}
 

@@ -12,12 +12,11 @@ from digitlab.errors import ConfigError, DeletedError, DigitlabError, UsageError
 from digitlab.models.saved import CONFIG_FILE, WEIGHTS_FILE, Classifier, load_classifier, weights_digest
 from digitlab.sweep.lookup import choose
 from digitlab.tracking.delivery import open_store
+from digitlab.tracking.names import BEST_RUN_TAG, WEIGHTS_TAG
 from digitlab.tracking.registry import Registry, is_registered_name
 from digitlab.tracking.store import RunStore
 from digitlab.tracking.stored_run import StoredRun
 
-WEIGHTS_TAG = "digitlab.weights"
-BEST_RUN_TAG = "best.run"  # of a sweep's own run
 PAYLOAD = "data/payload"  # of a model in MLflow's format
 
 

@@ -21,16 +21,17 @@ from digitlab.data.files import NUM_CLASSES
 from digitlab.errors import reason
 from digitlab.models.saved import CONFIG_FILE, WEIGHTS_FILE, weights_digest
 from digitlab.runs import document as documents
-from digitlab.runs.artifacts import EPOCHS_FILE, PREDICTIONS_FILE, read_answers
+from digitlab.runs.artifacts import read_answers
 from digitlab.runs.document import Document, RefusedDocument
 from digitlab.runs.trace import Trace, predictions_digest, to_floats
 from digitlab.text import yaml_text
 from digitlab.text.files import read_file, write_atomically
+from digitlab.tracking.names import EPOCHS_FILE, PATCH_FILE, PREDICTIONS_FILE, RECORD_FILE
 
 CHECKSUMS = "SHA256SUMS"
 LOCK = "requirements.lock"
-REQUIRED = (documents.FILE, CONFIG_FILE, WEIGHTS_FILE, EPOCHS_FILE, PREDICTIONS_FILE)
-OPTIONAL = (documents.PATCH_FILE, LOCK)
+REQUIRED = (RECORD_FILE, CONFIG_FILE, WEIGHTS_FILE, EPOCHS_FILE, PREDICTIONS_FILE)
+OPTIONAL = (PATCH_FILE, LOCK)
 RUN_ID = re.compile(r"[0-9A-Za-z-]{1,64}")  # a record that is not delivered yet has one with dashes
 MAX_BYTES = 200_000_000  # of an archive, and of all its files together, unpacked
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -106,11 +107,11 @@ def parse_archive(content: bytes, origin: str) -> Recorded:
     if missing := [name for name in (*REQUIRED, CHECKSUMS) if name not in contents]:
         raise RefusedDocument([f"{origin} lacks {', '.join(missing)}"])
     _check_sums(contents, origin)
-    document = documents.parse(contents[documents.FILE])
+    document = documents.parse(contents[RECORD_FILE])
     if document.trace is None or not document.trace.weights:
-        raise RefusedDocument([f"{origin}: its {documents.FILE} has no result"])
+        raise RefusedDocument([f"{origin}: its {RECORD_FILE} has no result"])
     _check_contents(contents, document, document.trace, origin)
-    return Recorded(document, contents.get(documents.PATCH_FILE), run_id, origin)
+    return Recorded(document, contents.get(PATCH_FILE), run_id, origin)
 
 
 def _unpacked(content: bytes) -> tuple[dict[str, bytes], str]:
@@ -179,7 +180,7 @@ def _check_contents(
             is_sound = False
         if not is_sound:
             raise RefusedDocument(
-                [f"{origin}: {name} is not what the {part} in its {documents.FILE} says"]
+                [f"{origin}: {name} is not what the {part} in its {RECORD_FILE} says"]
             )
 
 

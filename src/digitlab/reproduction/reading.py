@@ -19,6 +19,7 @@ from digitlab.runs.document import RefusedDocument
 from digitlab.runs.provenance import CHECKOUT
 from digitlab.text.files import is_file_of_some_kind
 from digitlab.tracking.delivery import open_store
+from digitlab.tracking.names import CONFIG_TAG, PATCH_FILE, RECORD_FILE
 from digitlab.tracking.run_folder import RunFolder
 from digitlab.tracking.stored_run import check_prefix
 
@@ -35,11 +36,11 @@ def read(wanted: str, uri: str) -> Recorded:
     if len(file.parts) > 1 or file.suffix in (".json", ".zip"):
         raise UsageError(f"there is no file {wanted}")
     with tempfile.TemporaryDirectory() as scratch:
-        run_id, folder = _files_of(wanted, uri, Path(scratch), (documents.FILE, documents.PATCH_FILE))
-        if not (folder / documents.FILE).exists():
-            raise RefusedDocument([f"run {wanted} has no {documents.FILE}: an older digitlab made it"])
-        document = documents.parse((folder / documents.FILE).read_bytes())
-        patch = folder / documents.PATCH_FILE
+        run_id, folder = _files_of(wanted, uri, Path(scratch), (RECORD_FILE, PATCH_FILE))
+        if not (folder / RECORD_FILE).exists():
+            raise RefusedDocument([f"run {wanted} has no {RECORD_FILE}: an older digitlab made it"])
+        document = documents.parse((folder / RECORD_FILE).read_bytes())
+        patch = folder / PATCH_FILE
         return Recorded(
             document=document,
             patch=patch.read_bytes() if patch.exists() else None,
@@ -52,7 +53,7 @@ def check_tags(recorded: Recorded, uri: str) -> None:
     """Raises RefusedDocument if the run's tags, which its store keeps apart, name another document."""
     if Path(recorded.origin).is_file() or (project.records() / recorded.run_id).exists():
         return
-    told = open_store(uri).find(recorded.run_id).tags.get("digitlab.config")
+    told = open_store(uri).find(recorded.run_id).tags.get(CONFIG_TAG)
     if told != recorded.document.config_sha256:
         raise RefusedDocument(["its configuration is not the one that the run was tagged with"])
 
@@ -67,7 +68,7 @@ def export(wanted: str, uri: str, file: Path) -> None:
         raise RefusedDocument(
             [f"run {wanted} has no {name}: only a finished run can be exported" for name in missing[:1]]
         )
-    documents.parse(kept[documents.FILE])
+    documents.parse(kept[RECORD_FILE])
     lock = CHECKOUT / LOCK
     if lock.exists():
         kept[LOCK] = lock.read_bytes()
@@ -86,8 +87,8 @@ def _files_of(wanted: str, uri: str, scratch: Path, names: Sequence[str]) -> tup
     store = open_store(uri)
     run = store.find(wanted)
     there = dict(store.artifacts(run))
-    if (size := there.get(documents.FILE, 0)) > documents.MAX_BYTES:
-        raise RefusedDocument([f"{documents.FILE} has {size} bytes, more than {documents.MAX_BYTES}"])
+    if (size := there.get(RECORD_FILE, 0)) > documents.MAX_BYTES:
+        raise RefusedDocument([f"{RECORD_FILE} has {size} bytes, more than {documents.MAX_BYTES}"])
     for name in names:
         if name in there:
             store.download(run, name, scratch)

@@ -27,7 +27,7 @@ from digitlab.runs.document import Document, RefusedDocument
 from digitlab.runs.provenance import CHECKOUT, command_line
 from digitlab.text.terminal import confirm, console, echo, say, styled
 from digitlab.tracking.delivery import open_store
-from digitlab.tracking.stored_run import REPRODUCES, VARIES, VERDICT
+from digitlab.tracking.names import REPRODUCES_TAG, VARIES_TAG, VERDICT_TAG
 from digitlab.training.arithmetic import PORTABLE, VARIABLES, Arithmetic
 
 PLACES = {"data.root"}  # knobs that say where things lie here, and change nothing of the run
@@ -78,7 +78,7 @@ def reproduce(wanted: str, uri: str, options: Options) -> int:
             verdict.details.append(_how_to_weigh(recorded, repeated))
         if repeated.run_id:
             with contextlib.suppress(TrackingError):
-                open_store(uri).set_tag(repeated.run_id, VERDICT, verdict.kind)
+                open_store(uri).set_tag(repeated.run_id, VERDICT_TAG, verdict.kind)
     except RefusedDocument as error:
         verdict = Verdict(kind="CANNOT", cause="its record is refused", details=error.problems)
     except (Cannot, NotAvailable) as error:
@@ -133,7 +133,7 @@ def _repeat(recorded: Recorded, uri: str, options: Options, given: Mapping[str, 
         _ask_first(excess(config, None if "epochs" in given else document.trace), options)
     if "data.root" not in given:
         _say_where_data_lay(document)
-    link = {VARIES if is_variation else REPRODUCES: recorded.run_id}
+    link = {VARIES_TAG if is_variation else REPRODUCES_TAG: recorded.run_id}
     with _code_folder(recorded, options) as folder:
         kind = changes.get("arithmetic", document.config.get("arithmetic"))
         with Child(folder, _environment(document, kind)) as child:

@@ -18,6 +18,7 @@ from digitlab.runs.experiment import Continued, Outcome, run_experiment
 from digitlab.runs.interrupts import Interrupts
 from digitlab.runs.progress import TrainingProgress
 from digitlab.tracking.delivery import check_before_training
+from digitlab.tracking.names import COMMAND_TAG, RECORD_FILE, SWEEP_TAG
 from digitlab.tracking.run_folder import RunFolder
 from digitlab.training.arithmetic import VARIABLES
 from digitlab.training.devices import prepare_process
@@ -68,7 +69,7 @@ def resume_run(
 def _check_can_go_on(record: RunFolder) -> None:
     run = record.run
     if run.parent is not None:
-        raise UsageError(f"{run.name!r} is a trial of sweep {run.tags.get('sweep')}: resume that one")
+        raise UsageError(f"{run.name!r} is a trial of sweep {run.tags.get(SWEEP_TAG)}: resume that one")
     if run.status == "FINISHED" or not run.is_resumable:
         raise UsageError(f"{run.name!r} has ended as {run.status}: there is nothing to go on with")
     if run.status == "RUNNING" and not record.try_to_own():
@@ -79,11 +80,11 @@ def _check_can_go_on(record: RunFolder) -> None:
 
 
 def _document(record: RunFolder) -> Document:
-    file = record.artifacts / documents.FILE
+    file = record.artifacts / RECORD_FILE
     try:
         return documents.parse(file.read_bytes())
     except FileNotFoundError:
-        again = record.run.tags.get("digitlab.command")
+        again = record.run.tags.get(COMMAND_TAG)
         raise UsageError(f"{record.run.name!r} had not begun: start it anew with: {again}") from None
     except RefusedDocument as error:
         raise DigitlabError(f"{file} is of no use:\n{error}") from None

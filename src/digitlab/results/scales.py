@@ -14,12 +14,13 @@ from digitlab.config.schema import Metric
 from digitlab.results.summary import Ranked, titles, varying
 from digitlab.results.tables import shortened
 from digitlab.results.trial_result import TrialResult
+from digitlab.tracking.names import VALIDATION_ACCURACY, VALIDATION_LOSS
 
 GAP = "(absent)"  # the value of a knob that a trial does not have
 GAP_HEIGHT = 0.15
 MAX_TICKS = 12
 # Names that matplotlib and plotly share. The best is darkest: the highest accuracy, the lowest loss.
-COLOUR_SCALES: dict[Metric, str] = {"validation/accuracy": "viridis_r", "validation/loss": "viridis"}
+COLOUR_SCALES: dict[Metric, str] = {VALIDATION_ACCURACY: "viridis_r", VALIDATION_LOSS: "viridis"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +83,7 @@ def metric_scale(values: Sequence[float], metric: Metric) -> Scale:
     """
     lower, upper = np.quantile(values, [0.25, 0.75])
     fence = 1.5 * (upper - lower) or math.inf
-    is_accuracy = metric == "validation/accuracy"
+    is_accuracy = metric == VALIDATION_ACCURACY
     held = np.maximum(values, lower - fence) if is_accuracy else np.minimum(values, upper + fence)
     scale = number_scale(held.tolist())
     if held.tolist() == list(values):

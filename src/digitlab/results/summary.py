@@ -18,14 +18,9 @@ from digitlab.results.estimates import Estimate, estimate, reads
 from digitlab.results.tables import markdown_table, short_title
 from digitlab.results.trial_result import TrialResult
 from digitlab.text.terminal import echo, show_table
+from digitlab.tracking.names import CHOSEN, TEST_ACCURACY, VALIDATION_ACCURACY, VALIDATION_LOSS
 
-# Of the weights that were tested; validation/... is of the last epoch.
-CHOSEN: dict[Metric, str] = {
-    "validation/accuracy": "chosen/validation_accuracy",
-    "validation/loss": "chosen/validation_loss",
-}
-TEST = "test/accuracy"
-TITLES: dict[Metric, str] = {"validation/accuracy": "validation", "validation/loss": "validation loss"}
+TITLES: dict[Metric, str] = {VALIDATION_ACCURACY: "validation", VALIDATION_LOSS: "validation loss"}
 NUMBERS = {"rank", *TITLES.values(), "test", "n", "seconds"}  # columns set flush right
 
 
@@ -60,7 +55,7 @@ def rank(results: Sequence[TrialResult], metric: Metric) -> list[Ranked]:
         if value_of(result, metric) is not None:
             points.setdefault(result.point, []).append(result)
     ranked = [_ranked(trials, metric, planned[point]) for point, trials in points.items()]
-    sign = -1 if metric == "validation/accuracy" else 1
+    sign = -1 if metric == VALIDATION_ACCURACY else 1
     return sorted(ranked, key=lambda point: (sign * point.validation.mean, point.trials[0].number))
 
 
@@ -100,7 +95,7 @@ def table_rows(results: Sequence[TrialResult], metric: Metric) -> list[dict[str,
         for place, point in enumerate(ranked, start=1)
     ]
     others = [
-        ("-" if r.state == "FINISHED" else r.state, (r,), None, _estimate([r], TEST), "")
+        ("-" if r.state == "FINISHED" else r.state, (r,), None, _estimate([r], TEST_ACCURACY), "")
         for r in _left_out(results, metric)
     ]
     several = any(point.planned > 1 for point in ranked)
@@ -110,7 +105,7 @@ def table_rows(results: Sequence[TrialResult], metric: Metric) -> list[dict[str,
             "run": _runs(trials),
             **{t: trials[0].swept.get(k, "-") for t, k in zip(titles(knobs), knobs, strict=True)},
             TITLES[metric]: reads(validation, metric),
-            "test": reads(test, TEST),
+            "test": reads(test, TEST_ACCURACY),
             **({"n": n} if several else {}),
             "seconds": f"{statistics.fmean(trial.seconds for trial in trials):.1f}",
         }
@@ -178,7 +173,7 @@ def _ranked(trials: Sequence[TrialResult], metric: Metric, planned: int) -> Rank
     validation = _estimate(trials, CHOSEN[metric])
     assert validation is not None, "only trials with a finite value are grouped"
     knobs = {k: v for k, v in trials[0].swept.items() if planned == 1 or k != "seed"}
-    test = _estimate(trials, TEST)
+    test = _estimate(trials, TEST_ACCURACY)
     return Ranked(trials=tuple(trials), knobs=knobs, validation=validation, test=test, planned=planned)
 
 

@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from digitlab.errors import DataError
+from digitlab.tracking import names
 
 if TYPE_CHECKING:
     from digitlab.data.splits import Dataset
     from digitlab.training.evaluation import Evaluation
     from digitlab.training.loop import EpochReport
 
-EPOCHS_FILE, PREDICTIONS_FILE = "metrics.csv", "predictions.parquet"
 
 Integers = npt.NDArray[np.int64]
 
@@ -38,9 +38,9 @@ class Answers:
 def save_tables(
     folder: Path, dataset: "Dataset", history: "Sequence[EpochReport]", evaluation: "Evaluation"
 ) -> None:
-    _write_history(history, folder / EPOCHS_FILE)
-    _write_per_class(dataset, evaluation, folder / "per_class.csv")
-    _write_predictions(evaluation, folder / PREDICTIONS_FILE)
+    _write_history(history, folder / names.EPOCHS_FILE)
+    _write_per_class(dataset, evaluation, folder / names.PER_CLASS_FILE)
+    _write_predictions(evaluation, folder / names.PREDICTIONS_FILE)
 
 
 def read_answers(file: Path | BinaryIO) -> Answers:
@@ -53,18 +53,18 @@ def read_answers(file: Path | BinaryIO) -> Answers:
         table = pyarrow.parquet.read_table(file, columns=[*kinds])
         return Answers(*(table[name].cast(kind).to_numpy() for name, kind in kinds.items()))
     except (OSError, ValueError, KeyError, pyarrow.ArrowException) as error:
-        raise DataError(f"{PREDICTIONS_FILE} is damaged: {str(error).splitlines()[0]}") from None
+        raise DataError(f"{names.PREDICTIONS_FILE} is damaged: {str(error).splitlines()[0]}") from None
 
 
 def epoch_metrics(report: "EpochReport") -> dict[str, float]:
     """An epoch's metrics under the names that they are recorded by."""
-    metrics = {"train/loss": report.train.loss, "train/accuracy": report.train.accuracy}
+    metrics = {names.TRAIN_LOSS: report.train.loss, names.TRAIN_ACCURACY: report.train.accuracy}
     if report.validation:
-        metrics["validation/loss"] = report.validation.loss
-        metrics["validation/accuracy"] = report.validation.accuracy
-    metrics["train/learning_rate"] = report.learning_rate
-    metrics["time/epoch_seconds"] = report.seconds
-    metrics["time/images_per_second"] = report.images_per_second
+        metrics[names.VALIDATION_LOSS] = report.validation.loss
+        metrics[names.VALIDATION_ACCURACY] = report.validation.accuracy
+    metrics[names.LEARNING_RATE] = report.learning_rate
+    metrics[names.EPOCH_SECONDS] = report.seconds
+    metrics[names.IMAGES_PER_SECOND] = report.images_per_second
     return metrics
 
 

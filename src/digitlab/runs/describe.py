@@ -25,9 +25,9 @@ from digitlab.runs import document as documents
 from digitlab.runs import provenance
 from digitlab.runs.document import Code, Document
 from digitlab.text import yaml_text
-from digitlab.tracking import process
+from digitlab.tracking import names, process
 from digitlab.tracking.run_folder import Membership, RunFolder
-from digitlab.tracking.stored_run import OWN_ID, REPRODUCES, VARIES, VERDICT
+from digitlab.tracking.stored_run import OWN_ID
 from digitlab.training import arithmetic
 
 DIGEST_LENGTH = 36  # MLflow's limit for a data set's digest
@@ -70,7 +70,7 @@ def has_code_of_today(document: Document, tags: Mapping[str, str]) -> bool:
     """
     recorded = recorded_config(document.config)
     today = fingerprint(recorded, device=document.device, data=document.data)
-    return tags.get("digitlab.fingerprint") == today
+    return tags.get(names.FINGERPRINT_TAG) == today
 
 
 def identity(document: Document) -> dict[str, str]:
@@ -96,7 +96,7 @@ def open_record(
 ) -> RunFolder:
     """The record of a new run; `member`: its place in a sweep. tags: further ones."""
     code, device = document.code, document.device
-    digests = {f"digitlab.data.{name}": value for name, value in dataset.digests.items()}
+    digests = {f"{names.DATA_TAG}{name}": value for name, value in dataset.digests.items()}
     record = RunFolder.create(
         project.records(),
         study=config.study,
@@ -107,20 +107,20 @@ def open_record(
         tracking_uri=uri,
         params={path: as_param(value) for path, value in flatten(document.config).items()},
         tags={
-            "digitlab.version": code.version,
-            "digitlab.commit": code.commit,
-            "digitlab.dirty": code.dirty,
-            "digitlab.command": document.command,
-            "digitlab.host": document.machine["host"],
-            "digitlab.device": device,
-            "digitlab.config": document.config_sha256,
-            "digitlab.source": code.source,
-            "digitlab.canary": document.canary,
-            "digitlab.fingerprint": fingerprint(config, device=device, data=dataset.digests),
-            "mlflow.source.name": "digitlab",
-            "mlflow.source.type": "LOCAL",
-            "mlflow.source.git.commit": code.commit,
-            "mlflow.note.content": _note(document.command, tags),
+            names.VERSION_TAG: code.version,
+            names.COMMIT_TAG: code.commit,
+            names.DIRTY_TAG: code.dirty,
+            names.COMMAND_TAG: document.command,
+            names.HOST_TAG: document.machine["host"],
+            names.DEVICE_TAG: device,
+            names.CONFIG_TAG: document.config_sha256,
+            names.SOURCE_TAG: code.source,
+            names.CANARY_TAG: document.canary,
+            names.FINGERPRINT_TAG: fingerprint(config, device=device, data=dataset.digests),
+            names.SOURCE_NAME_TAG: "digitlab",
+            names.SOURCE_TYPE_TAG: "LOCAL",
+            names.SOURCE_COMMIT_TAG: code.commit,
+            names.NOTE_TAG: _note(document.command, tags),
             **digests,
             **(member.tags if member else {}),
             **tags,
@@ -136,18 +136,24 @@ def write_first_artifacts(record: RunFolder, document: Document) -> None:
     """Configuration and uncommitted changes; again if a kill came between the record and these."""
     (record.artifacts / CONFIG_FILE).write_text(yaml_text.dump(document.config))
     if patch := provenance.patch():
-        (record.artifacts / documents.PATCH_FILE).write_text(patch)
+        (record.artifacts / names.PATCH_FILE).write_text(patch)
 
 
 def _kind(tags: Mapping[str, str]) -> str:
     """What tells a run from the one that it repeats; in front, since tables cut ends."""
-    return "reproduction of " if REPRODUCES in tags else "variation of " if VARIES in tags else ""
+    if names.REPRODUCES_TAG in tags:
+        return "reproduction of "
+    return "variation of " if names.VARIES_TAG in tags else ""
 
 
 def _note(command: str, tags: Mapping[str, str]) -> str:
     """The run's description in the MLflow UI, in Markdown."""
-    origin = tags.get(REPRODUCES)
-    verdict = f"Reproduces run `{origin}`: the tag `{VERDICT}` says how it ended.\n\n" if origin else ""
+    origin = tags.get(names.REPRODUCES_TAG)
+    verdict = (
+        f"Reproduces run `{origin}`: the tag `{names.VERDICT_TAG}` says how it ended.\n\n"
+        if origin
+        else ""
+    )
     return (
         f"{verdict}"
         f"    {command}\n\n"

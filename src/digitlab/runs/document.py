@@ -22,7 +22,6 @@ from digitlab.config.schema import CLOSED, Config, Integer, Seed, Switch
 from digitlab.errors import ConfigError, DigitlabError
 from digitlab.runs.trace import Trace
 
-FILE, PATCH_FILE = "record.json", "source.patch"
 FORMAT = 1
 MAX_BYTES = 16_000_000
 MAX_VALUES = 200_000  # a run of 33,000 epochs has as many; were all wrong, telling it takes 200 MB

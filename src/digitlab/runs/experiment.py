@@ -26,11 +26,11 @@ from digitlab.runs.interrupts import Interrupts
 from digitlab.runs.pictures import draw_at_end
 from digitlab.runs.trace import trace_of
 from digitlab.text.files import write_atomically
+from digitlab.tracking import names
 from digitlab.tracking.connection.location import resolve_uri
 from digitlab.tracking.delivery import Delivery, check_before_training
 from digitlab.tracking.model_format import save_mlflow_model
-from digitlab.tracking.run_folder import ENGINE_TAG, Membership, RunFolder
-from digitlab.tracking.stored_run import PRUNED_TAG
+from digitlab.tracking.run_folder import Membership, RunFolder
 from digitlab.training.devices import prepare_process
 from digitlab.training.evaluation import Evaluation, evaluate
 from digitlab.training.loop import EpochReport, Position
@@ -226,7 +226,7 @@ class OpenRun:
         weights = weights_digest(training.model.state_dict())
         self._save_trace(weights=weights, evaluation=evaluation)
         self._evaluation = evaluation
-        record.finish("FINISHED", {"digitlab.weights": weights})
+        record.finish("FINISHED", {names.WEIGHTS_TAG: weights})
 
     def fail(self, error: BaseException) -> None:
         """Write down what ended it, truly."""
@@ -274,12 +274,12 @@ def _record(
     if continued:
         if not continued.is_reproducible:
             # No sweep must take its result for that of the same knobs.
-            continued.record.run.tags |= {"digitlab.reproducible": "false", "digitlab.fingerprint": ""}
+            continued.record.run.tags |= {names.REPRODUCIBLE_TAG: "false", names.FINGERPRINT_TAG: ""}
         return continued.record
     if member and (record := RunFolder.reopen(project.records() / member.record_id)):
-        before, now = record.run.tags.get(ENGINE_TAG, ""), tags.get(ENGINE_TAG, "")
+        before, now = record.run.tags.get(names.ENGINE_TAG, ""), tags.get(names.ENGINE_TAG, "")
         if before != now:
-            record.run.tags[ENGINE_TAG] = f"{before}; then {now}" if before else now
+            record.run.tags[names.ENGINE_TAG] = f"{before}; then {now}" if before else now
         write_first_artifacts(record, document)
         return record
     return open_record(document, config, dataset, uri, name=run_name(config), member=member, tags=tags)
@@ -289,7 +289,7 @@ def _end_badly(record: RunFolder, error: BaseException) -> None:
     """The record's true end. It can be continued unless it would end in the same way again."""
     record.make_room()
     run, ending = record.run, ending_of(error)
-    tags = {"digitlab.error": ending.error}
+    tags = {names.ERROR_TAG: ending.error}
     if ending.is_final:
         run.is_resumable = False
     elif ending.state == "FAILED":
@@ -297,15 +297,15 @@ def _end_badly(record: RunFolder, error: BaseException) -> None:
         run.is_resumable = run.parent is None and (ending.spares_training or record.has_checkpoint)
     if isinstance(error, Pruned):
         run.name = f"pruned: {run.name}"  # MLflow shows the cross of any run cut short
-        tags["mlflow.runName"] = run.name
-        tags["mlflow.note.content"] = f"Pruned: {error}\n\n{run.tags['mlflow.note.content']}"
-        tags[PRUNED_TAG] = str(error.epoch)
+        tags[names.NAME_TAG] = run.name
+        tags[names.NOTE_TAG] = f"Pruned: {error}\n\n{run.tags[names.NOTE_TAG]}"
+        tags[names.PRUNED_TAG] = str(error.epoch)
     if isinstance(error, Diverged):
-        tags["digitlab.diverged.epoch"] = str(error.epoch)
-        tags["digitlab.diverged.step"] = str(error.step)
+        tags[names.DIVERGED_EPOCH_TAG] = str(error.epoch)
+        tags[names.DIVERGED_STEP_TAG] = str(error.step)
     if ending.traceback:
         with contextlib.suppress(OSError):  # the disk may be full: the status matters more
-            (record.artifacts / "traceback.txt").write_text(ending.traceback)
+            (record.artifacts / names.TRACEBACK_FILE).write_text(ending.traceback)
             error.add_note("its record holds the traceback (artifact traceback.txt)")
     with contextlib.suppress(OSError):  # then the next command finds its process dead: KILLED
         record.finish(ending.status, tags)
@@ -313,7 +313,7 @@ def _end_badly(record: RunFolder, error: BaseException) -> None:
 
 def _save_document(record: RunFolder, document: Document) -> None:
     """Half of one, after a kill or on a full disk, could not be gone on with."""
-    write_atomically(record.artifacts / documents.FILE, documents.dump(document))
+    write_atomically(record.artifacts / names.RECORD_FILE, documents.dump(document))
 
 
 def run_name(config: Config) -> str:
@@ -326,14 +326,14 @@ def run_name(config: Config) -> str:
 def _log_test(record: RunFolder, training: Resumable, evaluation: Evaluation) -> None:
     f1 = [scores.f1 for scores in evaluation.per_class]
     metrics = {
-        "test/loss": evaluation.scores.loss,
-        "test/accuracy": evaluation.scores.accuracy,
-        "test/macro_f1": sum(f1) / len(f1),
-        "test/calibration_error": evaluation.calibration_error,
-        "chosen/epoch": training.chosen_epoch,
+        names.TEST_LOSS: evaluation.scores.loss,
+        names.TEST_ACCURACY: evaluation.scores.accuracy,
+        names.MACRO_F1: sum(f1) / len(f1),
+        names.CALIBRATION_ERROR: evaluation.calibration_error,
+        names.CHOSEN_EPOCH: training.chosen_epoch,
     }
     # validation/... is of the last epoch; these are of the weights that were tested.
     if validation := training.history[training.chosen_epoch - 1].validation:
-        metrics["chosen/validation_loss"] = validation.loss
-        metrics["chosen/validation_accuracy"] = validation.accuracy
+        metrics[names.CHOSEN_LOSS] = validation.loss
+        metrics[names.CHOSEN_ACCURACY] = validation.accuracy
     record.log_metrics(metrics, step=training.chosen_epoch)

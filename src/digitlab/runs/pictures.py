@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from digitlab.config import project
 from digitlab.data.files import Bytes, class_names, digest, read_verified
 from digitlab.errors import DataError, UsageError
-from digitlab.runs.artifacts import EPOCHS_FILE, PREDICTIONS_FILE, Answers, epoch_rows, read_answers
+from digitlab.runs.artifacts import Answers, epoch_rows, read_answers
+from digitlab.tracking.names import EPOCHS_FILE, PREDICTIONS_FILE, TEST_IMAGES_TAG
 from digitlab.tracking.store import RunStore
 from digitlab.tracking.stored_run import StoredRun
 
@@ -112,7 +113,7 @@ def tested_images(run: StoredRun, data_root: str | None) -> Bytes:
         where = f"; the run had its data in {lay}: DIGITLAB_DATA names a folder here"
         raise DataError(f"{error}{where if lay != 'null' else ''}") from None
     images, _ = arrays["test"]
-    if digest(images) != run.tags.get("digitlab.data.test_images"):
+    if digest(images) != run.tags.get(TEST_IMAGES_TAG):
         raise UsageError(
             f"the test images of {name} are not those that run {run.short_id} was tested on"
         )

@@ -18,12 +18,13 @@ from matplotlib.text import Text
 
 from digitlab.data.files import SIDE, Bytes
 from digitlab.runs.artifacts import Answers
+from digitlab.tracking.names import CONFUSION_PICTURE, CURVES_PICTURE, MISTAKES_PICTURE, VALIDATION_LOSS
 
 # Okabe and Ito's colours, told apart with any colour vision.
 TRAIN_COLOUR, VALIDATION_COLOUR = "#0072B2", "#D55E00"
 NUM_SHOWN = 40
 COLUMNS = 10
-PICTURES = ("learning_curves.png", "confusion_matrix.png", "worst_mistakes.png")
+PICTURES = (CURVES_PICTURE, CONFUSION_PICTURE, MISTAKES_PICTURE)
 
 # What savefig is told for each form: the same figure is to give the same file.
 FORMS: dict[str, dict[str, Any]] = {
@@ -51,7 +52,7 @@ def draw_learning_curves(epochs: Epochs, file: Path) -> None:
     loss_axes, accuracy_axes = figure.subplots(1, 2)
     numbers = [epoch["epoch"] for epoch in epochs]
     curves = [("train", "training, while it learns", TRAIN_COLOUR, "o")]
-    if "validation/loss" in epochs[0]:
+    if VALIDATION_LOSS in epochs[0]:
         curves.append(("validation", "validation", VALIDATION_COLOUR, "s"))
     for split, label, colour, marker in curves:
         style = {"label": label, "color": colour, "marker": marker, "markersize": 3.5}

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from digitlab.config.schema import CLOSED, Integer
+from digitlab.tracking.names import TRAIN_ACCURACY, TRAIN_LOSS, VALIDATION_ACCURACY, VALIDATION_LOSS
 from digitlab.training.evaluation import Evaluation
 from digitlab.training.loop import EpochReport
 
@@ -27,7 +28,7 @@ def _is_hex_float(text: str) -> str:
 
 Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 HexFloat = Annotated[str, Field(max_length=40), AfterValidator(_is_hex_float)]
-METRICS = ("train/loss", "train/accuracy", "validation/loss", "validation/accuracy")
+METRICS = (TRAIN_LOSS, TRAIN_ACCURACY, VALIDATION_LOSS, VALIDATION_ACCURACY)
 
 
 @dataclass(config=CLOSED, frozen=True, slots=True, kw_only=True)
@@ -84,8 +85,8 @@ def to_floats(numbers: Mapping[str, str]) -> dict[str, float]:
 
 
 def _hex_metrics(report: EpochReport) -> dict[str, str]:
-    found = {"train/loss": report.train.loss.hex(), "train/accuracy": report.train.accuracy.hex()}
+    found = {TRAIN_LOSS: report.train.loss.hex(), TRAIN_ACCURACY: report.train.accuracy.hex()}
     if report.validation:
-        found["validation/loss"] = report.validation.loss.hex()
-        found["validation/accuracy"] = report.validation.accuracy.hex()
+        found[VALIDATION_LOSS] = report.validation.loss.hex()
+        found[VALIDATION_ACCURACY] = report.validation.accuracy.hex()
     return found

@@ -19,17 +19,21 @@ from digitlab.config.fingerprint import (
 )
 from digitlab.errors import TrackingError, UsageError
 from digitlab.results.compare.differences import read_document
-from digitlab.results.compare.groups import DATA, SOURCE
 from digitlab.results.trial_result import TrialResult
 from digitlab.runs.document import Document
 from digitlab.sweep.manifest import Manifest, Trial
 from digitlab.tracking.connection.location import unreachable
 from digitlab.tracking.delivery import bounded_store
-from digitlab.tracking.run_folder import ENGINE_TAG, waiting_records
-from digitlab.tracking.store import FINGERPRINT_TAG
+from digitlab.tracking.names import (
+    DATA_TAG,
+    DEVICE_TAG,
+    ENGINE_TAG,
+    FINGERPRINT_TAG,
+    SOURCE_TAG,
+    SWEEP_TAG,
+)
+from digitlab.tracking.run_folder import waiting_records
 from digitlab.tracking.stored_run import StoredRun, undelivered
-
-SWEEP_TAG = "sweep"
 
 
 def finished_runs(study: str, uri: str) -> list[StoredRun]:
@@ -120,7 +124,7 @@ class Reasons:
         ]
         if not again:
             return None
-        of_each_source = {run.tags.get(SOURCE): (trial, run) for trial, run in reversed(again)}
+        of_each_source = {run.tags.get(SOURCE_TAG): (trial, run) for trial, run in reversed(again)}
         reasons = [self._other_than_knobs(*pair) for pair in of_each_source.values()]
         trials = "1 trial runs" if len(again) == 1 else f"{len(again)} trials run"
         return f"{trials} again that had finished: {'; '.join(reasons)}"
@@ -151,7 +155,7 @@ class Reasons:
 
     def _document_of(self, run: StoredRun) -> Document | None:
         """Of any run of the same source; None if none can be read."""
-        source = run.tags.get(SOURCE, "")
+        source = run.tags.get(SOURCE_TAG, "")
         if source not in self._documents:
             try:
                 store = bounded_store(self._manifest.tracking_uri)
@@ -207,5 +211,5 @@ def _differences(wanted: Mapping[str, str], had: Mapping[str, str]) -> list[str]
 
 def _fingerprint_by_todays_code(trial: Trial, run: StoredRun) -> str:
     """Of the trial, on the run's device and data."""
-    data = {tag.removeprefix(DATA): v for tag, v in run.tags.items() if tag.startswith(DATA)}
-    return fingerprint(trial.config(), device=run.tags["digitlab.device"], data=data)
+    data = {tag.removeprefix(DATA_TAG): v for tag, v in run.tags.items() if tag.startswith(DATA_TAG)}
+    return fingerprint(trial.config(), device=run.tags[DEVICE_TAG], data=data)

@@ -14,7 +14,6 @@ from digitlab.runs.provenance import unreadable_checkout
 from digitlab.sweep import parent_run
 from digitlab.sweep.dry_run import dry_run
 from digitlab.sweep.finished import (
-    SWEEP_TAG,
     Reasons,
     belongs,
     finished_runs,
@@ -33,6 +32,7 @@ from digitlab.sweep.workers.runner import Listed, Policy, Runner, Source, earlie
 from digitlab.text.terminal import echo, say
 from digitlab.tracking.connection.location import undeliverable
 from digitlab.tracking.delivery import Delivery, bounded_store, check_before_training
+from digitlab.tracking.names import CHOSEN, ERROR_TAG, MANIFEST_FILE, SWEEP_TAG, TRIAL_TAG
 from digitlab.tracking.run_folder import RunFolder, Status, all_records, waiting_records
 
 
@@ -101,7 +101,7 @@ def _mended(folder: SweepFolder, planned: Manifest) -> Manifest:
         return folder.manifest()
     except DigitlabError:
         frozen = dataclasses.replace(planned, id=folder.id)
-        file = folder.folder / "manifest.json"
+        file = folder.folder / MANIFEST_FILE
         say(f"{file} was damaged: it is made anew, and kept as {file.name}.damaged")
         shutil.copyfile(file, file.with_suffix(".json.damaged"))
         folder.freeze(frozen)
@@ -124,7 +124,7 @@ def _work(
     verify_data(manifest)
     if isinstance(manifest.settings.executor, ProcessesSettings):
         warm_up()
-    metric = parent_run.merit(manifest.settings.sweep.metric)
+    metric = CHOSEN[manifest.settings.sweep.metric]
     display = SweepDisplay(num_trials, len(results), metric)
     _announce(where, len(results), engine)
     own = parent_run.ParentRun(manifest, say)
@@ -156,9 +156,9 @@ def _work(
         _adopt(manifest, source.results, own)
         status = "FAILED" if any(result.state == "FAILED" for result in results) else "FINISHED"
         if options.fail_fast and status == "FAILED":
-            tags["digitlab.error"] = "stopped at the first failure"
+            tags[ERROR_TAG] = "stopped at the first failure"
     except Interrupted as error:
-        tags["digitlab.error"] = str(error)
+        tags[ERROR_TAG] = str(error)
         say(f"stopped after {_counted(results)}; to go on: {parent_run.resume_command(manifest)}")
         raise
     finally:
@@ -234,7 +234,7 @@ def _deliver_ended(manifest: Manifest) -> dict[int, str]:
         if not is_delivered:
             break
         if record.delivered.run_id:
-            run_ids[int(record.run.tags["trial"])] = record.delivered.run_id
+            run_ids[int(record.run.tags[TRIAL_TAG])] = record.delivered.run_id
     return run_ids
 
 

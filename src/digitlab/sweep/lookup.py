@@ -9,13 +9,12 @@ from dataclasses import replace
 
 from digitlab.config import project
 from digitlab.errors import UsageError
-from digitlab.sweep.finished import SWEEP_TAG, belongs
+from digitlab.sweep.finished import belongs
 from digitlab.sweep.manifest import find_sweep
+from digitlab.tracking.names import KIND_TAG, PARENT_SWEEP_TAG, SWEEP_TAG
 from digitlab.tracking.registry import Registry, is_registered_name
 from digitlab.tracking.store import RunStore
-from digitlab.tracking.stored_run import KIND_TAG, AmbiguousRun, Chosen, StoredRun
-
-OWN_SWEEP_TAG = "digitlab.sweep"  # of the sweep's own run: its id
+from digitlab.tracking.stored_run import AmbiguousRun, Chosen, StoredRun
 
 
 def choose(store: RunStore, wanted: str) -> Chosen:
@@ -27,7 +26,7 @@ def choose(store: RunStore, wanted: str) -> Chosen:
         UsageError: it is none of them, or more than one.
     """
     if store.experiment_id(wanted) is not None:
-        runs = tuple(run for run in store.all_runs(wanted) if run.tags.get(KIND_TAG) != "sweep")
+        runs = tuple(run for run in store.all_runs(wanted) if KIND_TAG not in run.tags)
         return Chosen(kind="study", name=wanted, runs=runs, asked=wanted)
     found = [chosen for chosen in (_sweep(store, wanted), _run(store, wanted)) if chosen]
     if not found and is_registered_name(wanted):
@@ -71,7 +70,7 @@ def _sweep(store: RunStore, wanted: str) -> Chosen | None:
         sweep_id = find_sweep(project.sweeps(), wanted).id
     if not re.fullmatch(r"[\w-]+", sweep_id):
         return None
-    own_run = store.with_tag(OWN_SWEEP_TAG, sweep_id)
+    own_run = store.with_tag(PARENT_SWEEP_TAG, sweep_id)
     if own_run is None:
         return None
     trials = store.all_runs(own_run.study, f"tags.`{SWEEP_TAG}` LIKE '%{sweep_id}%'")
@@ -87,7 +86,7 @@ def _run(store: RunStore, wanted: str) -> Chosen | None:
         raise
     except UsageError:
         return None
-    if sweep_id := run.tags.get(OWN_SWEEP_TAG):
+    if sweep_id := run.tags.get(PARENT_SWEEP_TAG):
         return _sweep(store, sweep_id)
     return Chosen(kind="run", name=run.name, runs=(run,))
 

@@ -26,6 +26,7 @@ from digitlab.sweep.settings import Settings, to_settings, to_values
 from digitlab.text.addresses import keep_secrets
 from digitlab.text.files import write_atomically
 from digitlab.text.line_files import end_at_a_line, parsed, whole_lines
+from digitlab.tracking.names import MANIFEST_FILE
 from digitlab.tracking.run_folder import now
 
 FORMAT = 1
@@ -129,12 +130,12 @@ class SweepFolder:
             "trials": [dataclasses.asdict(trial) for trial in manifest.trials],
             "bases": [dataclasses.asdict(base) for base in manifest.bases],
         }
-        write_atomically(self.folder / "manifest.json", json.dumps(values))
+        write_atomically(self.folder / MANIFEST_FILE, json.dumps(values))
 
     def manifest(self) -> Manifest:
         """Raises DigitlabError if it is damaged or of a later version."""
         try:
-            values = json.loads((self.folder / "manifest.json").read_bytes())
+            values = json.loads((self.folder / MANIFEST_FILE).read_bytes())
             if not isinstance(values, dict):
                 raise ValueError("it holds no object")
             if values.pop("format") != FORMAT:

@@ -11,11 +11,10 @@ from digitlab.results.trial_result import TrialResult
 from digitlab.runs import provenance
 from digitlab.sweep.manifest import Manifest
 from digitlab.sweep.settings import to_values
-from digitlab.tracking import process
+from digitlab.tracking import names, process
 from digitlab.tracking.connection.location import shown_server
 from digitlab.tracking.delivery import Delivery, bounded_store
 from digitlab.tracking.run_folder import RunFolder, Status
-from digitlab.tracking.stored_run import KIND_TAG
 from digitlab.tracking.views import link, sweep_view
 
 LOCAL_SERVER = "http://127.0.0.1:5000"  # where `digitlab ui` listens unless the port is taken
@@ -24,11 +23,6 @@ PARAM_NAMES = {group: f"{group}.name" for group in ("model", "optimizer", "sched
 
 def record_id(manifest: Manifest) -> str:
     return f"sweep-{manifest.id}"
-
-
-def merit(metric: str) -> str:
-    """The recorded metric of the tested weights for the objective `validation/...`."""
-    return f"chosen/{metric.replace('/', '_')}"
 
 
 def resume_command(manifest: Manifest) -> str:
@@ -64,7 +58,7 @@ class ParentRun:
             experiment_id = self._record.delivered.experiment_id
             assert experiment_id is not None, "delivered"
             knobs = [PARAM_NAMES.get(knob, knob) for knob in _varying(manifest)]
-            metric = merit(manifest.settings.sweep.metric)
+            metric = names.CHOSEN[manifest.settings.sweep.metric]
             view = sweep_view(manifest.name, manifest.id, metric, knobs)
             bounded_store(uri).set_view(experiment_id, manifest.id, view)
         except TrackingError as error:
@@ -78,19 +72,19 @@ class ParentRun:
         from digitlab.results import figures, page, summary
 
         metric, folder = self.manifest.settings.sweep.metric, self.artifacts
-        (folder / "trials.csv").write_text(summary.as_csv(results), "utf-8")
-        (folder / "summary.md").write_text(summary.as_markdown(results, metric), "utf-8")
+        (folder / names.TRIALS_FILE).write_text(summary.as_csv(results), "utf-8")
+        (folder / names.SUMMARY_FILE).write_text(summary.as_markdown(results, metric), "utf-8")
         ranked = summary.rank(results, metric)
         if not ranked:
             return {}
-        figures.draw_parallel_coordinates(results, metric, folder / "parallel_coordinates.png")
-        figures.draw_importance(results, metric, folder / "importance.png")
-        figures.draw_learning_curves(results, metric, folder / "learning_curves.png")
-        page.write_page(results, metric, folder / "sweep.html")
+        figures.draw_parallel_coordinates(results, metric, folder / names.PARALLEL_PICTURE)
+        figures.draw_importance(results, metric, folder / names.IMPORTANCE_PICTURE)
+        figures.draw_learning_curves(results, metric, folder / names.CURVES_PICTURE)
+        page.write_page(results, metric, folder / names.SWEEP_PAGE)
         best = ranked[0].trials[0]
         found = {k: v for k, v in best.metrics.items() if k.startswith(("chosen/", "test/"))}
-        self._record.log_metrics({f"best/{k}": v for k, v in found.items()}, step=step)
-        return {"best.trial": best.name, "best.run": best.run_id or ""}
+        self._record.log_metrics({f"{names.BEST_METRIC}{k}": v for k, v in found.items()}, step=step)
+        return {names.BEST_TRIAL_TAG: best.name, names.BEST_RUN_TAG: best.run_id or ""}
 
     def finish(self, status: Status, tags: Mapping[str, str]) -> None:
         self._record.finish(status, tags)
@@ -111,7 +105,7 @@ def _open_record(manifest: Manifest) -> RunFolder:
     }
     for knob in _varying(manifest):
         texts = dict.fromkeys(t.swept[knob] for t in manifest.trials if knob in t.swept)
-        params[f"swept.{knob}"] = ", ".join(texts) or json.dumps(manifest.axes.get(knob))
+        params[f"{names.SWEPT_TAG}{knob}"] = ", ".join(texts) or json.dumps(manifest.axes.get(knob))
     versions, code = provenance.versions(), provenance.code()
     record = RunFolder.create(
         project.records(),
@@ -122,27 +116,27 @@ def _open_record(manifest: Manifest) -> RunFolder:
         tracking_uri=manifest.tracking_uri,
         params={name: text[:6000] for name, text in params.items()},
         tags={
-            KIND_TAG: "sweep",
-            "digitlab.sweep": manifest.id,
-            "digitlab.version": versions["digitlab"],
-            "digitlab.commit": code["commit"],
-            "digitlab.dirty": code["dirty"],
-            "digitlab.command": manifest.command,
-            "mlflow.source.name": "digitlab",
-            "mlflow.source.type": "LOCAL",
-            "mlflow.source.git.commit": code["commit"],
-            "mlflow.note.content": _note(manifest),
+            names.KIND_TAG: "sweep",
+            names.PARENT_SWEEP_TAG: manifest.id,
+            names.VERSION_TAG: versions["digitlab"],
+            names.COMMIT_TAG: code["commit"],
+            names.DIRTY_TAG: code["dirty"],
+            names.COMMAND_TAG: manifest.command,
+            names.SOURCE_NAME_TAG: "digitlab",
+            names.SOURCE_TYPE_TAG: "LOCAL",
+            names.SOURCE_COMMIT_TAG: code["commit"],
+            names.NOTE_TAG: _note(manifest),
         },
         process=process.this_process(),
     )
-    (record.artifacts / "manifest.json").write_text(json.dumps(_shown(manifest), indent=1))
+    (record.artifacts / names.MANIFEST_FILE).write_text(json.dumps(_shown(manifest), indent=1))
     return record
 
 
 def _note(manifest: Manifest) -> str:
     return (
         f"    {manifest.command}\n\nIts trials fold out under this run, or: the filter "
-        f"`tags.sweep LIKE '%{manifest.id}%'`. Finish it, or see its table again: "
+        f"`tags.{names.SWEEP_TAG} LIKE '%{manifest.id}%'`. Finish it, or see its table again: "
         f"`{resume_command(manifest)}`. Which differences are real: `digitlab compare {manifest.id}`; "
         f"a page to hand on: `digitlab report {manifest.id}`.\n"
     )

@@ -18,10 +18,9 @@ from digitlab.randomness import derive_seed
 from digitlab.results.trial_result import TrialResult
 from digitlab.sweep.finished import Reasons, finished_runs, with_history
 from digitlab.sweep.manifest import Manifest, SweepFolder, Trial
-from digitlab.sweep.parent_run import merit
 from digitlab.sweep.planning.plan import trial_of_search
 from digitlab.sweep.planning.space import Point
-from digitlab.tracking.store import FINGERPRINT_TAG
+from digitlab.tracking.names import CHOSEN, FINGERPRINT_TAG
 from digitlab.tracking.stored_run import StoredRun
 
 FIRST_TRIALS = 5  # that no pruner judges: there is nothing to compare them with
@@ -312,7 +311,7 @@ def _tell(study: Any, trial: Any, results: list[TrialResult], metric: str) -> No
     """The mean over a point's seeds; one that failed, or is not a number, makes the point a failure."""
     from optuna.trial import TrialState
 
-    values = [result.metrics.get(merit(metric), math.nan) for result in results]
+    values = [result.metrics.get(CHOSEN[metric], math.nan) for result in results]
     if any(result.state == "PRUNED" for result in results):
         study.tell(trial, state=TrialState.PRUNED)
     elif all(result.state == "FINISHED" for result in results) and all(map(math.isfinite, values)):

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from digitlab.tracking.names import ERROR_TAG, KIND_TAG, PROCESS_TAG, RECORD_TAG
 from digitlab.tracking.process import Process
 from digitlab.tracking.run_folder import RunFolder, all_records
 from digitlab.tracking.store import RunStore
@@ -24,10 +25,10 @@ def close_dead_records(records: Iterable[RunFolder], say: Callable[[str], None])
     for record in records:
         run = record.run
         if run.status == "RUNNING" and run.process.is_dead() and record.try_to_own():
-            record.finish("KILLED", {"digitlab.error": REASON})
+            record.finish("KILLED", {ERROR_TAG: REASON})
             record.release()
             what = f"run {run.name!r} had died (process {run.process.pid} is gone): marked KILLED"
-            is_alone = run.parent is None and run.tags.get("digitlab.kind") != "sweep"
+            is_alone = run.parent is None and KIND_TAG not in run.tags
             say(what + f"; go on: digitlab resume {run.record_id}" * is_alone)
             dead.append(record)
     return dead
@@ -39,7 +40,7 @@ def close_dead_runs(store: RunStore, records: Path) -> list[StoredRun]:
     dead = []
     for run in store.running():
         process = _process(run.tags)
-        has_no_record_here = run.tags.get("digitlab.record") not in local
+        has_no_record_here = run.tags.get(RECORD_TAG) not in local
         if has_no_record_here and process is not None and process.is_dead():
             store.mark_killed(run, REASON)
             dead.append(run)
@@ -49,10 +50,10 @@ def close_dead_runs(store: RunStore, records: Path) -> list[StoredRun]:
 def _process(tags: dict[str, str]) -> Process | None:
     try:
         return Process(
-            host=tags["digitlab.process.host"],
-            boot_id=tags["digitlab.process.boot_id"],
-            pid=int(tags["digitlab.process.pid"]),
-            started=tags["digitlab.process.started"],
+            host=tags[f"{PROCESS_TAG}host"],
+            boot_id=tags[f"{PROCESS_TAG}boot_id"],
+            pid=int(tags[f"{PROCESS_TAG}pid"]),
+            started=tags[f"{PROCESS_TAG}started"],
         )
     except (KeyError, ValueError):
         return None

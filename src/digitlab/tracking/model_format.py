@@ -10,6 +10,7 @@ from digitlab.config import project
 from digitlab.data.splits import NUM_CLASSES
 from digitlab.models import saved
 from digitlab.tracking.connection.environment import quiet_mlflow
+from digitlab.tracking.names import MODEL_FOLDER
 
 REQUIREMENTS = ("torch", "numpy", "safetensors", "pydantic", "pyyaml", "filelock")
 
@@ -33,7 +34,7 @@ def save_mlflow_model(artifacts: Path, versions: dict[str, str]) -> None:
         from mlflow.types import Schema, TensorSpec
 
         mlflow.pyfunc.save_model(
-            path=artifacts / "model",
+            path=artifacts / MODEL_FOLDER,
             loader_module="digitlab.tracking.served_model",
             data_path=str(payload),
             code_paths=[str(project.PACKAGE)],
@@ -44,5 +45,5 @@ def save_mlflow_model(artifacts: Path, versions: dict[str, str]) -> None:
             ),
         )
     shutil.rmtree(payload)
-    for cache in (artifacts / "model").rglob("__pycache__"):
+    for cache in (artifacts / MODEL_FOLDER).rglob("__pycache__"):
         shutil.rmtree(cache)

@@ -9,6 +9,7 @@ from digitlab.text.addresses import with_secrets
 from digitlab.tracking.connection.client import open_client
 from digitlab.tracking.connection.plainly import told_plainly
 from digitlab.tracking.connection.relocation import present_address
+from digitlab.tracking.names import MODEL_FOLDER
 from digitlab.tracking.stored_run import StoredRun
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}")
@@ -98,7 +99,7 @@ class Registry:
 
     def _create(self, run: StoredRun, name: str) -> Any:
         return self._client.create_model_version(
-            name, source=f"{run.artifact_uri}/model", run_id=run.run_id, description=run.name
+            name, source=f"{run.artifact_uri}/{MODEL_FOLDER}", run_id=run.run_id, description=run.name
         )
 
     def _version(self, wanted: str) -> Any:

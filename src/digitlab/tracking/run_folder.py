@@ -27,14 +27,13 @@ from digitlab.errors import DigitlabError
 from digitlab.text.addresses import keep_secrets
 from digitlab.text.files import is_file_of_some_kind, write_atomically
 from digitlab.text.line_files import end_at_a_line, parsed, whole_lines
+from digitlab.tracking.names import DELIVERY_FILE, ERROR_TAG, METRICS_FILE, RUN_FILE, TRACEBACK_FILE
 from digitlab.tracking.process import Process, this_process
 
 OWNER_DIES_WITHIN_SECONDS = 10
 RESERVE, RESERVE_BYTES = ".reserve", 1 << 16  # for the last words of a run, when the disk is full
 
 YEAR_OF_THIS = 2020  # no clock that is right is before it
-
-ENGINE_TAG = "digitlab.engine"  # how a trial of a sweep was trained
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
@@ -125,10 +124,10 @@ class RunFolder:
     def load(cls, folder: Path) -> "RunFolder":
         """Raises DamagedRecord."""
         try:
-            run = _RUN.validate_python(json.loads((folder / "run.json").read_bytes()))
+            run = _RUN.validate_python(json.loads((folder / RUN_FILE).read_bytes()))
         except (OSError, ValueError, RecursionError) as error:
             told = str(error).splitlines()[0]
-            raise DamagedRecord(f"{folder / 'run.json'} cannot be read: {told}") from None
+            raise DamagedRecord(f"{folder / RUN_FILE} cannot be read: {told}") from None
         uri = keep_secrets(run.tracking_uri)  # in old records
         run.tracking_uri = project.present_uri(uri, _mlruns(folder))
         return cls(folder, run, _read_delivered(folder))
@@ -137,7 +136,7 @@ class RunFolder:
     def named(cls, records: Path, record_id: str) -> "RunFolder | None":
         """The one with exactly this id; None if no record has it, whatever text it is."""
         folder = records / record_id
-        is_one = folder.parent == records and is_file_of_some_kind(folder / "run.json")
+        is_one = folder.parent == records and is_file_of_some_kind(folder / RUN_FILE)
         return cls.load(folder) if is_one else None
 
     @classmethod
@@ -148,7 +147,7 @@ class RunFolder:
         """
         lock = FileLock(folder / ".lock")
         try:
-            if not (folder / "run.json").exists():
+            if not (folder / RUN_FILE).exists():
                 return None
             lock.acquire(timeout=OWNER_DIES_WITHIN_SECONDS)
             record = cls.load(folder)
@@ -161,8 +160,8 @@ class RunFolder:
             return None
         record.run.status, record.run.end_time = "RUNNING", None
         record.run.process = this_process()
-        record.run.tags.pop("digitlab.error", None)
-        (record.artifacts / "traceback.txt").unlink(missing_ok=True)
+        record.run.tags.pop(ERROR_TAG, None)
+        (record.artifacts / TRACEBACK_FILE).unlink(missing_ok=True)
         record.delivered.is_closed, record.delivered.is_stale = False, True
         record.save_delivered()
         record.save()
@@ -180,12 +179,10 @@ class RunFolder:
 
     def save(self) -> None:
         uri = project.portable_uri(self.run.tracking_uri, _mlruns(self.folder))
-        write_atomically(
-            self.folder / "run.json", _dump(dataclasses.replace(self.run, tracking_uri=uri))
-        )
+        write_atomically(self.folder / RUN_FILE, _dump(dataclasses.replace(self.run, tracking_uri=uri)))
 
     def save_delivered(self) -> None:
-        write_atomically(self.folder / "delivery.json", _dump(self.delivered))
+        write_atomically(self.folder / DELIVERY_FILE, _dump(self.delivered))
 
     def redirect(self, tracking_uri: str) -> None:
         """Let the record go to another store, from the beginning."""
@@ -196,20 +193,20 @@ class RunFolder:
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Append one line; what was logged before an interruption is not logged again."""
         if self._logged is None:
-            end_at_a_line(self.folder / "metrics.jsonl")
+            end_at_a_line(self.folder / METRICS_FILE)
             lines = [line for line in self.metric_lines() if line["metrics"]]
             self._logged = {(line["step"], min(line["metrics"])) for line in lines}
         if (step, min(metrics)) in self._logged:
             return
         self._logged.add((step, min(metrics)))
         line = json.dumps({"step": step, "time": now(), "metrics": dict(metrics)})
-        with (self.folder / "metrics.jsonl").open("a") as file:
+        with (self.folder / METRICS_FILE).open("a") as file:
             file.write(line + "\n")
 
     def metric_lines(self) -> list[dict[str, Any]]:
         """All complete lines; without metrics where one is damaged, so that the others keep their
         places."""
-        lines = whole_lines(self.folder / "metrics.jsonl")
+        lines = whole_lines(self.folder / METRICS_FILE)
         return [parsed(line, _is_of_metrics) or {"step": 0, "time": 0, "metrics": {}} for line in lines]
 
     @property
@@ -218,7 +215,7 @@ class RunFolder:
         return sum(not line["metrics"] for line in self.metric_lines())
 
     def _take_the_place_of_a_damaged_one(self) -> None:
-        file = self.folder / "run.json"
+        file = self.folder / RUN_FILE
         if not file.exists():
             return
         try:
@@ -257,7 +254,7 @@ class RunFolder:
             self._lock.acquire(timeout=0)
         except (Timeout, OSError):
             return False
-        return (self.folder / "run.json").exists()
+        return (self.folder / RUN_FILE).exists()
 
     def release(self) -> None:
         self._lock.release()
@@ -294,7 +291,7 @@ def wrong_clock() -> str:
 def _read_delivered(folder: Path) -> Delivered:
     """Where it is damaged, nothing is known of the store: it is asked, and told all of it again."""
     try:
-        return _DELIVERED.validate_python(json.loads((folder / "delivery.json").read_bytes()))
+        return _DELIVERED.validate_python(json.loads((folder / DELIVERY_FILE).read_bytes()))
     except (OSError, ValueError, RecursionError):
         return Delivered()
 

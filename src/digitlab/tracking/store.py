@@ -14,12 +14,12 @@ from digitlab.tracking.connection.location import sqlite_file
 from digitlab.tracking.connection.plainly import deleted_run, told_plainly
 from digitlab.tracking.connection.relocation import present_address, repository, update_addresses
 from digitlab.tracking.connection.sqlite_store import ensure_store
+from digitlab.tracking.names import ERROR_TAG, FINGERPRINT_TAG
 from digitlab.tracking.run_folder import RunFolder, now
 from digitlab.tracking.stored_run import AmbiguousRun, StoredRun, age, check_prefix
 from digitlab.tracking.upload import Upload
 from digitlab.tracking.views import View, tag_name, view_tag
 
-FINGERPRINT_TAG = "digitlab.fingerprint"
 MAX_MATCHES = 20  # of an id that several runs start with
 
 
@@ -215,7 +215,7 @@ class RunStore:
     def mark_killed(self, run: StoredRun, reason: str) -> None:
         """End a run whose process is gone."""
         with told_plainly(self.uri):
-            self._client.set_tag(run.run_id, "digitlab.error", reason)
+            self._client.set_tag(run.run_id, ERROR_TAG, reason)
             self._client.set_terminated(run.run_id, "KILLED", end_time=max(now(), run.start_time))
 
     def studies(self) -> list[str]:

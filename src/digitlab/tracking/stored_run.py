@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from digitlab.errors import UsageError
+from digitlab.tracking.names import KIND_TAG, PRUNED_TAG
 from digitlab.tracking.run_folder import RunFolder
 
 SHORT_ID = 8
-# Tags of a run that was made from another's record.
-REPRODUCES, VARIES, VERDICT = "digitlab.reproduces", "digitlab.varies", "digitlab.verdict"
-KIND_TAG = "digitlab.kind"  # `sweep`: no run but a sweep's own
 NO_SWEEPS = f"tags.`{KIND_TAG}` IS NULL"  # a filter in MLflow's syntax
-PRUNED_TAG = "digitlab.pruned.epoch"
 OWN_ID = "<this run>"  # in a run's tags: its id, which it gets from the store
 
 

@@ -12,13 +12,11 @@ from digitlab.errors import TrackingError
 from digitlab.tracking.connection.location import artifact_location
 from digitlab.tracking.connection.plainly import deleted_run, deleted_study, told_plainly
 from digitlab.tracking.connection.relocation import repository
+from digitlab.tracking.names import ERROR_TAG, NOTE_TAG, PARENT_TAG, PROCESS_TAG, RECORD_TAG
 from digitlab.tracking.run_folder import Run, RunFolder
 from digitlab.tracking.stored_run import OWN_ID, SHORT_ID
 from digitlab.tracking.views import KEY, STUDY_VIEW, tag_name, view_tag
 
-RECORD_TAG = "digitlab.record"
-PARENT_TAG = "mlflow.parentRunId"
-NOTE_TAG = "mlflow.note.content"  # a description, in Markdown
 METRICS_PER_REQUEST = 800  # MLflow takes 1,000 values: room for knobs and tags
 TAG_LIMIT = 8000  # characters; MLflow refuses longer ones
 RACE_ATTEMPTS = 10
@@ -123,8 +121,8 @@ class Upload:
 
         tags = [RunTag(key, value) for key, value in _process_tags(record.run).items()]
         self._client.log_batch(run_id, tags=tags)
-        if "digitlab.error" in self._client.get_run(run_id).data.tags:
-            self._client.delete_tag(run_id, "digitlab.error")
+        if ERROR_TAG in self._client.get_run(run_id).data.tags:
+            self._client.delete_tag(run_id, ERROR_TAG)
         self._client.update_run(run_id, status="RUNNING")
         record.delivered.is_stale = False
         record.save_delivered()
@@ -199,7 +197,7 @@ def _note(study: str) -> str:
 
 
 def _process_tags(run: Run) -> dict[str, str]:
-    return {f"digitlab.process.{k}": str(v) for k, v in dataclasses.asdict(run.process).items()}
+    return {f"{PROCESS_TAG}{k}": str(v) for k, v in dataclasses.asdict(run.process).items()}
 
 
 def _fitting(tags: dict[str, str]) -> dict[str, str]:

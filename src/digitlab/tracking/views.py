@@ -12,15 +12,26 @@ import zlib
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from digitlab.tracking.names import (
+    CHOSEN_ACCURACY,
+    SWEEP_TAG,
+    TEST_ACCURACY,
+    TEST_LOSS,
+    TRAIN_ACCURACY,
+    TRAIN_LOSS,
+    VALIDATION_ACCURACY,
+    VALIDATION_LOSS,
+)
+
 KEY = "digitlab"
 
-MERIT = "chosen/validation_accuracy"  # what runs are chosen by; the test is for looking at
-METRICS = (MERIT, "test/accuracy", "test/loss")
+MERIT = CHOSEN_ACCURACY  # what runs are chosen by; the test is for looking at
+METRICS = (MERIT, TEST_ACCURACY, TEST_LOSS)
 PARAMS = (
     *("model.name", "data.name", "optimizer.name", "optimizer.learning_rate", "batch_size"),
     *("epochs", "seed"),
 )
-CURVES = ["validation/accuracy", "validation/loss", "train/accuracy", "train/loss"]
+CURVES = [VALIDATION_ACCURACY, VALIDATION_LOSS, TRAIN_ACCURACY, TRAIN_LOSS]
 
 RUN_NAME, CREATED, DURATION = "attributes.`Run Name`", "runDateAndNestInfo", "duration"
 MODEL = "params.`model.name`"
@@ -52,10 +63,10 @@ def sweep_view(name: str, sweep_id: str, metric: str, knobs: Sequence[str]) -> V
 
     Bars and curves show the best 20: more cannot be told apart. The other charts show them all.
     """
-    others = [m for m in (MERIT, "test/accuracy") if m != metric]
+    others = [m for m in (MERIT, TEST_ACCURACY) if m != metric]
     return View(
         name=name,
-        search_filter=f"tags.sweep LIKE '%{sweep_id}%'",
+        search_filter=f"tags.{SWEEP_TAG} LIKE '%{sweep_id}%'",
         metric=metric,
         metrics=[metric, *others],
         params=knobs,

@@ -8,7 +8,6 @@ from pathlib import Path
 from digitlab.data.files import class_names
 from digitlab.errors import UsageError
 from digitlab.results.compare.groups import (
-    TEST_IMAGES,
     Group,
     default_metric,
     finished_once,
@@ -26,10 +25,9 @@ from digitlab.results.compare.significance import (
 from digitlab.results.tables import shortened
 from digitlab.runs.artifacts import Answers
 from digitlab.runs.pictures import recorded_answers, tested_images
+from digitlab.tracking.names import TEST_ACCURACY, TEST_IMAGES_TAG
 from digitlab.tracking.store import RunStore
 from digitlab.tracking.stored_run import Chosen, StoredRun
-
-TEST = "test/accuracy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +97,7 @@ def draw_disagreements(store: RunStore, comparison: Comparison, file: Path) -> i
             f"--disagreements takes two models, got {len(comparison.groups)} rows: name two runs"
         )
     first, second = (group.runs[0] for group in comparison.groups)
-    if first.tags.get(TEST_IMAGES) != second.tags.get(TEST_IMAGES):
+    if first.tags.get(TEST_IMAGES_TAG) != second.tags.get(TEST_IMAGES_TAG):
         raise UsageError("--disagreements: the two runs were tested on different images")
     from digitlab.runs import plots
 
@@ -162,15 +160,15 @@ def _find(store: RunStore, reference: Group, others: Sequence[Group]) -> list[Fi
 
 
 def _same_test(one: Group, other: Group) -> bool:
-    return len({run.tags.get(TEST_IMAGES) for run in (*one.runs, *other.runs)}) == 1
+    return len({run.tags.get(TEST_IMAGES_TAG) for run in (*one.runs, *other.runs)}) == 1
 
 
 def _by_seed(group: Group) -> dict[str, float]:
-    return {seed: run.metrics[TEST] for seed, run in zip(group.seeds, group.runs, strict=True)}
+    return {seed: run.metrics[TEST_ACCURACY] for seed, run in zip(group.seeds, group.runs, strict=True)}
 
 
 def _difference(one: Group, other: Group) -> float:
-    first, second = one.estimate(TEST), other.estimate(TEST)
+    first, second = one.estimate(TEST_ACCURACY), other.estimate(TEST_ACCURACY)
     assert first is not None, "a finished run has been tested"
     assert second is not None, "a finished run has been tested"
     return first.mean - second.mean

@@ -14,6 +14,7 @@ from digitlab.config.fingerprint import MOVED, WITHOUT_EFFECT, decides_numbers, 
 from digitlab.errors import UsageError
 from digitlab.runs import document as documents
 from digitlab.runs.document import Document
+from digitlab.tracking.names import RECORD_FILE
 from digitlab.tracking.store import RunStore
 from digitlab.tracking.stored_run import StoredRun
 
@@ -61,14 +62,14 @@ def differences(store: RunStore, runs: Sequence[StoredRun]) -> list[Difference]:
 
 def read_document(store: RunStore, run: StoredRun) -> Document:
     """Raises UsageError if the run has none that can be read."""
-    if documents.FILE not in {path for path, _ in store.artifacts(run)}:
-        raise UsageError(f"run {run.short_id} is {run.status}: it has left no {documents.FILE}")
+    if RECORD_FILE not in {path for path, _ in store.artifacts(run)}:
+        raise UsageError(f"run {run.short_id} is {run.status}: it has left no {RECORD_FILE}")
     with tempfile.TemporaryDirectory() as scratch:
-        content = store.download(run, documents.FILE, Path(scratch)).read_bytes()
+        content = store.download(run, RECORD_FILE, Path(scratch)).read_bytes()
     try:
         return documents.parse(content)
     except documents.RefusedDocument as error:
-        raise UsageError(f"{documents.FILE} of run {run.short_id}: {error}") from None
+        raise UsageError(f"{RECORD_FILE} of run {run.short_id}: {error}") from None
 
 
 def _flat(document: Document) -> dict[str, str]:

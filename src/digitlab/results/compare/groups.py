@@ -7,18 +7,17 @@ from digitlab.config.fingerprint import WITHOUT_EFFECT
 from digitlab.errors import UsageError
 from digitlab.results.estimates import Estimate, estimate
 from digitlab.results.tables import UNINTERESTING, short_title
-from digitlab.tracking.stored_run import REPRODUCES, StoredRun
+from digitlab.tracking import names
+from digitlab.tracking.stored_run import StoredRun
 
 SEED, MODEL = "seed", "model.name"
-DATA, SOURCE = "digitlab.data.", "digitlab.source"  # tags; of the first the start
-TEST_IMAGES = f"{DATA}test_images"
 # Metrics of the tested weights, by the name that people sort by; whether more is better.
 METRICS = {
-    "validation/accuracy": ("chosen/validation_accuracy", True),
-    "validation/loss": ("chosen/validation_loss", False),
-    "test/accuracy": ("test/accuracy", True),
-    "test/loss": ("test/loss", False),
-    "test/calibration_error": ("test/calibration_error", False),
+    names.VALIDATION_ACCURACY: (names.CHOSEN_ACCURACY, True),
+    names.VALIDATION_LOSS: (names.CHOSEN_LOSS, False),
+    names.TEST_ACCURACY: (names.TEST_ACCURACY, True),
+    names.TEST_LOSS: (names.TEST_LOSS, False),
+    names.CALIBRATION_ERROR: (names.CALIBRATION_ERROR, False),
 }
 _IRRELEVANT = (UNINTERESTING | set(WITHOUT_EFFECT)) - {MODEL}
 
@@ -72,7 +71,7 @@ def group_by_seed(runs: Sequence[StoredRun], *, each: bool = False) -> list[Grou
 def point(run: StoredRun) -> tuple[str, ...]:
     """All that decides a run's result but its seed, and what origins.told_apart makes a knob."""
     knobs: Mapping[str, str] = {k: v for k, v in run.params.items() if k not in _IRRELEVANT | {SEED}}
-    return (*(f"{k}={knobs[k]}" for k in sorted(knobs)), run.tags.get(TEST_IMAGES, ""))
+    return (*(f"{k}={knobs[k]}" for k in sorted(knobs)), run.tags.get(names.TEST_IMAGES_TAG, ""))
 
 
 def finished_once(runs: Iterable[StoredRun]) -> tuple[list[StoredRun], list[str]]:
@@ -82,7 +81,9 @@ def finished_once(runs: Iterable[StoredRun]) -> tuple[list[StoredRun], list[str]
     origins.told_apart says), the newest that is no reproduction of another: counted twice, they would
     pretend to more seeds than there are.
     """
-    originals_last = sorted(runs, key=lambda run: (REPRODUCES not in run.tags, run.start_time))
+    originals_last = sorted(
+        runs, key=lambda run: (names.REPRODUCES_TAG not in run.tags, run.start_time)
+    )
     once = {(*point(run), run.params.get(SEED, "")): run for run in originals_last}
     repeated = len(originals_last) - len(once)
     note = (
@@ -134,5 +135,5 @@ def best(groups: Sequence[Group], metric: str) -> list[Group]:
 
 def default_metric(groups: Sequence[Group]) -> str:
     """By validation, as everything is chosen, where any of them has one."""
-    has_validation = any(group.estimate("validation/accuracy") for group in groups)
-    return "validation/accuracy" if has_validation else "test/accuracy"
+    has_validation = any(group.estimate(names.VALIDATION_ACCURACY) for group in groups)
+    return names.VALIDATION_ACCURACY if has_validation else names.TEST_ACCURACY

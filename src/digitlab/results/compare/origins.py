@@ -12,9 +12,10 @@ from typing import TypeVar
 from digitlab.config.fingerprint import deciding_digest, differing_source, source_files
 from digitlab.errors import UsageError
 from digitlab.results.compare.differences import arithmetic_differences, read_document
-from digitlab.results.compare.groups import DATA, SEED, SOURCE, point
+from digitlab.results.compare.groups import SEED, point
 from digitlab.runs.describe import has_code_of_today
 from digitlab.runs.document import Document
+from digitlab.tracking.names import CANARY_TAG, DATA_TAG, SOURCE_TAG
 from digitlab.tracking.store import RunStore
 from digitlab.tracking.stored_run import StoredRun
 
@@ -69,7 +70,7 @@ def _by_code_of_today(document: Document, run: StoredRun) -> Document:
 
 def _by_code(documents: _Documents, runs: list[StoredRun]) -> tuple[list[StoredRun], list[str]]:
     """By the source that decides numbers: one record tells it for all runs of the same source."""
-    first = {run.tags.get(SOURCE, ""): run for run in reversed(runs)}
+    first = {run.tags.get(SOURCE_TAG, ""): run for run in reversed(runs)}
     if len(first) < 2:
         return runs, []
     read = {source: documents.of(run) for source, run in first.items()}
@@ -79,7 +80,7 @@ def _by_code(documents: _Documents, runs: list[StoredRun]) -> tuple[list[StoredR
     known = [document.code.files for document in read.values() if document]
     names = sorted({name for files in known for name in differing_source(known[0], files)})
     what = names[0] if len(names) == 1 else f"{len(names)} files" if names else "unrecorded"
-    values = {run.run_id: f"{what} {digests[run.tags.get(SOURCE, '')][:DIGITS]}" for run in runs}
+    values = {run.run_id: f"{what} {digests[run.tags.get(SOURCE_TAG, '')][:DIGITS]}" for run in runs}
     told = {digests[s]: f"{digests[s][:DIGITS]} {_origin(read[s], first[s])}" for s in reversed(first)}
     listed = f": {', '.join(names)}" if names else ""
     note = f"The code that decides numbers differs{listed} ({'; '.join(told.values())})."
@@ -123,9 +124,9 @@ def _with_knob(runs: Sequence[StoredRun], knob: str, values: Mapping[str, str]) 
 
 
 def _canary(run: StoredRun) -> str:
-    return run.tags.get("digitlab.canary", "")
+    return run.tags.get(CANARY_TAG, "")
 
 
 def _images(run: StoredRun) -> str:
-    digests = sorted((k, v) for k, v in run.tags.items() if k.startswith(DATA))
+    digests = sorted((k, v) for k, v in run.tags.items() if k.startswith(DATA_TAG))
     return hashlib.sha256(repr(digests).encode()).hexdigest()[:DIGITS]

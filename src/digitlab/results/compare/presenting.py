@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from digitlab.config.checking import from_param
-from digitlab.results.compare.compare import TEST, Comparison
+from digitlab.results.compare.compare import Comparison
 from digitlab.results.compare.differences import Difference
 from digitlab.results.compare.groups import METRICS, Group, best, knobs_of
 from digitlab.results.compare.wording import (
@@ -25,6 +25,7 @@ from digitlab.results.compare.wording import (
 )
 from digitlab.results.tables import latex_table, markdown_table
 from digitlab.text.terminal import console, echo, show_table, styled
+from digitlab.tracking.names import TEST_ACCURACY
 
 MAX_ROWS = 30
 NARROW = 100  # characters: a narrower terminal does without the losses
@@ -76,7 +77,7 @@ def as_json(comparison: Comparison, differing: Sequence[Difference] | None) -> s
             {
                 "first": groups.index(comparison.reference) + 1,
                 "second": groups.index(group) + 1,
-                "metric": TEST,
+                "metric": TEST_ACCURACY,
                 **dataclasses.asdict(finding),
                 "evidence": finding.evidence,
                 "is_real": finding.evidence == "real",

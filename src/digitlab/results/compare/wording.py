@@ -12,17 +12,24 @@ from digitlab.results.compare.groups import Group, best, knobs_of
 from digitlab.results.compare.significance import LEVEL, STRONG, Evidence, Finding
 from digitlab.results.estimates import reads
 from digitlab.results.tables import short_title
+from digitlab.tracking.names import (
+    CALIBRATION_ERROR,
+    TEST_ACCURACY,
+    TEST_LOSS,
+    VALIDATION_ACCURACY,
+    VALIDATION_LOSS,
+)
 
 MANY, FEW = 10, 5  # comparisons, and seeds: then the correction leaves little to be shown
 BEST_MARK = "*"
 TITLES = {
-    "validation/accuracy": "validation",
-    "validation/loss": "validation loss",
-    "test/accuracy": "test",
-    "test/loss": "test loss",
-    "test/calibration_error": "calibration error",
+    VALIDATION_ACCURACY: "validation",
+    VALIDATION_LOSS: "validation loss",
+    TEST_ACCURACY: "test",
+    TEST_LOSS: "test loss",
+    CALIBRATION_ERROR: "calibration error",
 }
-SHOWN = ("validation/accuracy", "test/accuracy", "test/loss")
+SHOWN = (VALIDATION_ACCURACY, TEST_ACCURACY, TEST_LOSS)
 VERDICTS: dict[Evidence, str] = {
     "real": "a real difference",
     "some": "some evidence of a difference",

@@ -13,11 +13,12 @@ from digitlab.results.compare.significance import LEVEL, STRONG, Finding
 from digitlab.results.estimates import reads
 from digitlab.results.report.pictures import Figure, draw
 from digitlab.runs.document import Document
+from digitlab.tracking.names import CANARY_TAG, COMMAND_TAG, HOST_TAG, PARENT_SWEEP_TAG, TEST_ACCURACY
 from digitlab.tracking.store import RunStore
 from digitlab.tracking.stored_run import Chosen, StoredRun
 
 # Tags that should be the same in all runs of a report; other code is a row of its own.
-ALIKE = {"host": "digitlab.host", "arithmetic": "digitlab.canary"}
+ALIKE = {"host": HOST_TAG, "arithmetic": CANARY_TAG}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +85,7 @@ def _question(comparison: Comparison) -> str:
 def _answer(comparison: Comparison) -> list[str]:
     groups, best = comparison.groups, comparison.groups[0]
     num_runs = sum(len(group.runs) for group in groups)
-    test = reads(best.estimate("test/accuracy"), "test/accuracy")
+    test = reads(best.estimate(TEST_ACCURACY), TEST_ACCURACY)
     seeds = f" over {len(best.runs)} seeds" if len(best.runs) > 1 else ""
     lines = [
         f"Of {len(groups)} configurations ({num_runs} runs) {best.label} is the best by "
@@ -125,9 +126,9 @@ def _standing(finding: Finding) -> str:
 def _commands(chosen: Chosen, comparison: Comparison) -> list[str]:
     """The sweep's, or those that made the runs."""
     if chosen.own_run is not None:
-        return [chosen.own_run.tags.get("digitlab.command", "")]
+        return [chosen.own_run.tags.get(COMMAND_TAG, "")]
     runs = [run for group in comparison.groups for run in group.runs]
-    commands = list(dict.fromkeys(run.tags.get("digitlab.command", "") for run in runs))
+    commands = list(dict.fromkeys(run.tags.get(COMMAND_TAG, "") for run in runs))
     return [*commands[:10], *([f"... and {len(commands) - 10} more"] if len(commands) > 10 else [])]
 
 
@@ -168,7 +169,7 @@ def _reproduce(chosen: Chosen, best: Group) -> list[tuple[str, str]]:
     ]
     target = best.runs[0].short_id
     if chosen.own_run is not None:
-        sweep = chosen.own_run.tags.get("digitlab.sweep", "")
+        sweep = chosen.own_run.tags.get(PARENT_SWEEP_TAG, "")
         again.append((f"digitlab compare {sweep}", "this table again"))
     again.append((f"digitlab export {target} best.zip", "all of the best in one file, for elsewhere"))
     return again

@@ -9,9 +9,9 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from digitlab.results.report.contents import Report
 from digitlab.results.tables import markdown_table
+from digitlab.tracking.names import REPORT_MARKDOWN, REPORT_PAGE
 
 NUM_SHOWN = 20  # rows of the table, and findings; the others fold out
-HTML_FILE, MARKDOWN_FILE = "report.html", "report.md"
 
 
 def write_html(report: Report, folder: Path) -> Path:
@@ -21,7 +21,7 @@ def write_html(report: Report, folder: Path) -> Path:
         for figure in report.figures
         for file in figure.files
     }
-    file = folder / HTML_FILE
+    file = folder / REPORT_PAGE
     page = _template().render(
         report=report,
         pictures=pictures,
@@ -52,7 +52,7 @@ def write_markdown(report: Report, folder: Path) -> Path:
     parts.append("## How to reproduce")
     for command, meaning in report.reproduce:
         parts += [_text(meaning), _code([command])]
-    file = folder / MARKDOWN_FILE
+    file = folder / REPORT_MARKDOWN
     file.write_text("\n\n".join(parts) + "\n", "utf-8")
     return file
 

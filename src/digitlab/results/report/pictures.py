@@ -14,6 +14,13 @@ from digitlab.results.compare.groups import MODEL, SEED, Group, knobs_of, ranked
 from digitlab.results.tables import metric_title
 from digitlab.results.trial_result import TrialResult
 from digitlab.runs.pictures import recorded_answers, tested_images
+from digitlab.tracking.names import (
+    CURVES_PICTURE,
+    MISTAKES_PICTURE,
+    PARALLEL_PICTURE,
+    VALIDATION_ACCURACY,
+    VALIDATION_LOSS,
+)
 from digitlab.tracking.store import RunStore
 
 Put = Callable[..., None]  # takes what draws, its arguments, and the file's name
@@ -65,21 +72,19 @@ def draw(
 
 def _draw_sweep(store: RunStore, comparison: Comparison, put: Put, figures: list[Figure]) -> list[str]:
     """Parallel coordinates and learning curves, which go by validation."""
-    metric: Metric = (
-        "validation/loss" if comparison.metric == "validation/loss" else "validation/accuracy"
-    )
+    metric: Metric = VALIDATION_LOSS if comparison.metric == VALIDATION_LOSS else VALIDATION_ACCURACY
     results = _as_results(store, comparison.groups, metric, with_history=MAX_CURVES)
     if not summary.rank(results, metric):
         return ["There is no validation split, by which curves and parallel coordinates go."]
     from digitlab.results import figures as drawn
 
     if summary.varying(results) and len(comparison.groups) > 2:
-        put(drawn.draw_parallel_coordinates, results, metric, "parallel_coordinates.png")
+        put(drawn.draw_parallel_coordinates, results, metric, PARALLEL_PICTURE)
         caption = "One line a configuration, means over seeds; the darkest is the best."
-        figures.append(Figure(("parallel_coordinates.png",), "All knobs at once", caption, 640))
-    put(drawn.draw_learning_curves, results, metric, "learning_curves.png")
+        figures.append(Figure((PARALLEL_PICTURE,), "All knobs at once", caption, 640))
+    put(drawn.draw_learning_curves, results, metric, CURVES_PICTURE)
     caption = f"{metric_title(metric)} by epoch."
-    figures.append(Figure(("learning_curves.png",), "Learning curves", caption, 760))
+    figures.append(Figure((CURVES_PICTURE,), "Learning curves", caption, 760))
     if len(results) > MAX_CURVES:
         return [f"Learning curves are those of the first {MAX_CURVES} of {len(results)} runs."]
     return []
@@ -106,10 +111,10 @@ def _draw_answers(
                 answers,
                 tested_images(run, None),
                 names,
-                "worst_mistakes.png",
+                MISTAKES_PICTURE,
             )
             caption = f"The wrongly read test images with the largest loss; {described}."
-            figures.append(Figure(("worst_mistakes.png",), "Worst mistakes", caption, 640))
+            figures.append(Figure((MISTAKES_PICTURE,), "Worst mistakes", caption, 640))
 
 
 def _as_results(

@@ -14,7 +14,7 @@ from digitlab.errors import CutShort, DigitlabError, Interrupted
 from digitlab.results.trial_result import TrialResult
 from digitlab.runs.interrupts import Interrupts
 from digitlab.sweep.workers.trial import Task, TrialWatch, load_data, release_gpu_memory
-from digitlab.tracking.run_folder import ENGINE_TAG
+from digitlab.tracking.names import ENGINE_TAG
 
 if TYPE_CHECKING:
     import torch

@@ -27,6 +27,7 @@ from digitlab.sweep.workers.gpus import gpu_environment, visible_gpus
 from digitlab.sweep.workers.trial import Task, run_trial
 from digitlab.tracking.delivery import Delivery
 from digitlab.tracking.leftovers import close_dead_records
+from digitlab.tracking.names import SWEEP_TAG, SWEPT_TAG, TRIAL_TAG
 from digitlab.tracking.run_folder import DamagedRecord, Membership, RunFolder
 from digitlab.tracking.stored_run import undelivered
 
@@ -160,13 +161,13 @@ class Runner:
         return executor.submit(run_chunk, ChunkTask(tasks=tasks, must_gain=must_gain))
 
     def _task_for(self, trial: Trial) -> Task:
-        tags = {f"swept.{knob}": text for knob, text in trial.swept.items()}
+        tags = {f"{SWEPT_TAG}{knob}": text for knob, text in trial.swept.items()}
         member = Membership(
             record_id=self._record_id(trial.number),
             sweep=parent_run.record_id(self._manifest),
             tracking_uri=self._manifest.tracking_uri,
             name=trial.name,
-            tags={"sweep": self._manifest.id, "trial": str(trial.number), **tags},
+            tags={SWEEP_TAG: self._manifest.id, TRIAL_TAG: str(trial.number), **tags},
             command=self._manifest.command,
         )
         self._folder.log("started", number=trial.number, record=member.record_id)

@@ -17,7 +17,8 @@ from digitlab.runs.artifacts import epoch_metrics
 from digitlab.runs.ending import ending_of
 from digitlab.runs.interrupts import Interrupts
 from digitlab.sweep.manifest import Trial
-from digitlab.tracking.run_folder import ENGINE_TAG, Membership, RunFolder
+from digitlab.tracking.names import CHOSEN_ACCURACY, CHOSEN_LOSS, ENGINE_TAG, TEST_ACCURACY, TEST_LOSS
+from digitlab.tracking.run_folder import Membership, RunFolder
 
 if TYPE_CHECKING:
     from digitlab.data.splits import Dataset
@@ -91,10 +92,10 @@ def load_data(config: DataConfig) -> "Dataset":
 
 def _metrics_of(outcome: "Outcome") -> dict[str, float]:
     scores, chosen = outcome.evaluation.scores, outcome.history[outcome.chosen_epoch - 1].validation
-    metrics = {"test/loss": scores.loss, "test/accuracy": scores.accuracy}
+    metrics = {TEST_LOSS: scores.loss, TEST_ACCURACY: scores.accuracy}
     if chosen:
-        metrics["chosen/validation_loss"] = chosen.loss
-        metrics["chosen/validation_accuracy"] = chosen.accuracy
+        metrics[CHOSEN_LOSS] = chosen.loss
+        metrics[CHOSEN_ACCURACY] = chosen.accuracy
     return metrics
 
 

@@ -9,6 +9,7 @@ from contextlib import closing
 from typing import Literal
 
 from digitlab.tracking.connection.location import resolve_uri, sqlite_file
+from digitlab.tracking.names import PARENT_SWEEP_TAG
 
 Kind = Literal["run", "sweep", "study"]
 SHORT_ID = 8
@@ -18,7 +19,7 @@ QUERIES: dict[Kind, str] = {
     "run": "SELECT run_uuid, name FROM runs WHERE lifecycle_stage = 'active' ORDER BY start_time DESC",
     "sweep": (
         "SELECT tags.value, runs.name FROM tags JOIN runs USING (run_uuid) "
-        "WHERE tags.key = 'digitlab.sweep' AND lifecycle_stage = 'active' ORDER BY start_time DESC"
+        f"WHERE tags.key = '{PARENT_SWEEP_TAG}' AND lifecycle_stage = 'active' ORDER BY start_time DESC"
     ),
     "study": (
         "SELECT name, '' FROM experiments WHERE lifecycle_stage = 'active' AND experiment_id != 0 "
