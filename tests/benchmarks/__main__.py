@@ -24,6 +24,7 @@ from digitlab.config.composition import compose
 from digitlab.data.splits import load
 from digitlab.models.build import build_model
 from digitlab.runs import experiment
+from digitlab.runs.describe import request_run
 from digitlab.runs.interrupts import Interrupts
 from digitlab.runs.progress import TrainingProgress
 from digitlab.training import arithmetic, resumable
@@ -204,9 +205,8 @@ def bench_recording() -> None:
         def record() -> float:
             started = time.perf_counter()
             with Interrupts() as interrupts, contextlib.redirect_stderr(io.StringIO()):
-                experiment.run_experiment(
-                    config, interrupts=interrupts, say=print, watch=TrainingProgress()
-                )
+                session = experiment.Session(interrupts, print, TrainingProgress())
+                experiment.run_experiment(request_run(config, say=print), session)
             return time.perf_counter() - started
 
         found = in_turns({"recording": record}, rounds=9)

@@ -26,8 +26,8 @@ from digitlab.data.splits import Dataset, load
 from digitlab.models.saved import weights_digest
 from digitlab.runs import document as documents
 from digitlab.runs.checkpoints import save_checkpoint
-from digitlab.runs.describe import describe_run, identity
-from digitlab.runs.experiment import run_experiment
+from digitlab.runs.describe import describe_run, identity, request_run
+from digitlab.runs.experiment import Session, run_experiment
 from digitlab.runs.interrupts import Interrupts
 from digitlab.runs.progress import TrainingProgress
 from digitlab.runs.trace import trace_of
@@ -105,8 +105,8 @@ def run_seconds(config: Config, home: Path) -> float:
         patch.setenv("DIGITLAB_HOME", str(home))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         with Interrupts() as interrupts:
-            arguments = {"interrupts": interrupts, "say": print, "watch": TrainingProgress()}
-            return seconds(lambda: run_experiment(config, **arguments))
+            session = Session(interrupts, print, TrainingProgress())
+            return seconds(lambda: run_experiment(request_run(config, say=print), session))
 
 
 def train(training: Resumable, middle: list[Position]) -> None:

@@ -708,10 +708,10 @@ def test_the_traceback_is_named_where_there_is_one(
     assert result.code == 1
     assert "the run failed: RuntimeError: boom; its record holds the traceback" in result.err
     assert "boom" in digitlab("show", str(runs(digitlab)[0]["run_id"])).out
-    monkeypatch.setattr("digitlab.runs.experiment.prepare_process", failing(MemoryError()))
+    monkeypatch.setattr("digitlab.runs.describe.prepare_process", failing(MemoryError()))
     result = digitlab("train", "epochs=1")
     assert result.err == "digitlab: the run failed: there is not enough memory\n"
-    monkeypatch.setattr("digitlab.runs.experiment.prepare_process", failing(RuntimeError("boom")))
+    monkeypatch.setattr("digitlab.runs.describe.prepare_process", failing(RuntimeError("boom")))
     with pytest.raises(RuntimeError, match="boom"):
         digitlab("train", "epochs=1")
 

@@ -177,7 +177,8 @@ def test_every_knob_is_read_by_something(
     make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Runs every model, optimizer and scheduler, noting which fields code outside the schema reads."""
-    from digitlab.runs.experiment import run_experiment
+    from digitlab.runs.describe import request_run
+    from digitlab.runs.experiment import Session, run_experiment
     from digitlab.runs.progress import TrainingProgress
 
     read: set[tuple[str, str]] = set()
@@ -208,12 +209,9 @@ def test_every_knob_is_read_by_something(
     ]
     for overrides in runs:
         with Interrupts() as interrupts:
-            run_experiment(
-                make_config("epochs=2", "batch_size=600", *overrides),
-                interrupts=interrupts,
-                say=print,
-                watch=TrainingProgress(),
-            )
+            config = make_config("epochs=2", "batch_size=600", *overrides)
+            session = Session(interrupts, print, TrainingProgress())
+            run_experiment(request_run(config, say=print), session)
     declared = {(cls.__name__, field.name) for cls in classes for field in dataclasses.fields(cls)}
     # A variant's name chooses the class while the schema reads it; the class is what others ask for.
     assert {(cls, field) for cls, field in declared - read if field != "name"} == set()

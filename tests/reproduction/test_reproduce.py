@@ -29,8 +29,9 @@ from digitlab.reproduction.recorded_code import NotAvailable, recorded_code
 from digitlab.reproduction.verdict import input_differences, judge, trace_differences
 from digitlab.runs import document as documents
 from digitlab.runs import pictures
+from digitlab.runs.describe import request_run
 from digitlab.runs.document import Document, config_digest
-from digitlab.runs.experiment import run_experiment
+from digitlab.runs.experiment import Session, run_experiment
 from digitlab.runs.interrupts import Interrupts
 from digitlab.sweep.workers.trial import TrialWatch
 from digitlab.tracking.connection.location import resolve_uri
@@ -68,10 +69,11 @@ class Silent(TrialWatch):
 def trained(config: Config, dataset: Dataset | None = None) -> Document:
     """What a run of this process leaves."""
     with Interrupts() as interrupts:
-        outcome = run_experiment(
-            config, interrupts=interrupts, say=print, watch=Silent(), dataset=dataset
-        )
-    return outcome.document
+        request = request_run(config, say=print)
+        if dataset:
+            document = dataclasses.replace(request.document, data=dataset.digests)
+            request = dataclasses.replace(request, dataset=dataset, document=document)
+        return run_experiment(request, Session(interrupts, print, Silent())).document
 
 
 @pytest.mark.parametrize("model", ["logistic_regression", "cnn"])

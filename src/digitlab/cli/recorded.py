@@ -259,10 +259,13 @@ def _why_not_to_go_on(wanted: str) -> str | None:
 
 def _resume_run(record: "RunFolder", *, force: bool) -> None:
     from digitlab.reproduction.resume import resume_run
+    from digitlab.runs.experiment import Session
     from digitlab.runs.interrupts import Interrupts
+    from digitlab.runs.progress import TrainingProgress
 
     with Interrupts() as interrupts, failures_told():
-        config, outcome = resume_run(record, force=force, interrupts=interrupts, say=say)
+        session = Session(interrupts, say, TrainingProgress())
+        config, outcome = resume_run(record, session, force=force)
     print_outcome(config, outcome)
 
 

@@ -130,12 +130,14 @@ def run_config(config: "Config") -> "Outcome":
     from digitlab.tracking.delivery import import_early
 
     import_early(resolve_uri(config.tracking.uri))  # beside the import of torch
-    from digitlab.runs.experiment import run_experiment
+    from digitlab.runs.describe import request_run
+    from digitlab.runs.experiment import Session, run_experiment
     from digitlab.runs.interrupts import Interrupts
     from digitlab.runs.progress import TrainingProgress
 
     with Interrupts() as interrupts, failures_told():
-        return run_experiment(config, interrupts=interrupts, say=say, watch=TrainingProgress())
+        session = Session(interrupts, say, TrainingProgress())
+        return run_experiment(request_run(config, say=say), session)
 
 
 @contextlib.contextmanager

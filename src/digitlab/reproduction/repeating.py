@@ -19,7 +19,6 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from digitlab.config import project
 from digitlab.errors import DigitlabError, Interrupted, machine_refusal
 from digitlab.runs import document as documents
 from digitlab.text.terminal import say
@@ -49,30 +48,18 @@ def _repeat(asked: dict[str, Any]) -> int:
     changes = {"tracking.uri": asked["tracking_uri"], **asked["changes"]}
     config = recorded.checked_config(changes)
 
-    from digitlab.data.splits import load
-    from digitlab.runs.describe import describe_run
-    from digitlab.runs.experiment import run_experiment
+    from digitlab.runs.describe import request_run
+    from digitlab.runs.experiment import Session, run_experiment
     from digitlab.runs.interrupts import Interrupts
     from digitlab.runs.progress import TrainingProgress
-    from digitlab.training.devices import prepare_process
 
-    device = prepare_process(config)
-    dataset = load(config.data, project.data_root(config.data.root))
-    document = describe_run(config, dataset, device, command=asked["command"])
-    _say({"event": "described", "document": dataclasses.asdict(document)})
+    request = request_run(config, say=say, command=asked["command"], tags=asked["tags"])
+    _say({"event": "described", "document": dataclasses.asdict(request.document)})
     if sys.stdin.readline().strip() != "go":
         return 0
     with Interrupts() as interrupts:
         threading.Thread(target=_stop_with_asker, args=(interrupts,), daemon=True).start()
-        outcome = run_experiment(
-            config,
-            interrupts=interrupts,
-            say=say,
-            watch=TrainingProgress(),
-            dataset=dataset,
-            tags=asked["tags"],
-            command=asked["command"],
-        )
+        outcome = run_experiment(request, Session(interrupts, say, TrainingProgress()))
     _say(
         {
             "event": "ended",

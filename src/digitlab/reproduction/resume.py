@@ -1,32 +1,22 @@
 """Going on with a run that was cut short, from its record: to the bits that it would have had."""
 
 import dataclasses
-from collections.abc import Callable
 
 from digitlab.config.checking import recorded_config
-from digitlab.config.project import data_root
 from digitlab.config.schema import Config
-from digitlab.data.splits import load
 from digitlab.errors import DigitlabError, UsageError
 from digitlab.reproduction.verdict import input_differences
 from digitlab.results.compare.differences import arithmetic_differences
 from digitlab.runs import document as documents
-from digitlab.runs import provenance
-from digitlab.runs.describe import describe_run, has_code_of_today
+from digitlab.runs.describe import has_code_of_today, request_run
 from digitlab.runs.document import Document, RefusedDocument
-from digitlab.runs.experiment import Continued, Outcome, run_experiment
-from digitlab.runs.interrupts import Interrupts
-from digitlab.runs.progress import TrainingProgress
-from digitlab.tracking.delivery import check_before_training
+from digitlab.runs.experiment import Outcome, Session, run_experiment
 from digitlab.tracking.names import COMMAND_TAG, RECORD_FILE, SWEEP_TAG
 from digitlab.tracking.run_folder import RunFolder
 from digitlab.training.arithmetic import VARIABLES
-from digitlab.training.devices import prepare_process
 
 
-def resume_run(
-    found: RunFolder, *, force: bool, interrupts: Interrupts, say: Callable[[str], None]
-) -> tuple[Config, Outcome]:
+def resume_run(found: RunFolder, session: Session, *, force: bool) -> tuple[Config, Outcome]:
     """Train it to its end.
 
     Args:
@@ -36,14 +26,12 @@ def resume_run(
         UsageError: it has ended, another process is at it, or something has changed.
     """
     _check_can_go_on(found)
-    check_before_training(found.run.tracking_uri, found.run.study, [found])
-    document = _document(found)
-    config = recorded_config(document.config)
-    device = prepare_process(config)
-    dataset = load(config.data, data_root(config.data.root))
-    today = describe_run(config, dataset, device, command=provenance.command_line())
-    is_same_code = has_code_of_today(document, found.run.tags)
-    before = dataclasses.replace(document, code=today.code) if is_same_code else document
+    before = _document(found)
+    config = recorded_config(before.config)
+    request = request_run(config, say=session.say, command=before.command, continued=found)
+    today = request.document
+    if has_code_of_today(before, found.run.tags):
+        before = dataclasses.replace(before, code=today.code)
     changed = _changes(before, today)
     if changed and not force:
         reasons = "\n".join(f"  {reason}" for reason in changed)
@@ -51,19 +39,8 @@ def resume_run(
             f"{found.run.name!r} would not end with the bits it would have had:\n{reasons}\n"
             "go on all the same with --force: its record then says that it is not reproducible"
         )
-    record = RunFolder.reopen(found.folder)
-    if record is None:
-        raise UsageError(f"{found.run.name!r} is being worked on by another process, or has just ended")
-    outcome = run_experiment(
-        config,
-        interrupts=interrupts,
-        say=say,
-        watch=TrainingProgress(),
-        dataset=dataset,
-        continued=Continued(record, is_reproducible=document.reproducible and not changed),
-        command=document.command,
-    )
-    return config, outcome
+    document = dataclasses.replace(today, reproducible=before.reproducible and not changed)
+    return config, run_experiment(dataclasses.replace(request, document=document), session)
 
 
 def _check_can_go_on(record: RunFolder) -> None:

@@ -3,9 +3,10 @@
 A run that is killed in its first step is described as fully as one that has finished.
 """
 
+import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -19,18 +20,68 @@ from digitlab.config.fingerprint import (
     source_files,
 )
 from digitlab.config.schema import Config
-from digitlab.data.splits import Dataset
-from digitlab.models.saved import CONFIG_FILE
+from digitlab.data.splits import Dataset, load
+from digitlab.errors import UsageError
 from digitlab.runs import document as documents
 from digitlab.runs import provenance
 from digitlab.runs.document import Code, Document
-from digitlab.text import yaml_text
 from digitlab.tracking import names, process
+from digitlab.tracking.connection.location import resolve_uri
+from digitlab.tracking.delivery import check_before_training
 from digitlab.tracking.run_folder import Membership, RunFolder
 from digitlab.tracking.stored_run import OWN_ID
 from digitlab.training import arithmetic
+from digitlab.training.devices import prepare_process
 
 DIGEST_LENGTH = 36  # MLflow's limit for a data set's digest
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A run as it is asked for, described once, before its first step.
+
+    tags: further ones for the run. member: its place in a sweep; a run of that name that was cut short
+    is continued. continued: a run by itself that was cut short, to go on with instead of a new one.
+    """
+
+    config: Config
+    dataset: Dataset
+    document: Document
+    tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    member: Membership | None = None
+    continued: RunFolder | None = None
+
+    @property
+    def tracking_uri(self) -> str:
+        return self.member.tracking_uri if self.member else resolve_uri(self.config.tracking.uri)
+
+
+def request_run(
+    config: Config,
+    *,
+    say: Callable[[str], None],
+    command: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    continued: RunFolder | None = None,
+) -> Request:
+    """A run by itself, in a process that is set up for it, once store and data are there.
+
+    command: that asked for the run; None: this process's own.
+
+    Raises:
+        ConfigError: the device is not there. DataError: the data are not. TrackingError,
+        DigitlabError: what it leaves could not be written or delivered.
+    """
+    device = prepare_process(config)
+    uri = continued.run.tracking_uri if continued else resolve_uri(config.tracking.uri)
+    check_before_training(uri, config.study, [continued] if continued else [])
+    if reason := provenance.unreadable_checkout():
+        say(reason)
+    dataset = load(config.data, project.data_root(config.data.root))
+    document = describe_run(config, dataset, device, command=command or provenance.command_line())
+    return Request(
+        config=config, dataset=dataset, document=document, tags=tags or {}, continued=continued
+    )
 
 
 def describe_run(config: Config, dataset: Dataset, device: torch.device, *, command: str) -> Document:
@@ -84,27 +135,41 @@ def identity(document: Document) -> dict[str, str]:
     }
 
 
-def open_record(
-    document: Document,
-    config: Config,
-    dataset: Dataset,
-    uri: str,
-    *,
-    name: str,
-    member: Membership | None,
-    tags: Mapping[str, str],
-) -> RunFolder:
-    """The record of a new run; `member`: its place in a sweep. tags: further ones."""
-    code, device = document.code, document.device
-    digests = {f"{names.DATA_TAG}{name}": value for name, value in dataset.digests.items()}
-    record = RunFolder.create(
+def open_folder(request: Request) -> RunFolder:
+    """The folder of the run: a new one, or that of one that was cut short and is to go on.
+
+    Raises:
+        UsageError: another process works on the run that is to go on.
+    """
+    tags = request.tags
+    if request.continued:
+        if (folder := RunFolder.reopen(request.continued.folder)) is None:
+            name = request.continued.run.name
+            raise UsageError(f"{name!r} is being worked on by another process, or has just ended")
+        if not request.document.reproducible:
+            # No sweep must take its result for that of the same knobs.
+            folder.run.tags |= {names.REPRODUCIBLE_TAG: "false", names.FINGERPRINT_TAG: ""}
+        return folder
+    member = request.member
+    if member and (folder := RunFolder.reopen(project.records() / member.record_id)):
+        before, now = folder.run.tags.get(names.ENGINE_TAG, ""), tags.get(names.ENGINE_TAG, "")
+        if before != now:
+            folder.run.tags[names.ENGINE_TAG] = f"{before}; then {now}" if before else now
+        return folder
+    return _new_folder(request)
+
+
+def _new_folder(request: Request) -> RunFolder:
+    config, document, member = request.config, request.document, request.member
+    code, tags = document.code, request.tags
+    return RunFolder.create(
         project.records(),
         study=config.study,
         record_id=member.record_id if member else None,
         parent=member.sweep if member else None,
         is_resumable=True,
-        name=_kind(tags) + (member.name if member else name),
-        tracking_uri=uri,
+        name=_kind(tags) + (member.name if member else run_name(config)),
+        tracking_uri=request.tracking_uri,
         params={path: as_param(value) for path, value in flatten(document.config).items()},
         tags={
             names.VERSION_TAG: code.version,
@@ -112,31 +177,29 @@ def open_record(
             names.DIRTY_TAG: code.dirty,
             names.COMMAND_TAG: document.command,
             names.HOST_TAG: document.machine["host"],
-            names.DEVICE_TAG: device,
+            names.DEVICE_TAG: document.device,
             names.CONFIG_TAG: document.config_sha256,
             names.SOURCE_TAG: code.source,
             names.CANARY_TAG: document.canary,
-            names.FINGERPRINT_TAG: fingerprint(config, device=device, data=dataset.digests),
+            names.FINGERPRINT_TAG: fingerprint(config, device=document.device, data=document.data),
             names.SOURCE_NAME_TAG: "digitlab",
             names.SOURCE_TYPE_TAG: "LOCAL",
             names.SOURCE_COMMIT_TAG: code.commit,
             names.NOTE_TAG: _note(document.command, tags),
-            **digests,
+            **{f"{names.DATA_TAG}{name}": digest for name, digest in document.data.items()},
             **(member.tags if member else {}),
             **tags,
         },
-        dataset=_describe_data(dataset),
+        dataset=_describe_data(request.dataset),
         process=process.this_process(),
     )
-    write_first_artifacts(record, document)
-    return record
 
 
-def write_first_artifacts(record: RunFolder, document: Document) -> None:
-    """Configuration and uncommitted changes; again if a kill came between the record and these."""
-    (record.artifacts / CONFIG_FILE).write_text(yaml_text.dump(document.config))
-    if patch := provenance.patch():
-        (record.artifacts / names.PATCH_FILE).write_text(patch)
+def run_name(config: Config) -> str:
+    """What tells runs apart at a glance: `cnn adam lr=0.001 seed=0`."""
+    optimizer = config.optimizer
+    knobs = f"{config.model.name} {optimizer.name} lr={optimizer.learning_rate:g} seed={config.seed}"
+    return config.run_name or knobs
 
 
 def _kind(tags: Mapping[str, str]) -> str:

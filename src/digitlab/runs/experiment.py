@@ -5,33 +5,28 @@ Writes a record on this disk and lets a Delivery bring it to the tracking store.
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, Self
 
 import torch
 
-from digitlab.config import project
-from digitlab.config.schema import Config
-from digitlab.data.splits import Dataset, load
-from digitlab.errors import Diverged, Pruned
-from digitlab.models.saved import WEIGHTS_FILE, save_weights, weights_digest
+from digitlab.models.saved import CONFIG_FILE, WEIGHTS_FILE, save_weights, weights_digest
 from digitlab.runs import document as documents
 from digitlab.runs import provenance
 from digitlab.runs.artifacts import epoch_metrics, save_tables
 from digitlab.runs.checkpoints import Checkpoints
-from digitlab.runs.describe import describe_run, identity, open_record, write_first_artifacts
+from digitlab.runs.describe import Request, identity, open_folder
 from digitlab.runs.document import Document
-from digitlab.runs.ending import ending_of
+from digitlab.runs.ending import record_ending
 from digitlab.runs.interrupts import Interrupts
 from digitlab.runs.pictures import draw_at_end
 from digitlab.runs.trace import trace_of
+from digitlab.text import yaml_text
 from digitlab.text.files import write_atomically
 from digitlab.tracking import names
-from digitlab.tracking.connection.location import resolve_uri
-from digitlab.tracking.delivery import Delivery, check_before_training
+from digitlab.tracking.delivery import Delivery
 from digitlab.tracking.model_format import save_mlflow_model
-from digitlab.tracking.run_folder import Membership, RunFolder
-from digitlab.training.devices import prepare_process
+from digitlab.tracking.run_folder import RunFolder
 from digitlab.training.evaluation import Evaluation, evaluate
 from digitlab.training.loop import EpochReport, Position
 from digitlab.training.resumable import Resumable
@@ -48,14 +43,12 @@ class Watch(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Continued:
-    """A run that was cut short, owned by this process.
+class Session:
+    """What surrounds a run in its process: what may stop it, and who hears of it."""
 
-    is_reproducible: False if it goes on, or has gone on, over a change that moves its bits.
-    """
-
-    record: RunFolder
-    is_reproducible: bool = True
+    interrupts: Interrupts
+    say: Callable[[str], None]
+    watch: Watch
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,116 +65,61 @@ class Outcome:
     document: Document
 
 
-def run_experiment(
-    config: Config,
-    *,
-    interrupts: Interrupts,
-    say: Callable[[str], None],
-    watch: Watch,
-    member: Membership | None = None,
-    dataset: Dataset | None = None,
-    continued: Continued | None = None,
-    tags: Mapping[str, str] | None = None,
-    command: str | None = None,
-) -> Outcome:
+def run_experiment(request: Request, session: Session) -> Outcome:
     """Train, test and record one configuration; its record says truly how it ended.
 
-    Args:
-        member: the place in a sweep; a run of that record which was cut short is continued.
-        dataset: what `config.data` names, if somebody has loaded it already.
-        continued: the run to go on with, instead of a new one.
-        tags: further ones for the record.
-        command: that asked for the run; None: this process's own.
-
     Raises:
-        ConfigError: the device is not there. DataError: the data are not. Neither leaves a run.
         Diverged, Interrupted, Pruned, or whatever went wrong: the run is recorded as FAILED or KILLED.
     """
-    run = open_run(
-        config,
-        prepare_process(config),
-        interrupts=interrupts,
-        say=say,
-        watch=watch,
-        member=member,
-        dataset=dataset,
-        continued=continued,
-        tags=tags,
-        command=command,
-    )
-    try:
-        run.restore(force=continued is not None and not continued.is_reproducible)
+    with open_run(request, session) as run:
+        run.begin()
         run.train()
         run.conclude()
-    except BaseException as error:
-        run.fail(error)
-        raise
-    finally:
-        run.close()
     return run.outcome()
 
 
-def open_run(
-    config: Config,
-    device: torch.device,
-    *,
-    interrupts: Interrupts,
-    say: Callable[[str], None],
-    watch: Watch,
-    member: Membership | None = None,
-    dataset: Dataset | None = None,
-    continued: Continued | None = None,
-    tags: Mapping[str, str] | None = None,
-    command: str | None = None,
-) -> "OpenRun":
-    """The run with its record, before its first step; the arguments are those of `run_experiment`.
-
-    Whoever opens it calls `close` in the end, and before that `conclude`, or `fail` with the error.
-    """
-    uri = member.tracking_uri if member else resolve_uri(config.tracking.uri)
-    if member is None and continued is None:
-        check_before_training(uri, config.study)
-    if member is None and (reason := provenance.unreadable_checkout()):
-        say(reason)
-    dataset = dataset or load(config.data, project.data_root(config.data.root))
-    command = member.command if member else command or provenance.command_line()
-    document = describe_run(config, dataset, device, command=command)
-    is_reproducible = continued is None or continued.is_reproducible
-    document = dataclasses.replace(document, reproducible=is_reproducible)
-    record = _record(document, config, dataset, uri, member, continued, tags or {})
-    _save_document(record, document)
-    training = Resumable(config, dataset, device)
-    return OpenRun(record, document, training, dataset, interrupts, say, watch)
+def open_run(request: Request, session: Session) -> "OpenRun":
+    training = Resumable(request.config, request.dataset, torch.device(request.document.device))
+    return OpenRun(request, session, training, open_folder(request))
 
 
 class OpenRun:
-    """A run between its opening and its end.
+    """A run from the making of its folder to its end: `begin`, `train` and `conclude`, in this order.
 
+    As a context it records an exception as the run's end, and delivers what the run has come to.
     delivery: brings its record to the store, when it is told to.
     """
 
     def __init__(
-        self,
-        record: RunFolder,
-        document: Document,
-        training: Resumable,
-        dataset: Dataset,
-        interrupts: Interrupts,
-        say: Callable[[str], None],
-        watch: Watch,
+        self, request: Request, session: Session, training: Resumable, record: RunFolder
     ) -> None:
-        self.record, self.training, self.watch = record, training, watch
-        self.delivery = Delivery(record, say)
+        self.record, self.training, self.watch = record, training, session.watch
+        self.delivery = Delivery(record, session.say)
         self.checkpoints = Checkpoints(
-            record.folder, training, identity=identity(document), interrupts=interrupts
+            record.folder,
+            training,
+            identity=identity(request.document),
+            interrupts=session.interrupts,
         )
-        self._document, self._dataset, self._interrupts, self._say = document, dataset, interrupts, say
+        self._document, self._dataset, self._session = request.document, request.dataset, session
         self._evaluation: Evaluation | None = None
+        self._is_closed = False
 
-    def restore(self, *, force: bool = False) -> None:
-        """Go on at the record's checkpoint, if there is one that fits; with `force` at any."""
-        self._interrupts.check()
-        self.checkpoints.restore(self._say, force=force)
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if error is not None:
+            self.fail(error)
+        self.close()
+
+    def begin(self) -> None:
+        """Write down what the run is, and go on at its checkpoint if there is one that fits."""
+        _write_first_artifacts(self.record, self._document)
+        _save_document(self.record, self._document)
+        self._session.interrupts.check()
+        # A run that is no longer reproducible goes on over whatever has changed.
+        self.checkpoints.restore(self._session.say, force=not self._document.reproducible)
         self.watch.begin(
             epochs=self.training.config.epochs,
             steps_per_epoch=self.training.steps_per_epoch,
@@ -196,13 +134,13 @@ class OpenRun:
             self.watch.before_step()
 
         try:
-            with self._interrupts.deferred():
+            with self._session.interrupts.deferred():
                 for report in self.training.reports(before_step):
                     self.after_epoch(report)
                     self.delivery.push()
         finally:
             self.watch.end()
-        self._interrupts.check()
+        self._session.interrupts.check()
 
     def after_epoch(self, report: EpochReport) -> None:
         """Write an epoch down; one that was written down before is only told again."""
@@ -229,13 +167,18 @@ class OpenRun:
         record.finish("FINISHED", {names.WEIGHTS_TAG: weights})
 
     def fail(self, error: BaseException) -> None:
-        """Write down what ended it, truly."""
-        _end_badly(self.record, error)
+        """Write down what ended it, unless it has its end."""
+        if self.record.run.status != "RUNNING":
+            return
+        record_ending(self.record, error)
         with contextlib.suppress(OSError):
             self._save_trace()
 
     def close(self) -> None:
-        """Deliver its end, which takes 10 s at most, and leave the record."""
+        """Deliver its end, which takes 10 s at most, and leave the record; once."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         self.delivery.finish()
         self.record.release()
         self.watch.recorded(self.record)
@@ -261,66 +204,16 @@ class OpenRun:
         _save_document(self.record, self._document)
 
 
-def _record(
-    document: Document,
-    config: Config,
-    dataset: Dataset,
-    uri: str,
-    member: Membership | None,
-    continued: Continued | None,
-    tags: Mapping[str, str],
-) -> RunFolder:
-    """The record of a run that goes on, or of a new one."""
-    if continued:
-        if not continued.is_reproducible:
-            # No sweep must take its result for that of the same knobs.
-            continued.record.run.tags |= {names.REPRODUCIBLE_TAG: "false", names.FINGERPRINT_TAG: ""}
-        return continued.record
-    if member and (record := RunFolder.reopen(project.records() / member.record_id)):
-        before, now = record.run.tags.get(names.ENGINE_TAG, ""), tags.get(names.ENGINE_TAG, "")
-        if before != now:
-            record.run.tags[names.ENGINE_TAG] = f"{before}; then {now}" if before else now
-        write_first_artifacts(record, document)
-        return record
-    return open_record(document, config, dataset, uri, name=run_name(config), member=member, tags=tags)
-
-
-def _end_badly(record: RunFolder, error: BaseException) -> None:
-    """The record's true end. It can be continued unless it would end in the same way again."""
-    record.make_room()
-    run, ending = record.run, ending_of(error)
-    tags = {names.ERROR_TAG: ending.error}
-    if ending.is_final:
-        run.is_resumable = False
-    elif ending.state == "FAILED":
-        # A trial of a sweep that failed is tried again from its beginning.
-        run.is_resumable = run.parent is None and (ending.spares_training or record.has_checkpoint)
-    if isinstance(error, Pruned):
-        run.name = f"pruned: {run.name}"  # MLflow shows the cross of any run cut short
-        tags[names.NAME_TAG] = run.name
-        tags[names.NOTE_TAG] = f"Pruned: {error}\n\n{run.tags[names.NOTE_TAG]}"
-        tags[names.PRUNED_TAG] = str(error.epoch)
-    if isinstance(error, Diverged):
-        tags[names.DIVERGED_EPOCH_TAG] = str(error.epoch)
-        tags[names.DIVERGED_STEP_TAG] = str(error.step)
-    if ending.traceback:
-        with contextlib.suppress(OSError):  # the disk may be full: the status matters more
-            (record.artifacts / names.TRACEBACK_FILE).write_text(ending.traceback)
-            error.add_note("its record holds the traceback (artifact traceback.txt)")
-    with contextlib.suppress(OSError):  # then the next command finds its process dead: KILLED
-        record.finish(ending.status, tags)
+def _write_first_artifacts(record: RunFolder, document: Document) -> None:
+    """Configuration and uncommitted changes; again if a kill came between the record and these."""
+    (record.artifacts / CONFIG_FILE).write_text(yaml_text.dump(document.config))
+    if patch := provenance.patch():
+        (record.artifacts / names.PATCH_FILE).write_text(patch)
 
 
 def _save_document(record: RunFolder, document: Document) -> None:
     """Half of one, after a kill or on a full disk, could not be gone on with."""
     write_atomically(record.artifacts / names.RECORD_FILE, documents.dump(document))
-
-
-def run_name(config: Config) -> str:
-    """What tells runs apart at a glance: `cnn adam lr=0.001 seed=0`."""
-    optimizer = config.optimizer
-    made = f"{config.model.name} {optimizer.name} lr={optimizer.learning_rate:g} seed={config.seed}"
-    return config.run_name or made
 
 
 def _log_test(record: RunFolder, training: Resumable, evaluation: Evaluation) -> None:

@@ -4,6 +4,7 @@ Whatever goes wrong with one costs it alone. What goes wrong with all of them, s
 not suffice, leaves them cut short: they go on one by one, at their checkpoints.
 """
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -13,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 from digitlab.errors import CutShort, DigitlabError, Interrupted
 from digitlab.results.trial_result import TrialResult
 from digitlab.runs.interrupts import Interrupts
-from digitlab.sweep.workers.trial import Task, TrialWatch, load_data, release_gpu_memory
+from digitlab.sweep.workers.trial import (
+    Task,
+    TrialWatch,
+    load_data,
+    release_gpu_memory,
+    request_trial,
+    silent,
+)
 from digitlab.tracking.names import ENGINE_TAG
 
 if TYPE_CHECKING:
@@ -74,15 +82,16 @@ def run_chunk(
     config = task.tasks[0].trial.config()
     device = prepare_process(config)
     dataset = load_data(config.data)
-    chunk = _Chunk(task, tell, interrupts)
-    try:
-        chunk.open(device, dataset)
-        validation = dataset.validation.to(device) if dataset.validation else None
-        chunk.train(dataset.train.to(device), validation)
-    except (Interrupted, Exception) as error:
-        chunk.cut_short(error)
-    for entry in chunk.entries:
-        entry.settle()
+    with contextlib.ExitStack() as runs:
+        chunk = _Chunk(task, tell, interrupts, runs)
+        try:
+            chunk.open(device, dataset)
+            validation = dataset.validation.to(device) if dataset.validation else None
+            chunk.train(dataset.train.to(device), validation)
+        except (Interrupted, Exception) as error:
+            chunk.cut_short(error)
+        for entry in chunk.entries:
+            entry.settle()
     release_gpu_memory()
     return [entry.result for entry in chunk.entries if entry.result]
 
@@ -156,12 +165,20 @@ class _Entry:
 
 
 class _Chunk:
-    def __init__(self, task: ChunkTask, tell: Callable[[Any], Any], interrupts: Interrupts) -> None:
+    """runs: holds the runs that are open, so that none is left without its end."""
+
+    def __init__(
+        self,
+        task: ChunkTask,
+        tell: Callable[[Any], Any],
+        interrupts: Interrupts,
+        runs: contextlib.ExitStack,
+    ) -> None:
         self.entries = [_Entry(each, len(task.tasks), self._tell) for each in task.tasks]
         self._controller, self._must_stop = tell, ""
-        self._task, self._interrupts = task, interrupts
+        self._task, self._interrupts, self._runs = task, interrupts, runs
         self._plan_saving(0.0)
-        self._tags = {ENGINE_TAG: f"fused, {len(self.entries)} side by side"}
+        self._engine = f"fused, {len(self.entries)} side by side"
 
     @property
     def left(self) -> list[_Entry]:
@@ -182,22 +199,15 @@ class _Chunk:
 
     def open(self, device: "torch.device", dataset: "Dataset") -> None:
         """A record for each, and where it was cut short, what it had reached."""
-        from digitlab.runs.experiment import open_run
+        from digitlab.runs.experiment import Session, open_run
 
         for entry in self.entries:
             self._check()
             try:
-                entry.run = open_run(
-                    entry.task.trial.config(),
-                    device,
-                    interrupts=self._interrupts,
-                    say=lambda message: None,
-                    watch=entry.watch,
-                    member=entry.task.member,
-                    dataset=dataset,
-                    tags=self._tags,
-                )
-                entry.run.restore()
+                request = request_trial(entry.task, dataset, device, engine=self._engine)
+                session = Session(self._interrupts, silent, entry.watch)
+                entry.run = self._runs.enter_context(open_run(request, session))
+                entry.run.begin()
                 entry.run.checkpoints.rest(math.inf)  # all of them are saved at the same time, by us
                 for report in entry.run.training.earlier:
                     if entry.follow(report):

@@ -21,7 +21,10 @@ from digitlab.tracking.names import CHOSEN_ACCURACY, CHOSEN_LOSS, ENGINE_TAG, TE
 from digitlab.tracking.run_folder import Membership, RunFolder
 
 if TYPE_CHECKING:
+    import torch
+
     from digitlab.data.splits import Dataset
+    from digitlab.runs.describe import Request
     from digitlab.runs.experiment import Outcome
     from digitlab.training.loop import EpochReport
 
@@ -60,20 +63,30 @@ def run_trial(task: Task, *, tell: Callable[[Any], Any], interrupts: Interrupts)
 
 
 def _run(task: Task, watch: "TrialWatch", interrupts: Interrupts) -> "Outcome":
-    from digitlab.runs.experiment import run_experiment
+    from digitlab.runs.experiment import Session, run_experiment
     from digitlab.training.devices import prepare_process
 
     config = task.trial.config()
-    prepare_process(config)  # before torch splits the data, which fixes the arithmetic
-    return run_experiment(
-        config,
-        interrupts=interrupts,
-        say=lambda message: None,
-        watch=watch,
+    device = prepare_process(config)  # before torch splits the data, which fixes the arithmetic
+    request = request_trial(task, load_data(config.data), device, engine="sequential")
+    return run_experiment(request, Session(interrupts, silent, watch))
+
+
+def request_trial(task: Task, dataset: "Dataset", device: "torch.device", *, engine: str) -> "Request":
+    from digitlab.runs.describe import Request, describe_run
+
+    config = task.trial.config()
+    return Request(
+        config=config,
+        dataset=dataset,
+        document=describe_run(config, dataset, device, command=task.member.command),
+        tags={ENGINE_TAG: engine},
         member=task.member,
-        dataset=load_data(config.data),
-        tags={ENGINE_TAG: "sequential"},
     )
+
+
+def silent(message: str) -> None:
+    """A worker's terminal is the controller's."""
 
 
 def release_gpu_memory() -> None:
