@@ -24,9 +24,10 @@ from digitlab.config.schema import Config
 from digitlab.data.splits import Dataset, load
 from digitlab.errors import DataError
 from digitlab.reproduction.archive import Recorded
+from digitlab.reproduction.changes import input_changes
 from digitlab.reproduction.demands import excess
 from digitlab.reproduction.recorded_code import NotAvailable, recorded_code
-from digitlab.reproduction.verdict import input_differences, judge, trace_differences
+from digitlab.reproduction.verdict import judge, trace_differences
 from digitlab.runs import document as documents
 from digitlab.runs import pictures
 from digitlab.runs.describe import request_run
@@ -155,8 +156,10 @@ def by_other_code(
 def test_the_numbers_are_judged_before_the_code(make_config: Callable[..., Config]) -> None:
     recorded = trained(make_config(*QUICK, "model=logistic_regression"))
     undecided = by_other_code(recorded, "cli/train.py", "tracking/store.py", "a_room_long_gone/cli.py")
-    assert not input_differences(recorded, by_other_code(recorded, "cli/train.py", "tracking/store.py"))
-    assert input_differences(recorded, undecided) == ["code: a_room_long_gone/cli.py"]
+    assert not input_changes(recorded, by_other_code(recorded, "cli/train.py", "tracking/store.py"))
+    assert [str(change) for change in input_changes(recorded, undecided)] == [
+        "code: a_room_long_gone/cli.py"
+    ]
     verdict = judge(recorded, by_other_code(recorded, "cli/train.py", "sweep/workers/trial.py"))
     assert (verdict.kind, verdict.details) == ("IDENTICAL", [])
     verdict = judge(recorded, by_other_code(recorded, "cli/train.py", "models/cnn.py"))
@@ -191,11 +194,11 @@ def test_a_record_from_before_the_rooms_is_judged_without_naming_every_file(
     older = dataclasses.replace(
         recorded, code=dataclasses.replace(recorded.code, files=files | {"cli.py": "1"})
     )
-    assert not input_differences(recorded, older), "cli.py decided no number then either"
+    assert not input_changes(recorded, older), "cli.py decided no number then either"
     older = dataclasses.replace(
         recorded, code=dataclasses.replace(recorded.code, files=files | {"models.py": "1"})
     )
-    assert input_differences(recorded, older) == ["code: models.py"]
+    assert [str(change) for change in input_changes(recorded, older)] == ["code: models.py"]
 
 
 def test_another_order_of_the_images_is_different(

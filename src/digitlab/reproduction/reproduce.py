@@ -16,11 +16,12 @@ from digitlab.config.checking import as_param
 from digitlab.config.schema import Config
 from digitlab.errors import ConfigError, TrackingError
 from digitlab.reproduction.archive import Recorded
+from digitlab.reproduction.changes import input_changes, promises_identity
 from digitlab.reproduction.child import Cannot, Child
 from digitlab.reproduction.demands import excess
 from digitlab.reproduction.reading import check_tags, read
 from digitlab.reproduction.recorded_code import NotAvailable, recorded_code
-from digitlab.reproduction.verdict import Verdict, input_differences, judge, promises_identity
+from digitlab.reproduction.verdict import Verdict, judge
 from digitlab.results.compare.differences import arithmetic_differences
 from digitlab.runs import document as documents
 from digitlab.runs.document import Document, RefusedDocument
@@ -210,7 +211,7 @@ def _environment(document: Document, kind: object) -> dict[str, str]:
 
 def _say_what_changed(recorded: Recorded, today: Document) -> None:
     before = recorded.document
-    changed = [*input_differences(before, today), *arithmetic_differences(before, today)]
+    changed = [*map(str, input_changes(before, today)), *arithmetic_differences(before, today)]
     versions = {**before.versions, **today.versions}
     changed += [
         f"{name} is {today.versions.get(name, 'not installed')}, was {before.versions.get(name)}"

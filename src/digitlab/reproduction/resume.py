@@ -5,7 +5,7 @@ import dataclasses
 from digitlab.config.checking import recorded_config
 from digitlab.config.schema import Config
 from digitlab.errors import DigitlabError, UsageError
-from digitlab.reproduction.verdict import input_differences
+from digitlab.reproduction.changes import input_changes
 from digitlab.results.compare.differences import arithmetic_differences
 from digitlab.runs import document as documents
 from digitlab.runs.describe import has_code_of_today, request_run
@@ -68,10 +68,13 @@ def _document(record: RunFolder) -> Document:
 
 
 def _changes(before: Document, today: Document) -> list[str]:
-    changed = input_differences(before, today)
+    """What may move the bits of the rest of the training."""
+    changed = [str(change) for change in input_changes(before, today)]
     if before.canary != today.canary or before.threads != today.threads:
         changed += arithmetic_differences(before, today)
+    else:  # the canary is too small a computation to show every variable
+        variables = [v for v in VARIABLES if before.arithmetic.get(v) != today.arithmetic.get(v)]
+        changed += [f"{variable} differs" for variable in variables]
     if before.device != today.device:
         changed.append(f"device is {today.device}, was {before.device}")
-    variables = [v for v in VARIABLES if before.arithmetic.get(v) != today.arithmetic.get(v)]
-    return changed + [f"{v} differs" for v in variables if not any(v in text for text in changed)]
+    return changed

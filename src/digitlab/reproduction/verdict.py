@@ -8,10 +8,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from digitlab.config.checking import as_param
-from digitlab.config.fingerprint import WITHOUT_EFFECT, differing_source
+from digitlab.reproduction.changes import Change, input_changes, listed
 from digitlab.results.compare.differences import arithmetic_differences
-from digitlab.runs.document import Document, differing_knobs
+from digitlab.runs.document import Document
 from digitlab.runs.trace import Trace, to_floats
 
 Kind = Literal["IDENTICAL", "SAME COMPUTATION, OTHER ROUNDING", "DIFFERENT", "CANNOT"]
@@ -27,8 +26,6 @@ EXIT_CODES: dict[Kind, int] = {
 JUDGED_STEPS = 10
 ROUNDING = 1e-5  # relative, of a step's loss
 ACCURACY_BAND = 0.005  # of 10,000 images; by the square root of their number for others
-OF_ARITHMETIC = ("threads", "arithmetic")  # knobs that decide rounding and nothing else
-MAX_NAMED = 4
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,91 +41,41 @@ class Verdict:
         return EXIT_CODES[self.kind]
 
 
-def input_differences(recorded: Document, repeated: Document) -> list[str]:
-    """What decides the result and differs: configuration, code, data, split, in this order."""
-    return [
-        *_configuration_differences(recorded, repeated),
-        *_code_differences(recorded, repeated),
-        *_data_differences(recorded, repeated),
-    ]
-
-
-def _configuration_differences(recorded: Document, repeated: Document) -> list[str]:
-    knobs = [
-        f"{path} is {as_param(now)}, was {as_param(before)}"
-        for path, (before, now) in differing_knobs(recorded.config, repeated.config).items()
-        if path not in (*WITHOUT_EFFECT, *OF_ARITHMETIC)
-    ]
-    return [f"configuration: {_listed(knobs)}"] if knobs else []
-
-
-def _code_differences(recorded: Document, repeated: Document) -> list[str]:
-    files = differing_source(recorded.code.files, repeated.code.files)
-    return [f"code: {_listed(files)}"] if files else []
-
-
-def _data_differences(recorded: Document, repeated: Document) -> list[str]:
-    before, now, found = recorded.data, repeated.data, []
-    files = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
-    if data := [name for name in files if name != "validation_indices"]:
-        found.append(f"data: {_listed(data)}")
-    if "validation_indices" in files:
-        found.append("split: other training images are used for validation")
-    return found
-
-
-def promises_identity(recorded: Document, repeated: Document) -> bool:
-    """Whether the result must have the same bits: same inputs, and the same arithmetic in a test step.
-
-    The number of threads is compared apart: the test step is too small for many of them to differ.
-    """
-    return (
-        not input_differences(recorded, repeated)
-        and recorded.canary == repeated.canary
-        and recorded.threads == repeated.threads
-        and recorded.device == repeated.device
-        and recorded.reproducible
-    )
-
-
 def judge(recorded: Document, repeated: Document) -> Verdict:
     """Both must have ended. The numbers come first; the final accuracy alone decides nothing."""
     assert recorded.trace is not None
     assert repeated.trace is not None
-    code = _code_differences(recorded, repeated)
-    has_same_inputs = input_differences(recorded, repeated) == code
+    changes = input_changes(recorded, repeated)
+    has_same_inputs = all(change.part == "code" for change in changes)
     first = next(trace_differences(recorded.trace, repeated.trace), None)
     if first is None and has_same_inputs:
-        return Verdict(kind="IDENTICAL", details=[f"by other {text}" for text in code])
+        return Verdict(kind="IDENTICAL", details=[f"by other {code}" for code in changes])
     rounding = arithmetic_differences(recorded, repeated)
+    gaps = _gaps(recorded.trace, repeated.trace)
     if first and rounding and has_same_inputs and _agree_to_rounding(recorded.trace, repeated.trace):
-        details = [*rounding, *_gaps(recorded.trace, repeated.trace)]
-        details += [f"differs besides, and these numbers show nothing of it: {text}" for text in code]
+        details = [*rounding, *gaps]
+        details += [f"differs besides, and these numbers show nothing of it: {c}" for c in changes]
         return Verdict(kind="SAME COMPUTATION, OTHER ROUNDING", cause=first, details=details)
-    return _different(recorded, repeated, first)
-
-
-def _different(recorded: Document, repeated: Document, first: str | None) -> Verdict:
-    """With everything that may be the cause. first: where it shows first, if it does."""
-    assert recorded.trace is not None
-    assert repeated.trace is not None
-    cause, *others = [*input_differences(recorded, repeated), *([first] if first else [])]
-    details = [
-        f"it shows first in {text}" if text == first else f"differs, too: {text}" for text in others
-    ]
-    rounding = arithmetic_differences(recorded, repeated)
-    if first is None:
-        details.append("no trace of it in the result")
-    elif rounding:
-        details.append(f"rounding differs, too, but explains no such difference: {_listed(rounding)}")
-    elif cause == first:
-        details.append(
-            "configuration, code, data, split and arithmetic are the same: a promise is broken"
-        )
-    details += _gaps(recorded.trace, repeated.trace)
+    details = [*_weighed(changes, first, rounding), *gaps]
     if not recorded.reproducible:
         details.append("the record says itself that it went on by force over a change")
-    return Verdict(kind="DIFFERENT", cause=cause, details=details)
+    return Verdict(kind="DIFFERENT", cause=str(changes[0]) if changes else first or "", details=details)
+
+
+def _weighed(changes: Sequence[Change], first: str | None, rounding: Sequence[str]) -> Iterator[str]:
+    """Everything besides the first change that may be the cause, and what speaks against it.
+
+    first: where the difference shows first, if it does; without changes it is named as the cause.
+    """
+    yield from (f"differs, too: {change}" for change in changes[1:])
+    if changes and first:
+        yield f"it shows first in {first}"
+    if first is None:
+        yield "no trace of it in the result"
+    elif rounding:
+        yield f"rounding differs, too, but explains no such difference: {listed(rounding)}"
+    elif not changes:
+        yield "configuration, code, data, split and arithmetic are the same: a promise is broken"
 
 
 def _agree_to_rounding(recorded: Trace, repeated: Trace) -> bool:
@@ -227,8 +174,3 @@ def _metric(
     name = next(name for name in {**before, **now} if before.get(name) != now.get(name))
     texts = [f"{float.fromhex(v[name]):.9g}" if name in v else "none" for v in (now, before)]
     return f"{name} is {texts[0]}, was {texts[1]}"
-
-
-def _listed(texts: Sequence[str]) -> str:
-    more = f" and {len(texts) - MAX_NAMED} more" if len(texts) > MAX_NAMED else ""
-    return ", ".join(texts[:MAX_NAMED]) + more
