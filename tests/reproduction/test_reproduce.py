@@ -26,8 +26,8 @@ from digitlab.errors import DataError
 from digitlab.reproduction.archive import Recorded
 from digitlab.reproduction.changes import input_changes
 from digitlab.reproduction.demands import excess
-from digitlab.reproduction.recorded_code import NotAvailable, recorded_code
-from digitlab.reproduction.verdict import judge, trace_differences
+from digitlab.reproduction.recorded_code import recorded_code
+from digitlab.reproduction.verdict import Cannot, judge, trace_differences
 from digitlab.runs import document as documents
 from digitlab.runs import pictures
 from digitlab.runs.describe import request_run
@@ -540,7 +540,7 @@ def test_a_patch_that_changes_anything_but_the_code_is_refused(
     with_patch: Callable[[str], Recorded], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for patch, told in PATCHES.items():
-        with pytest.raises(NotAvailable) as refused, recorded_code(with_patch(patch)):
+        with pytest.raises(Cannot) as refused, recorded_code(with_patch(patch)):
             pass
         assert told in str(refused.value), patch
     with recorded_code(with_patch(NEW.format("a/src/größe.py", "b/src/größe.py"))) as folder:
@@ -548,7 +548,7 @@ def test_a_patch_that_changes_anything_but_the_code_is_refused(
     assert not folder.exists()
     recorded = with_patch(RENAME)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(NotAvailable, match="it takes git"), recorded_code(recorded):
+    with pytest.raises(Cannot, match="it takes git"), recorded_code(recorded):
         pass
 
 

@@ -169,7 +169,7 @@ def reproduce_config(file: Path, tracking_uri: str | None, options: "ReproduceOp
     """Run the configuration in a file and say that nothing can be judged; returns the exit code."""
     from digitlab.config.checking import set_leaf, to_config, to_dict
     from digitlab.config.given_config import read_config
-    from digitlab.reproduction.reproduce import show_verdict
+    from digitlab.reproduction.presenting import show_verdict
     from digitlab.reproduction.verdict import Verdict
 
     if options.overrides:

@@ -42,15 +42,17 @@ DATE = (1980, 1, 1, 0, 0, 0)  # the same run gives the same bytes
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Recorded:
-    """A recorded run, wherever it was read from. patch: what was not committed, None without it.
+    """A recorded run, from a file, this disk or the store. patch: what was not committed, if anything.
 
-    run_id: in the store that it was read from, or that it was exported from. origin: for people.
+    run_id: in the store that it was read from, or that it was exported from. origin: to be shown.
+    is_from_file: the run need not be in any store here.
     """
 
     document: Document
     patch: bytes | None
     run_id: str
     origin: str
+    is_from_file: bool = True
 
 
 def write_archive(file: Path, contents: Mapping[str, bytes], run_id: str) -> None:

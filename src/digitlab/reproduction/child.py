@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from digitlab.config import project
-
-
-class Cannot(Exception):  # noqa: N818  (a verdict)
-    """The run cannot be run again: what is missing, and what would mend it."""
+from digitlab.reproduction.verdict import Cannot
 
 
 class Child:
-    """Open while it runs: asked once, then told to go."""
+    """A context while it runs. It is asked once, says what it would run, and is told to go."""
 
     def __init__(self, code: Path, environment: Mapping[str, str]) -> None:
         paths = [str(code / "src"), *filter(None, [environment.get("PYTHONPATH")])]
@@ -49,20 +46,20 @@ class Child:
     def go(self) -> None:
         self._write("go")
 
-    def hear(self, event: str) -> dict[str, Any]:
-        """The next thing it says. Raises Cannot if that is something else, or nothing."""
+    def answer(self, event: str) -> dict[str, Any]:
+        """Its next message. Raises Cannot if that is of another event, or there is none."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        said: dict[str, Any] = json.loads(line) if line else {}
-        if said.get("event") == event:
-            return said
-        if said.get("event") == "refused":
-            raise Cannot(" ".join(said["message"].splitlines()))
+        message: dict[str, Any] = json.loads(line) if line else {}
+        if message.get("event") == event:
+            return message
+        if message.get("event") == "refused":
+            raise Cannot(" ".join(message["message"].splitlines()))
         code = self._process.wait()
         raise Cannot(f"the process that ran it ended with exit code {code}: see above")
 
     def _write(self, line: str) -> None:
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it has said why, or will be missed
+        with contextlib.suppress(BrokenPipeError):  # its answer, or the lack of one, says why
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()

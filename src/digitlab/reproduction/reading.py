@@ -1,7 +1,8 @@
-"""Records read back, from a file, this disk or the store; and written as one file. Runs nothing."""
+"""Records read from a file, this disk or the store; and exported as one file. Runs nothing."""
 
+import dataclasses
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from digitlab.config import project
@@ -23,73 +24,78 @@ from digitlab.tracking.names import CONFIG_TAG, PATCH_FILE, RECORD_FILE
 from digitlab.tracking.run_folder import RunFolder
 from digitlab.tracking.stored_run import check_prefix
 
+ARCHIVED = (*REQUIRED, *OPTIONAL)
 
-def read(wanted: str, uri: str) -> Recorded:
-    """From a file or a record on this disk if there is one, else from the tracking store.
+
+def read(reference: str, uri: str) -> Recorded:
+    """From the file or the run folder of that name if there is one, else from the tracking store.
 
     Raises:
         RefusedDocument: there is no document, or one that is not to be trusted.
     """
-    file = Path(wanted)
+    file = Path(reference)
     if is_file_of_some_kind(file):
         return read_recorded(file)
     if len(file.parts) > 1 or file.suffix in (".json", ".zip"):
-        raise UsageError(f"there is no file {wanted}")
+        raise UsageError(f"there is no file {reference}")
     with tempfile.TemporaryDirectory() as scratch:
-        run_id, folder = _files_of(wanted, uri, Path(scratch), (RECORD_FILE, PATCH_FILE))
-        if not (folder / RECORD_FILE).exists():
-            raise RefusedDocument([f"run {wanted} has no {RECORD_FILE}: an older digitlab made it"])
-        document = documents.parse((folder / RECORD_FILE).read_bytes())
-        patch = folder / PATCH_FILE
+        files = _files_of(reference, uri, Path(scratch), (RECORD_FILE, PATCH_FILE))
+        record, patch = files.folder / RECORD_FILE, files.folder / PATCH_FILE
+        if not record.exists():
+            raise RefusedDocument([f"run {reference} has no {RECORD_FILE}: an older digitlab made it"])
+        document = documents.parse(record.read_bytes())
+        if files.tags is not None and files.tags.get(CONFIG_TAG) != document.config_sha256:
+            raise RefusedDocument(["its configuration is not the one that the run was tagged with"])
         return Recorded(
             document=document,
             patch=patch.read_bytes() if patch.exists() else None,
-            run_id=run_id,
-            origin=f"run {run_id[:8]}",
+            run_id=files.run_id,
+            origin=f"run {files.run_id[:8]}",
+            is_from_file=False,
         )
 
 
-def check_tags(recorded: Recorded, uri: str) -> None:
-    """Raises RefusedDocument if the run's tags, which its store keeps apart, name another document."""
-    if Path(recorded.origin).is_file() or (project.records() / recorded.run_id).exists():
-        return
-    told = open_store(uri).find(recorded.run_id).tags.get(CONFIG_TAG)
-    if told != recorded.document.config_sha256:
-        raise RefusedDocument(["its configuration is not the one that the run was tagged with"])
-
-
-def export(wanted: str, uri: str, file: Path) -> None:
+def export(reference: str, uri: str, file: Path) -> None:
     """Write one archive that another clone on another machine can reproduce."""
     with tempfile.TemporaryDirectory() as scratch:
-        run_id, folder = _files_of(wanted, uri, Path(scratch), (*REQUIRED, *OPTIONAL))
-        contents = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    kept = {name: content for name, content in contents.items() if name in (*REQUIRED, *OPTIONAL)}
+        files = _files_of(reference, uri, Path(scratch), ARCHIVED)
+        paths = [files.folder / name for name in ARCHIVED]
+        kept = {path.name: path.read_bytes() for path in paths if path.is_file()}
     if missing := [name for name in REQUIRED if name not in kept]:
         raise RefusedDocument(
-            [f"run {wanted} has no {name}: only a finished run can be exported" for name in missing[:1]]
+            [f"run {reference} has no {missing[0]}: only a finished run can be exported"]
         )
     documents.parse(kept[RECORD_FILE])
     lock = CHECKOUT / LOCK
     if lock.exists():
         kept[LOCK] = lock.read_bytes()
-    write_archive(file, kept, run_id)
+    write_archive(file, kept, files.run_id)
 
 
-def _files_of(wanted: str, uri: str, scratch: Path, names: Sequence[str]) -> tuple[str, Path]:
-    """The run's id, and a folder with those of the artifacts that it has.
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Files:
+    """Artifacts of a run. tags: those in the store; None where the files are not from a store."""
+
+    run_id: str
+    folder: Path
+    tags: Mapping[str, str] | None
+
+
+def _files_of(reference: str, uri: str, scratch: Path, names: Sequence[str]) -> _Files:
+    """Those of the artifacts `names` that the run has.
 
     Raises:
-        RefusedDocument: the document is too large, or another than the run was made with.
+        RefusedDocument: the document is too large.
     """
-    if record := RunFolder.named(project.records(), wanted):
-        return wanted, record.artifacts
-    check_prefix(wanted)
+    if record := RunFolder.named(project.records(), reference):
+        return _Files(reference, record.artifacts, None)
+    check_prefix(reference)
     store = open_store(uri)
-    run = store.find(wanted)
-    there = dict(store.artifacts(run))
-    if (size := there.get(RECORD_FILE, 0)) > documents.MAX_BYTES:
+    run = store.find(reference)
+    sizes = dict(store.artifacts(run))
+    if (size := sizes.get(RECORD_FILE, 0)) > documents.MAX_BYTES:
         raise RefusedDocument([f"{RECORD_FILE} has {size} bytes, more than {documents.MAX_BYTES}"])
     for name in names:
-        if name in there:
+        if name in sizes:
             store.download(run, name, scratch)
-    return run.run_id, scratch
+    return _Files(run.run_id, scratch, run.tags)

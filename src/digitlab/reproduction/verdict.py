@@ -28,6 +28,10 @@ ROUNDING = 1e-5  # relative, of a step's loss
 ACCURACY_BAND = 0.005  # of 10,000 images; by the square root of their number for others
 
 
+class Cannot(Exception):  # noqa: N818  (a verdict)
+    """A run cannot be run again: what is missing, and what would mend it."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """cause: what differs first, or what is missing. details: more sentences."""
