@@ -16,7 +16,9 @@ from digitlab.runs.interrupts import Interrupts
 from digitlab.sweep.manifest import Manifest, SweepFolder, new_id
 from digitlab.sweep.planning.plan import plan
 from digitlab.sweep.workers.display import SweepDisplay
-from digitlab.sweep.workers.runner import Listed, Policy, Runner
+from digitlab.sweep.workers.executors.table import executor_of
+from digitlab.sweep.workers.runner import Policy, Runner
+from digitlab.sweep.workers.source import Listed
 
 SAMPLE_EVERY = 100  # trials
 
@@ -46,16 +48,19 @@ def launch(planned: Manifest) -> None:
     folder.own()
     folder.log("planned", command=manifest.command)
     display = Sampling(manifest.num_trials)
+    executor = executor_of(manifest)
+    submit = executor.submit
+    executor.submit = lambda _train, task: submit(no_op, task)  # type: ignore[method-assign]
     with Interrupts() as interrupts, interrupts.deferred():
         runner = Runner(
             folder,
             manifest,
             Listed([trial] for trial in manifest.trials),
+            executor,
             policy=Policy(),
             display=display,
             interrupts=interrupts,
             say=print,
-            task=no_op,
         )
         runner.run()
     assert len(runner.results) == manifest.num_trials

@@ -14,7 +14,7 @@ import pytest
 
 from digitlab import cli
 from digitlab.config import project
-from digitlab.sweep.workers.executors import warm_up
+from digitlab.sweep.workers.executors.worker import warm_up
 from digitlab.tracking.connection.location import resolve_uri
 from digitlab.tracking.run_folder import all_records
 from digitlab.tracking.store import RunStore

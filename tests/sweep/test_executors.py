@@ -1,4 +1,4 @@
-"""Executors behind concurrent.futures' interface, with real processes."""
+"""What every executor of the table does, and what worker processes do besides; all of it for real."""
 
 import multiprocessing
 import os
@@ -6,18 +6,24 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Executor, wait
+from concurrent.futures import wait
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import psutil
 import pytest
 
+from digitlab.config.composition import composer
 from digitlab.errors import Interrupted
 from digitlab.runs.interrupts import Interrupts
+from digitlab.sweep.settings import ProcessesSettings, Settings, to_settings
 from digitlab.sweep.workers.cores import usable_cores
-from digitlab.sweep.workers.executors import InProcess, Processes, TaskFailed, WorkerDied, _work
-from digitlab.sweep.workers.gpus import gpu_environment
+from digitlab.sweep.workers.executors.executor import Executor, Needs, TaskFailed, Tell, WorkerDied
+from digitlab.sweep.workers.executors.processes import Processes
+from digitlab.sweep.workers.executors.table import EXECUTORS
+from digitlab.sweep.workers.executors.worker import _work
+from tests.support.cli import CHECKOUT
 
 
 def square(x: int, *, tell: Any, interrupts: Interrupts) -> int:
@@ -68,13 +74,54 @@ def answer(said: Any) -> Any:
     return ("heard", said)
 
 
-@pytest.fixture(params=["inprocess", "processes"])
+def settings(*overrides: str) -> Settings:
+    """As conf/ and these overrides say."""
+    with composer() as made:
+        return to_settings(made.compose_sweep(list(overrides)))
+
+
+@contextmanager
+def started(executor: Executor, tell: Tell = answer) -> Iterator[Executor]:
+    executor.start(tell, Interrupts())
+    try:
+        yield executor
+    finally:
+        executor.shutdown()
+
+
+@contextmanager
+def processes(num_workers: int, tell: Tell = answer, device: str = "cpu") -> Iterator[Processes]:
+    chosen = ProcessesSettings(name="processes", workers=num_workers, per_gpu=2)
+    pool = Processes(chosen, Needs(device=device, threads=1))
+    with started(pool, tell):
+        yield pool
+
+
+@pytest.fixture(params=EXECUTORS)
 def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
-    if request.param == "inprocess":
-        yield InProcess(answer, Interrupts())
-    else:
-        with Processes(2, answer) as pool:
-            yield pool
+    chosen = settings(f"executor={request.param}").executor
+    made = EXECUTORS[request.param](chosen, Needs(device="cpu", threads=1))
+    made.prepare()
+    with started(made):
+        yield made
+
+
+def test_every_executor_of_the_settings_is_in_the_table_and_has_its_values_in_conf() -> None:
+    assert {file.stem for file in (CHECKOUT / "conf" / "executor").glob("*.yaml")} == set(EXECUTORS)
+    kinds = get_args(get_type_hints(Settings)["executor"])
+    assert {get_args(get_type_hints(kind)["name"])[0] for kind in kinds} == set(EXECUTORS)
+
+
+def test_an_executor_begins_nothing_when_it_is_made() -> None:
+    before = threading.active_count(), len(multiprocessing.active_children())
+    for name, make in EXECUTORS.items():
+        made = make(settings(f"executor={name}").executor, Needs(device="cpu", threads=1))
+        assert made.num_workers >= 1
+        most = 10_000  # threads of a trial: more than there are cores
+        assert make(
+            settings(f"executor={name}").executor, Needs(device="cpu", threads=most)
+        ).num_workers
+    assert (threading.active_count(), len(multiprocessing.active_children())) == before
 
 
 def test_results_come_back_in_the_futures_that_were_given(executor: Executor) -> None:
@@ -97,7 +144,7 @@ def test_an_error_is_its_own_tasks_alone(executor: Executor) -> None:
     ("task", "told"), [(die, "SIGKILL .out of memory"), (leave, "ended with code 7")]
 )
 def test_a_worker_that_dies_costs_its_own_task_alone(task: Any, told: str) -> None:
-    with Processes(2, answer) as pool:
+    with processes(2) as pool:
         before = [pool.submit(square, x) for x in range(4)]
         bad = pool.submit(task)
         after = [pool.submit(square, x) for x in range(4)]
@@ -107,7 +154,7 @@ def test_a_worker_that_dies_costs_its_own_task_alone(task: Any, told: str) -> No
 
 
 def test_a_worker_that_dies_idle_costs_nothing() -> None:
-    with Processes(1, answer) as pool:
+    with processes(1) as pool:
         pid, _ = pool.submit(whoami).result(timeout=60)
         os.kill(pid, signal.SIGKILL)
         assert pool.submit(square, 5).result(timeout=60) == 25
@@ -121,7 +168,7 @@ def test_a_controller_that_is_gone_is_no_failure_of_a_task(tmp_path: Path) -> No
     worker = context.Process(target=_work, args=(theirs, told_to_stop, dict(os.environ)))
     worker.start()
     theirs.close()
-    controller.send((tell_and_write_down_what_fails, (file,), {}))
+    controller.send((tell_and_write_down_what_fails, (file,)))
     assert [controller.recv(), controller.recv()] == [("begun", None), ("tell", "an epoch")]
     controller.close()
     worker.join(30)
@@ -131,7 +178,7 @@ def test_a_controller_that_is_gone_is_no_failure_of_a_task(tmp_path: Path) -> No
 
 
 def test_workers_take_many_tasks_and_no_more_of_them_than_asked() -> None:
-    with Processes(2, answer) as pool:
+    with processes(2) as pool:
         found = [pool.submit(whoami).result(timeout=60)[0] for _ in range(3)]
         found += [f.result(timeout=60)[0] for f in [pool.submit(whoami) for _ in range(4)]]
     assert len(set(found)) <= 2
@@ -139,13 +186,13 @@ def test_workers_take_many_tasks_and_no_more_of_them_than_asked() -> None:
 
 
 def test_queued_tasks_can_be_cancelled() -> None:
-    started = threading.Event()
-    with Processes(1, lambda said: started.set()) as pool:
+    begun = threading.Event()
+    with processes(1, lambda said: begun.set()) as pool:
         first = pool.submit(say_and_hear, 1)
-        assert started.wait(60)
+        assert begun.wait(60)
         rest = [pool.submit(square, x) for x in range(5)]
         assert rest[-1].cancel()
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown()
     assert first.result(timeout=60)
     assert all(future.cancelled() or future.result() is not None for future in rest)
     with pytest.raises(RuntimeError):
@@ -153,21 +200,21 @@ def test_queued_tasks_can_be_cancelled() -> None:
 
 
 def test_running_tasks_stop_at_a_step_when_asked() -> None:
-    started = threading.Event()
-    with Processes(1, lambda said: started.set()) as pool:
+    begun = threading.Event()
+    with processes(1, lambda said: begun.set()) as pool:
         future = pool.submit(work_until_interrupted)
-        assert started.wait(60)
+        assert begun.wait(60)
         pool.interrupt(signal.SIGINT)
         assert future.result(timeout=60) == "stopped at a step"
 
 
 def test_what_is_given_to_a_new_worker_while_all_stop_stops_too() -> None:
     """One that was started too late to be among those that were asked."""
-    with Processes(1, answer) as pool:
+    with processes(1) as pool:
         pool.interrupt(signal.SIGINT)
-        pool._start(0)
+        pool._start_worker(0)
         assert pool._workers[0].process.is_alive()
-        pool._workers[0].connection.send((work_until_interrupted, (), {}))
+        pool._workers[0].connection.send((work_until_interrupted, ()))
         said = [pool._workers[0].connection.recv() for _ in range(2)]
         assert said == [("begun", None), ("tell", "started")]
         pool._workers[0].connection.send(None)
@@ -203,10 +250,12 @@ def test_a_containers_quota_is_heeded(
     assert 1 <= usable_cores() <= 8
 
 
-def test_workers_of_one_gpu_share_it() -> None:
-    shared = gpu_environment(["0", "1"], per_gpu=2)
-    assert [shared(i)["CUDA_VISIBLE_DEVICES"] for i in range(5)] == ["0", "0", "1", "1", "0"]
-    with Processes(2, answer, shared) as pool:
+def test_workers_of_one_gpu_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    per_gpu = ProcessesSettings(name="processes", workers=None, per_gpu=2)
+    assert Processes(per_gpu, Needs(device="cuda", threads=1)).num_workers == 4
+    with processes(2, device="cuda") as pool:
+        assert [pool._environment(i)["CUDA_VISIBLE_DEVICES"] for i in range(5)] == [*"00110"]
         futures = [pool.submit(whoami) for _ in range(4)]
         assert {f.result(timeout=60)[1] for f in futures} == {"0"}
 
@@ -214,7 +263,7 @@ def test_workers_of_one_gpu_share_it() -> None:
 def test_nothing_is_left_over_after_a_thousand_tasks() -> None:
     """Memory and file descriptors of this process do not grow with the number of tasks."""
     process = psutil.Process()
-    with Processes(2, answer) as pool:
+    with processes(2) as pool:
         wait([pool.submit(square, x) for x in range(200)])
         descriptors, memory = process.num_fds(), process.memory_info().rss
         wait([pool.submit(square, x) for x in range(1000)])

@@ -49,7 +49,11 @@ def trial(
 
 
 def order(results: list[TrialResult], metric: Metric = "validation/accuracy") -> list[int]:
-    return [point.trials[0].number for point in summary.rank(results, metric)]
+    return [point.trials[0].number for point in summary.summarise(results, metric).ranked]
+
+
+def varying(results: list[TrialResult]) -> list[str]:
+    return summary.summarise(results, "validation/accuracy").knobs
 
 
 def seeds(
@@ -141,7 +145,7 @@ def test_only_finished_trials_with_a_finite_value_are_ranked() -> None:
 
 def test_intervals_are_student_s_by_hand_and_scipy_s() -> None:
     accuracies = [0.90, 0.92, 0.97]
-    (point,) = summary.rank(seeds(accuracies), "validation/accuracy")
+    (point,) = summary.summarise(seeds(accuracies), "validation/accuracy").ranked
     assert point.n == 3
     assert point.validation.mean == pytest.approx(0.93)
     # s = sqrt((0.03² + 0.01² + 0.04²) / 2), t(0.975, 2) = 4.302653
@@ -153,7 +157,7 @@ def test_intervals_are_student_s_by_hand_and_scipy_s() -> None:
 
 
 def test_a_single_seed_has_no_interval_and_keeps_its_seed_as_a_knob() -> None:
-    (point,) = summary.rank(seeds([0.9], lr="0.1"), "validation/accuracy")
+    (point,) = summary.summarise(seeds([0.9], lr="0.1"), "validation/accuracy").ranked
     assert (point.n, point.validation.half_width, point.knobs) == (1, None, {"lr": "0.1", "seed": "0"})
 
 
@@ -161,11 +165,12 @@ def test_points_rank_by_their_mean_and_say_which_seeds_are_missing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     results = seeds([0.90, 0.92, math.nan], lr="0.1") + seeds([0.99, 0.7], point=1, first=3, lr="0.2")
-    first, second = summary.rank(results, "validation/accuracy")
+    whole = summary.summarise(results, "validation/accuracy")
+    first, second = whole.ranked
     assert first.knobs == {"lr": "0.1"}
     assert (first.n, first.planned, second.n, second.planned) == (2, 3, 2, 2)
-    assert summary.varying(results) == ["lr"]
-    summary.print_summary(results, "validation/accuracy")
+    assert whole.knobs == ["lr"]
+    summary.print_summary(whole)
     assert "2 of 3" in capsys.readouterr().out
 
 
@@ -175,9 +180,9 @@ def test_varying_knobs_take_several_values_and_come_in_the_sweep_s_order() -> No
         {"z": "1", "same": "x", "a": "2", "some": "1"},
         {"z": "1", "same": "x", "a": "1", "some": "2"},
     ]
-    assert summary.varying([trial(n, swept=row) for n, row in enumerate(rows)]) == ["z", "a", "some"]
-    assert summary.varying(seeds([0.1, 0.2], lr="1")) == []
-    assert summary.varying([trial(n, swept={"seed": str(n)}) for n in range(2)]) == ["seed"]
+    assert varying([trial(n, swept=row) for n, row in enumerate(rows)]) == ["z", "a", "some"]
+    assert varying(seeds([0.1, 0.2], lr="1")) == []
+    assert varying([trial(n, swept={"seed": str(n)}) for n in range(2)]) == ["seed"]
 
 
 def test_a_title_is_a_leaf_unless_two_knobs_would_share_it() -> None:
@@ -189,7 +194,7 @@ def test_the_printed_table_is_cut_by_its_limit_only(capsys: pytest.CaptureFixtur
     results = [
         trial(n, n / 100, swept={"model.activation": f"[relu] {300 * 'x'}{n}"}) for n in range(32)
     ]
-    summary.print_summary(results, "validation/accuracy")
+    summary.print_summary(summary.summarise(results, "validation/accuracy"))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["rank", "run", "activation", "validation", "test", "seconds"]
     expected = ["1", "0000001f", "[relu]", 300 * "x" + "31", "31.00", "%", "30.00", "%", "1.5"]
@@ -201,8 +206,9 @@ def test_without_a_validation_split_the_trials_are_listed_and_nothing_is_ranked(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     results = HARD["no validation split"]()
-    assert summary.rank(results, "validation/loss") == []
-    summary.print_summary(results, "validation/loss")
+    whole = summary.summarise(results, "validation/loss")
+    assert whole.ranked == []
+    summary.print_summary(whole)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines[1:4]] == [["-", f"{n:08x}"] for n in range(3)]
     assert lines[4:] == ["Nothing is ranked: there is no validation split (data.validation_size=0)."]
@@ -210,7 +216,9 @@ def test_without_a_validation_split_the_trials_are_listed_and_nothing_is_ranked(
 
 @hard
 def test_the_csv_reads_back_with_every_trial_knob_and_metric(results: list[TrialResult]) -> None:
-    rows = list(csv.DictReader(io.StringIO(summary.as_csv(results))))
+    rows = list(
+        csv.DictReader(io.StringIO(summary.as_csv(summary.summarise(results, "validation/loss"))))
+    )
     assert len(rows) == len(results)
     for row, result in zip(rows, results, strict=True):
         assert (row["number"], row["state"]) == (str(result.number), result.state)
@@ -222,11 +230,11 @@ def test_the_csv_reads_back_with_every_trial_knob_and_metric(results: list[Trial
 
 @hard
 def test_markdown_has_as_many_cells_in_every_row(results: list[TrialResult]) -> None:
-    text = summary.as_markdown(results, "validation/accuracy").replace(r"\|", "")
+    whole = summary.summarise(results, "validation/accuracy")
+    text = summary.as_markdown(whole).replace(r"\|", "")
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in table}) == (1 if results else 0)
-    shown = len(summary.rank(results, "validation/accuracy"))
-    assert sum(line.split()[1].isdigit() for line in table) == shown
+    assert sum(line.split()[1].isdigit() for line in table) == len(whole.ranked)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -235,9 +243,10 @@ def test_every_figure_is_a_picture_whatever_the_trials(
     results: list[TrialResult], metric: Metric, tmp_path: Path
 ) -> None:
     drawn = [tmp_path / "coordinates.png", tmp_path / "curves.png", tmp_path / "importance.png"]
-    figures.draw_parallel_coordinates(results, metric, drawn[0])
-    figures.draw_learning_curves(results, metric, drawn[1])
-    if len(results) > 100 or not figures.draw_importance(results, metric, drawn[2]):  # 10 s for 1000
+    whole = summary.summarise(results, metric)
+    figures.draw_parallel_coordinates(whole, drawn[0])
+    figures.draw_learning_curves(whole, drawn[1])
+    if len(results) > 100 or not figures.draw_importance(whole, drawn[2]):  # 10 s for 1000
         assert not drawn.pop().exists()
     for file in drawn:
         pixels = imread(file)
@@ -265,13 +274,13 @@ def test_the_page_loads_nothing_and_holds_plotly_once(
     results: list[TrialResult], tmp_path: Path
 ) -> None:
     file = tmp_path / "sweep.html"
-    interactive.write_page(results, "validation/accuracy", file)
+    whole = summary.summarise(results, "validation/accuracy")
+    interactive.write_page(whole, file)
     page = file.read_text(encoding="utf-8")
     tags = Tags(page)
     assert tags.loads == []
     assert tags.count["b"] == 0, "a name became markup"
-    rows = summary.table_rows(results, "validation/accuracy")
-    assert tags.count["tr"] == len(rows) + bool(rows)
+    assert tags.count["tr"] == len(whole.rows) + bool(whole.rows)
     assert page.count("plotly.js v") == bool(tags.count["script"])
 
 
@@ -294,7 +303,8 @@ def test_importance_is_drawn_for_four_values_and_two_knobs_or_not_at_all(
     verbosity = optuna.logging.get_verbosity()
 
     def is_drawn(results: list[TrialResult]) -> bool:
-        return figures.draw_importance(results, "validation/accuracy", tmp_path / "importance.png")
+        whole = summary.summarise(results, "validation/accuracy")
+        return figures.draw_importance(whole, tmp_path / "importance.png")
 
     assert is_drawn(results)
     assert not is_drawn(results[:3])
@@ -324,7 +334,7 @@ def test_a_curve_is_the_mean_of_the_seeds_that_reached_the_epoch() -> None:
     short = {"validation/loss": [(1, 1.0), (2, 3.0)]}
     long = {"validation/loss": [(1, 2.0), (2, math.nan), (3, 4.0)]}
     pair = [trial(0, point=0, history=short), trial(1, point=0, history=long)]
-    (best,), others = curves.best_and_others(pair, "validation/loss")
+    (best,), others = curves.best_and_others(summary.summarise(pair, "validation/loss"))
     assert others == []
     assert (best.epochs, best.mean) == ([1, 2, 3], [1.5, 3.0, 4.0])
     assert (best.low, best.high) == ([1.0, 3.0, 4.0], [2.0, 3.0, 4.0])

@@ -21,7 +21,7 @@ import pytest
 
 from digitlab.config import project
 from digitlab.errors import TrackingError, UsageError
-from digitlab.sweep.workers.executors import warm_up
+from digitlab.sweep.workers.executors.worker import warm_up
 from digitlab.tracking import delivery
 from digitlab.tracking.connection import store_process
 from digitlab.tracking.connection.location import resolve_uri, unreachable

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from digitlab.config.schema import Metric
-from digitlab.results.summary import Ranked, rank
+from digitlab.results.summary import Ranked, Summary
 from digitlab.results.tables import shortened
 from digitlab.results.trial_result import TrialResult
 
@@ -28,16 +28,16 @@ class Curve:
     high: list[float]
 
 
-def best_and_others(results: Sequence[TrialResult], metric: Metric) -> tuple[list[Curve], list[Curve]]:
+def best_and_others(summary: Summary) -> tuple[list[Curve], list[Curve]]:
     """The best points, best first, to be labelled, and all others; each unranked trial is one."""
-    ranked = rank(results, metric)
+    ranked, metric = summary.ranked, summary.metric
     best: list[Curve] = []
     others: list[Curve] = []
     for place, point in enumerate(ranked, start=1):
         if curve := _curve(f"{place}. {_name(point)}", point.trials, metric):
             (best if len(best) < NUM_LABELLED else others).append(curve)
     used = {trial.number for point in ranked for trial in point.trials}
-    left = [_curve(f"{r.state} {r.name}", [r], metric) for r in results if r.number not in used]
+    left = [_curve(f"{r.state} {r.name}", [r], metric) for r in summary.results if r.number not in used]
     return best, others + [curve for curve in left if curve]
 
 

@@ -17,7 +17,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from digitlab.config.schema import Metric
 from digitlab.results.curves import OTHERS_COLOUR, Curve, best_and_others, has_bands, value_range
 from digitlab.results.scales import (
     COLOUR_SCALES,
@@ -27,9 +26,8 @@ from digitlab.results.scales import (
     titled_scales,
     varying_among,
 )
-from digitlab.results.summary import rank, titles, value_of
+from digitlab.results.summary import Summary, titles, value_of
 from digitlab.results.tables import metric_title, shortened
-from digitlab.results.trial_result import TrialResult
 from digitlab.runs.plots import save
 
 # One for each of curves.NUM_LABELLED; C7 is grey.
@@ -38,20 +36,19 @@ BOX = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1}
 TICK_LABEL: dict[str, Any] = {"fontsize": 8, "bbox": BOX, "zorder": 4}
 
 
-def draw_parallel_coordinates(results: Sequence[TrialResult], metric: Metric, file: Path) -> None:
+def draw_parallel_coordinates(summary: Summary, file: Path) -> None:
     """One line a point, means over seeds; the best on top."""
-    points = rank(results, metric)[::-1]
-    if not points:
-        save(_message(f"no finished trial has a {metric}"), file)
+    scales = titled_scales(summary)
+    if not scales:
+        save(_message(f"no finished trial has a {summary.metric}"), file)
         return
-    scales = titled_scales(points, results, metric)
     figure = Figure(figsize=(max(5, 1.2 + 1.7 * len(scales)), 4.8), layout="constrained")
     axes = figure.subplots()
     heights = zip(*(scale.places for _, scale in scales), strict=True)
     lines = np.array([list(enumerate(line)) for line in heights])
     ends = lines[:, -1]
-    colours = mpl.colormaps[COLOUR_SCALES[metric]](ends[:, 1])
-    widths = [*[min(1.6, max(0.4, 60 / len(points)))] * (len(points) - 1), 3.2]
+    colours = mpl.colormaps[COLOUR_SCALES[summary.metric]](ends[:, 1])
+    widths = [*[min(1.6, max(0.4, 60 / len(lines)))] * (len(lines) - 1), 3.2]
     axes.add_collection(LineCollection(list(lines), colors=colours, linewidths=widths))
     axes.scatter(ends[:, 0], ends[:, 1], c=colours, s=[9 * width for width in widths], zorder=3)
     for place, (title, scale) in enumerate(scales):
@@ -64,15 +61,16 @@ def draw_parallel_coordinates(results: Sequence[TrialResult], metric: Metric, fi
     save(figure, file)
 
 
-def draw_importance(results: Sequence[TrialResult], metric: Metric, file: Path) -> bool:
+def draw_importance(summary: Summary, file: Path) -> bool:
     """Shares of the variance by fANOVA (Hutter, Hoos and Leyton-Brown, 2014), which add up to 1.
 
     Returns:
         False, and draws nothing, for fewer than 4 values, fewer than 2 knobs or equal values.
     """
-    finished = [result for result in results if value_of(result, metric) is not None]
+    metric = summary.metric
+    finished = [result for result in summary.results if value_of(result, metric) is not None]
     values = [value for result in finished if (value := value_of(result, metric)) is not None]
-    knobs = varying_among([result.swept for result in finished], results)
+    knobs = varying_among([result.swept for result in finished], summary.knobs)
     if len(values) < 4 or len(knobs) < 2 or len(set(values)) == 1:
         return False
     columns = {knob: [result.swept.get(knob, GAP) for result in finished] for knob in knobs}
@@ -120,9 +118,10 @@ def importances(columns: Mapping[str, Sequence[str]], values: Sequence[float]) -
         optuna.logging.set_verbosity(verbosity)
 
 
-def draw_learning_curves(results: Sequence[TrialResult], metric: Metric, file: Path) -> None:
+def draw_learning_curves(summary: Summary, file: Path) -> None:
     """The mean over seeds, with a band from the lowest to the highest; only the best have a name."""
-    best, others = best_and_others(results, metric)
+    metric = summary.metric
+    best, others = best_and_others(summary)
     if not best + others:
         save(_message(f"no trial has a history of {metric}"), file)
         return

@@ -4,42 +4,39 @@ Knows no matplotlib, no tracker and no torch. Plotly is slow to import and stays
 """
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from digitlab.config.schema import Metric
 from digitlab.results.curves import OTHERS_COLOUR, best_and_others, value_range
 from digitlab.results.scales import COLOUR_SCALES, titled_scales
-from digitlab.results.summary import notes, rank, table_rows
-from digitlab.results.trial_result import TrialResult
+from digitlab.results.summary import Summary
 
 STYLE = """body { font: 15px/1.4 system-ui, sans-serif; margin: 2rem } div { overflow-x: auto }
 td, th { padding: .2rem .8rem .2rem 0; text-align: left; white-space: nowrap }"""
 
 
-def write_page(results: Sequence[TrialResult], metric: Metric, file: Path) -> None:
+def write_page(summary: Summary, file: Path) -> None:
     """One page that needs no network: plotly itself is in it, once, which makes 5 MB."""
-    drawn = [_coordinates(results, metric), _learning_curves(results, metric)]
+    drawn = [_coordinates(summary), _learning_curves(summary)]
     figures = [figure for figure in drawn if figure is not None]
     settings = {"full_html": False, "config": {"displaylogo": False}}
     parts = [f.to_html(include_plotlyjs=place == 0, **settings) for place, f in enumerate(figures)]
-    rows = table_rows(results, metric)
+    rows, count = summary.rows, len(summary.results)
     lines = [_html_row("th", rows[0]), *(_html_row("td", row.values()) for row in rows)] if rows else []
-    parts += [f"<p>{html.escape(note)}</p>" for note in notes(results, metric)]
+    parts += [f"<p>{html.escape(note)}</p>" for note in summary.notes]
     parts.append(f"<table>{''.join(lines)}</table>")
-    title = f"{metric} of {len(results)} trial{'s' * (len(results) != 1)}"
+    title = f"{summary.metric} of {count} trial{'s' * (count != 1)}"
     head = f"<meta charset=utf-8><title>{title}</title><style>{STYLE}</style><h1>{title}</h1>"
     body = "\n".join(f"<div>{part}</div>" for part in parts)
     file.write_text(f"<!doctype html><html lang=en>{head}\n{body}</html>\n", encoding="utf-8")
 
 
-def _coordinates(results: Sequence[TrialResult], metric: Metric) -> Any:
+def _coordinates(summary: Summary) -> Any:
     """None for less than two axes: plotly would show nothing."""
     import plotly.graph_objects as go  # type: ignore[import-untyped]
 
-    points = rank(results, metric)[::-1]
-    scales = titled_scales(points, results, metric) if points else []
+    scales = titled_scales(summary)
     if len(scales) < 2:
         return None
     dimensions = [
@@ -52,16 +49,21 @@ def _coordinates(results: Sequence[TrialResult], metric: Metric) -> Any:
         }
         for title, scale in scales
     ]
-    colours = {"color": scales[-1][1].places, "cmin": 0, "cmax": 1, "colorscale": COLOUR_SCALES[metric]}
+    colours = {
+        "color": scales[-1][1].places,
+        "cmin": 0,
+        "cmax": 1,
+        "colorscale": COLOUR_SCALES[summary.metric],
+    }
     figure = go.Figure(go.Parcoords(dimensions=dimensions, line=colours))
     width = max(900, 150 * len(scales))
     return figure.update_layout(height=480, width=width, margin={"l": 130, "r": 90, "t": 70, "b": 40})
 
 
-def _learning_curves(results: Sequence[TrialResult], metric: Metric) -> Any:
+def _learning_curves(summary: Summary) -> Any:
     import plotly.graph_objects as go
 
-    best, others = best_and_others(results, metric)
+    best, others = best_and_others(summary)
     if not best + others:
         return None
     figure = go.Figure()
@@ -75,7 +77,7 @@ def _learning_curves(results: Sequence[TrialResult], metric: Metric) -> Any:
         name = html.escape(curve.label)
         figure.add_scatter(x=curve.epochs, y=curve.mean, mode="lines+markers", name=name)
     figure.update_xaxes(title="epoch").update_yaxes(
-        title=metric, range=value_range(best) if best else None
+        title=summary.metric, range=value_range(best) if best else None
     )
     return figure.update_layout(height=480, width=1100, template="plotly_white", showlegend=True)
 

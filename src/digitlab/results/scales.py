@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from digitlab.config.schema import Metric
-from digitlab.results.summary import Ranked, titles, varying
+from digitlab.results.summary import Summary, titles
 from digitlab.results.tables import shortened
-from digitlab.results.trial_result import TrialResult
 from digitlab.tracking.names import VALIDATION_ACCURACY, VALIDATION_LOSS
 
 GAP = "(absent)"  # the value of a knob that a trial does not have
@@ -33,20 +32,24 @@ class Scale:
     log: bool
 
 
-def titled_scales(
-    points: Sequence[Ranked], results: Sequence[TrialResult], metric: Metric
-) -> list[tuple[str, Scale]]:
-    """A titled axis for each knob that varies among the points, then the metric's."""
-    knobs = varying_among([point.knobs for point in points], results)
+def titled_scales(summary: Summary) -> list[tuple[str, Scale]]:
+    """A titled axis for each knob that varies among the ranked points, then the metric's.
+
+    The best point comes last, so that it is drawn on top. Empty if no point is ranked.
+    """
+    points = summary.ranked[::-1]
+    if not points:
+        return []
+    knobs = varying_among([point.knobs for point in points], summary.knobs)
     scales = [knob_scale([point.knobs.get(knob, GAP) for point in points]) for knob in knobs]
-    scales.append(metric_scale([point.validation.mean for point in points], metric))
-    names = [shortened(title, 24) for title in [*titles(knobs), metric]]
+    scales.append(metric_scale([point.validation.mean for point in points], summary.metric))
+    names = [shortened(title, 24) for title in [*titles(knobs), summary.metric]]
     return [(n + (" (log)" if s.log else ""), s) for n, s in zip(names, scales, strict=True)]
 
 
-def varying_among(rows: Sequence[Mapping[str, str]], results: Sequence[TrialResult]) -> list[str]:
-    """The varying knobs of the sweep that take several values in these rows; a gap is one too."""
-    return [knob for knob in varying(results) if len({row.get(knob, GAP) for row in rows}) > 1]
+def varying_among(rows: Sequence[Mapping[str, str]], knobs: Sequence[str]) -> list[str]:
+    """The knobs that take several values in these rows; a gap is one too."""
+    return [knob for knob in knobs if len({row.get(knob, GAP) for row in rows}) > 1]
 
 
 def knob_scale(values: Sequence[str]) -> Scale:

@@ -1,4 +1,4 @@
-"""Which point of a sweep is best, as a table, Markdown and CSV. Ranks by validation, never by test.
+"""What came of a sweep, made once: its points ranked by validation, never by test; as text.
 
 Knows no figures, no tracker and no torch.
 """
@@ -44,40 +44,46 @@ class Ranked:
         return self.validation.n
 
 
-def rank(results: Sequence[TrialResult], metric: Metric) -> list[Ranked]:
-    """Best first by the tested weights' validation metric; ties by trial number.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What every table, figure and page of a sweep shows.
 
-    Without a validation split no trial has that metric and the list is empty.
+    results: by number. ranked: best first; empty without a validation split. knobs: that vary. rows:
+    title to text, the ranked points, then every other trial with its state in place of a rank. notes:
+    what the table does not say by itself, a line each.
     """
-    planned = Counter(result.point for result in results)
-    points: dict[int, list[TrialResult]] = {}
-    for result in sorted(results, key=lambda result: result.number):
-        if value_of(result, metric) is not None:
-            points.setdefault(result.point, []).append(result)
-    ranked = [_ranked(trials, metric, planned[point]) for point, trials in points.items()]
-    sign = -1 if metric == VALIDATION_ACCURACY else 1
-    return sorted(ranked, key=lambda point: (sign * point.validation.mean, point.trials[0].number))
+
+    metric: Metric
+    results: list[TrialResult]
+    ranked: list[Ranked]
+    knobs: list[str]
+    rows: list[dict[str, str]]
+    notes: list[str]
+
+    @property
+    def best(self) -> TrialResult | None:
+        """The first trial of the best point."""
+        return self.ranked[0].trials[0] if self.ranked else None
+
+
+def summarise(results: Iterable[TrialResult], metric: Metric) -> Summary:
+    by_number = sorted(results, key=lambda result: result.number)
+    ranked, knobs = _rank(by_number, metric), _varying(by_number)
+    others = [result for result in by_number if value_of(result, metric) is None]
+    return Summary(
+        metric=metric,
+        results=by_number,
+        ranked=ranked,
+        knobs=knobs,
+        rows=_rows(ranked, others, knobs, metric),
+        notes=_notes(by_number, ranked, others, metric),
+    )
 
 
 def value_of(result: TrialResult, metric: Metric) -> float | None:
     """What a trial is ranked by, or None where it did not finish or has no finite value."""
     value = _finite(result, CHOSEN[metric])
     return value if result.state == "FINISHED" else None
-
-
-def varying(results: Sequence[TrialResult]) -> list[str]:
-    """The swept knobs that take several values, in the sweep's order; no `seed` where points repeat."""
-    repeated = len({result.point for result in results}) < len(results)
-    return [
-        knob
-        for knob in swept_knobs(results)
-        if len({r.swept[knob] for r in results if knob in r.swept}) > 1
-        and not (repeated and knob == "seed")
-    ]
-
-
-def swept_knobs(results: Iterable[TrialResult]) -> list[str]:
-    return list(dict.fromkeys(knob for result in results for knob in result.swept))
 
 
 def titles(knobs: Sequence[str]) -> list[str]:
@@ -87,16 +93,79 @@ def titles(knobs: Sequence[str]) -> list[str]:
     return [title if taken[title] == 1 else knob for title, knob in zip(short, knobs, strict=True)]
 
 
-def table_rows(results: Sequence[TrialResult], metric: Metric) -> list[dict[str, str]]:
-    """Title to text: the ranked points, then every other trial with its state in place of a rank."""
-    ranked, knobs = rank(results, metric), varying(results)
-    points = [
+def print_summary(summary: Summary, *, limit: int = 20) -> None:
+    rows = summary.rows
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in rows[0] if rows else ():
+        table.add_column(title, justify="right" if title in NUMBERS else "left", overflow="fold")
+    for row in rows[:limit]:
+        table.add_row(*row.values())
+    more = [f"… and {len(rows) - limit} more"] if len(rows) > limit else []
+    show_table(table)
+    for line in [*more, *summary.notes]:
+        echo(line)
+
+
+def as_markdown(summary: Summary) -> str:
+    """Every row of the table, and its notes."""
+    rows = summary.rows
+    table = markdown_table([list(rows[0]), *(list(row.values()) for row in rows)]) if rows else ""
+    return "\n\n".join(part for part in (table, *summary.notes) if part) + "\n"
+
+
+def as_csv(summary: Summary) -> str:
+    """One row a trial in every state: knobs by their full path, metrics in full precision."""
+    knobs = _swept_knobs(summary.results)
+    metrics = list(dict.fromkeys(name for result in summary.results for name in result.metrics))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    head, tail = ["number", "point", "name", "state"], ["seconds", "run_id", "reused", "error"]
+    writer.writerow([*head, *knobs, *metrics, *tail])
+    for result in summary.results:
+        values = [getattr(result, title) for title in head]
+        values += [result.swept.get(knob, "") for knob in knobs]
+        values += [result.metrics.get(name, "") for name in metrics]
+        writer.writerow([*values, *(getattr(result, title) for title in tail)])
+    return text.getvalue()
+
+
+def _rank(results: Sequence[TrialResult], metric: Metric) -> list[Ranked]:
+    """Best first by the tested weights' validation metric; ties by trial number."""
+    planned = Counter(result.point for result in results)
+    points: dict[int, list[TrialResult]] = {}
+    for result in results:
+        if value_of(result, metric) is not None:
+            points.setdefault(result.point, []).append(result)
+    ranked = [_ranked(trials, metric, planned[point]) for point, trials in points.items()]
+    sign = -1 if metric == "validation/accuracy" else 1
+    return sorted(ranked, key=lambda point: (sign * point.validation.mean, point.trials[0].number))
+
+
+def _varying(results: Sequence[TrialResult]) -> list[str]:
+    """The swept knobs that take several values, in the sweep's order; no `seed` where points repeat."""
+    repeated = len({result.point for result in results}) < len(results)
+    return [
+        knob
+        for knob in _swept_knobs(results)
+        if len({r.swept[knob] for r in results if knob in r.swept}) > 1
+        and not (repeated and knob == "seed")
+    ]
+
+
+def _swept_knobs(results: Iterable[TrialResult]) -> list[str]:
+    return list(dict.fromkeys(knob for result in results for knob in result.swept))
+
+
+def _rows(
+    ranked: Sequence[Ranked], others: Sequence[TrialResult], knobs: Sequence[str], metric: Metric
+) -> list[dict[str, str]]:
+    places: list[tuple[str, tuple[TrialResult, ...], Estimate | None, Estimate | None, str]] = [
         (str(place), point.trials, point.validation, point.test, f"{point.n} of {point.planned}")
         for place, point in enumerate(ranked, start=1)
     ]
-    others = [
+    places += [
         ("-" if r.state == "FINISHED" else r.state, (r,), None, _estimate([r], TEST_ACCURACY), "")
-        for r in _left_out(results, metric)
+        for r in others
     ]
     several = any(point.planned > 1 for point in ranked)
     return [
@@ -109,64 +178,30 @@ def table_rows(results: Sequence[TrialResult], metric: Metric) -> list[dict[str,
             **({"n": n} if several else {}),
             "seconds": f"{statistics.fmean(trial.seconds for trial in trials):.1f}",
         }
-        for place, trials, validation, test, n in [*points, *others]
+        for place, trials, validation, test, n in places
     ]
 
 
-def notes(results: Sequence[TrialResult], metric: Metric) -> list[str]:
-    """What the table does not say by itself, a line each."""
+def _notes(
+    results: Sequence[TrialResult],
+    ranked: Sequence[Ranked],
+    others: Sequence[TrialResult],
+    metric: Metric,
+) -> list[str]:
     lines = []
     finished = [result for result in results if result.state == "FINISHED"]
     if finished and not any(CHOSEN[metric] in result.metrics for result in finished):
         lines.append("Nothing is ranked: there is no validation split (data.validation_size=0).")
-    elif left_out := _left_out(results, metric):
+    elif others:
         undefined = f"FINISHED without a finite {metric}"
-        states = Counter(undefined if r.state == "FINISHED" else r.state for r in left_out)
+        states = Counter(undefined if r.state == "FINISHED" else r.state for r in others)
         counts = ", ".join(f"{count} {state}" for state, count in states.items())
         lines.append(f"Not ranked: {counts}, of {len(results)} trials.")
     for refusal, count in Counter(r.refusal for r in results if r.refusal).most_common():
         lines.append(f"Trained one by one: {count} of {len(results)} trials. Why: {refusal}.")
-    if any(point.n > 1 for point in rank(results, metric)):
+    if any(point.n > 1 for point in ranked):
         lines.append("Means over n seeds, ± the half-width of the 95 % t-interval; seconds per trial.")
     return lines
-
-
-def print_summary(results: Sequence[TrialResult], metric: Metric, *, limit: int = 20) -> None:
-    rows = table_rows(results, metric)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in rows[0] if rows else ():
-        table.add_column(title, justify="right" if title in NUMBERS else "left", overflow="fold")
-    for row in rows[:limit]:
-        table.add_row(*row.values())
-    more = [f"… and {len(rows) - limit} more"] if len(rows) > limit else []
-    show_table(table)
-    for line in [*more, *notes(results, metric)]:
-        echo(line)
-
-
-def as_markdown(results: Sequence[TrialResult], metric: Metric) -> str:
-    """Every row of the table, and its notes."""
-    rows = table_rows(results, metric)
-    table = markdown_table([list(rows[0]), *(list(row.values()) for row in rows)]) if rows else ""
-    return "\n\n".join(part for part in (table, *notes(results, metric)) if part) + "\n"
-
-
-def as_csv(results: Sequence[TrialResult]) -> str:
-    """One row a trial in every state: knobs by their full path, metrics in full precision."""
-    knobs = swept_knobs(results)
-    metrics = list(dict.fromkeys(name for result in results for name in result.metrics))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    head, tail = ["number", "point", "name", "state"], ["seconds", "run_id", "reused", "error"]
-    writer.writerow([*head, *knobs, *metrics, *tail])
-    for result in sorted(results, key=lambda result: result.number):
-        values = [
-            *(getattr(result, title) for title in head),
-            *(result.swept.get(k, "") for k in knobs),
-        ]
-        values += [result.metrics.get(name, "") for name in metrics]
-        writer.writerow([*values, *(getattr(result, title) for title in tail)])
-    return text.getvalue()
 
 
 def _ranked(trials: Sequence[TrialResult], metric: Metric, planned: int) -> Ranked:
@@ -179,11 +214,6 @@ def _ranked(trials: Sequence[TrialResult], metric: Metric, planned: int) -> Rank
 
 def _estimate(trials: Sequence[TrialResult], name: str) -> Estimate | None:
     return estimate(trial.metrics.get(name) for trial in trials)
-
-
-def _left_out(results: Sequence[TrialResult], metric: Metric) -> list[TrialResult]:
-    by_number = sorted(results, key=lambda result: result.number)
-    return [result for result in by_number if value_of(result, metric) is None]
 
 
 def _finite(result: TrialResult, name: str) -> float | None:

@@ -9,12 +9,13 @@ from typing import Any
 
 from digitlab.config import project
 from digitlab.errors import DigitlabError
-from digitlab.sweep.finished import Reasons, estimate_seconds, finished_runs, reusable
+from digitlab.sweep.finished import FinishedRuns, Remaining, finished_runs, remaining
+from digitlab.sweep.forecast import Reasons, estimate_seconds
 from digitlab.sweep.manifest import Manifest, SweepFolder, Trial, newest_of
 from digitlab.sweep.planning.engines import plan_chunks
 from digitlab.sweep.search import num_trials
 from digitlab.sweep.workers.display import in_words
-from digitlab.sweep.workers.runner import earlier_results, num_workers
+from digitlab.sweep.workers.executors.table import executor_of
 from digitlab.text.terminal import echo
 from digitlab.tracking.run_folder import all_records
 from digitlab.tracking.stored_run import StoredRun
@@ -28,30 +29,36 @@ def dry_run(planned: Manifest, *, rerun: bool) -> None:
     manifest = planned
     if known:
         with contextlib.suppress(DigitlabError):  # a damaged one is frozen anew when it is repeated
-            manifest = known.manifest()
-    runs = finished_runs(manifest.study, manifest.tracking_uri)
+            manifest = known.manifest().executed_like(planned)
+    finished = finished_runs(manifest.study, manifest.tracking_uri)
     if manifest.is_search:
-        _show_search(manifest, known, runs)
+        _show_search(manifest, known, finished.runs)
         return
-    reused = {} if rerun else reusable(manifest, runs)
-    pending = [trial for trial in manifest.trials if trial.number not in reused]
-    reasons = Reasons(manifest, runs)
+    rest = remaining(manifest, FinishedRuns() if rerun else finished, known)
+    _show_trials(manifest, rest, Reasons(manifest, finished.runs))
+    for note in rest.notes:
+        echo(note)
+    num_finished = len(manifest.trials) - len(rest.pending)
+    echo(f"{len(manifest.trials)} trials: {num_finished} finished, {len(rest.pending)} to run")
+    if rest.pending:
+        workers = executor_of(manifest).num_workers
+        plan = plan_chunks(rest.pending, manifest.settings.engine, workers)
+        echo(f"engine: {plan.describe()}")
+    echo(f"time: {_time(manifest, rest.pending, finished.runs)}")
 
-    def why(trial: Trial) -> str:
-        return _cut_short(manifest, trial) or reasons.why(trial)
 
+def _show_trials(manifest: Manifest, rest: Remaining, reasons: Reasons) -> None:
     width = max(len(trial.name) for trial in manifest.trials)
     for trial in manifest.trials[:SHOWN_TRIALS]:
-        done = reused.get(trial.number)
-        told = f"finished  run {done.short_id}" if done else f"pending   {why(trial)}"
+        if run := rest.runs.get(trial.number):
+            told = f"finished  run {run.short_id}"
+        elif result := rest.journal.get(trial.number):
+            told = f"{'finished' if result.state == 'FINISHED' else 'failed  '}  by the sweep's journal"
+        else:
+            told = f"pending   {_cut_short(manifest, trial) or reasons.why(trial)}"
         echo(f"{trial.number:4}  {trial.name:{width}}  {told}")
     if len(manifest.trials) > SHOWN_TRIALS:
         echo(f"... and {len(manifest.trials) - SHOWN_TRIALS} more")
-    echo(f"{len(manifest.trials)} trials: {len(reused)} finished, {len(pending)} to run")
-    if pending:
-        plan = plan_chunks(pending, planned.settings.engine, num_workers(manifest))
-        echo(f"engine: {plan.describe()}")
-    echo(f"time: {_time(manifest, pending, runs)}")
 
 
 def _cut_short(manifest: Manifest, trial: Trial) -> str | None:
@@ -70,7 +77,7 @@ def _show_search(manifest: Manifest, known: SweepFolder | None, runs: Sequence[S
     echo(f"{search.search}: {search.trials} points{seeds} by {search.metric}{pruned}, chosen from")
     for knob, axis in manifest.axes.items():
         echo(f"  {knob}: {_shown(axis)}")
-    results = earlier_results(known).values() if known else []
+    results = known.results().values() if known else []
     ended = sum(result.state != "INTERRUPTED" for result in results)
     total = num_trials(known, manifest) if known else manifest.num_trials
     left = total - ended
@@ -106,5 +113,5 @@ def _time_of_search(manifest: Manifest, left: int, runs: Sequence[StoredRun]) ->
 
 
 def _spread(seconds: float, trials: int, manifest: Manifest) -> str:
-    workers = min(num_workers(manifest), trials)
+    workers = min(executor_of(manifest).num_workers, trials)
     return f"about {in_words(seconds / workers)} with {workers} worker{'s' * (workers > 1)}"

@@ -1,39 +1,44 @@
 """One invocation of a sweep from its plan to its summary: the one place where its parts meet."""
 
-import contextlib
 import dataclasses
 import shutil
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 from digitlab.config import project
-from digitlab.errors import DigitlabError, Interrupted, TrackingError
-from digitlab.results.trial_result import TrialResult
+from digitlab.errors import DigitlabError, Interrupted
+from digitlab.results.summary import Summary, print_summary, summarise
+from digitlab.results.trial_result import State, TrialResult
 from digitlab.runs.interrupts import Interrupts
 from digitlab.runs.provenance import unreadable_checkout
 from digitlab.sweep import parent_run
 from digitlab.sweep.dry_run import dry_run
 from digitlab.sweep.finished import (
-    Reasons,
+    FinishedRuns,
     belongs,
     finished_runs,
+    remaining,
     result_of,
-    reusable,
     with_history,
 )
+from digitlab.sweep.forecast import Reasons
 from digitlab.sweep.manifest import Manifest, SweepFolder, Trial, new_id, newest_of
 from digitlab.sweep.planning.engines import plan_chunks
 from digitlab.sweep.planning.plan import verify_data
 from digitlab.sweep.presets import check_preset, write_preset
-from digitlab.sweep.settings import ProcessesSettings
-from digitlab.sweep.workers.display import SweepDisplay, counts, in_words
-from digitlab.sweep.workers.executors import warm_up
-from digitlab.sweep.workers.runner import Listed, Policy, Runner, Source, earlier_results, num_workers
+from digitlab.sweep.search import Search
+from digitlab.sweep.workers.display import SweepDisplay, in_words
+from digitlab.sweep.workers.executors.executor import Executor
+from digitlab.sweep.workers.executors.table import executor_of
+from digitlab.sweep.workers.runner import Policy, Runner
+from digitlab.sweep.workers.source import Listed, Source
 from digitlab.text.terminal import echo, say
 from digitlab.tracking.connection.location import undeliverable
 from digitlab.tracking.delivery import Delivery, bounded_store, check_before_training
 from digitlab.tracking.names import CHOSEN, ERROR_TAG, MANIFEST_FILE, SWEEP_TAG, TRIAL_TAG
 from digitlab.tracking.run_folder import RunFolder, Status, all_records, waiting_records
+from digitlab.tracking.stored_run import StoredRun
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +50,22 @@ class Options:
     fail_fast: bool = False
     retries: int = 0
     save_best: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Left:
+    """What of a sweep is done, and what is not. results: that stand. engine: how the trials left are
+    trained, if that is worth a line."""
+
+    results: list[TrialResult]
+    num_pending: int
+    source: Source
+    executor: Executor
+    engine: str = ""
+
+    @property
+    def num_trials(self) -> int:
+        return len(self.results) + self.num_pending
 
 
 def launch(planned: Manifest, options: Options) -> list[TrialResult]:
@@ -66,9 +87,21 @@ def launch(planned: Manifest, options: Options) -> list[TrialResult]:
     with Interrupts() as interrupts, interrupts.deferred():
         folder, manifest = _claim(planned, options)
         try:
-            return _work(folder, manifest, options, interrupts)
+            left = _what_is_left(folder, manifest, options)
+            count = f"{left.num_trials} trial{'s' * (left.num_trials != 1)}"
+            where = f"sweep {manifest.id} {manifest.name!r}: {count}"
+            if not left.num_pending and folder.has_ended():
+                summary = summarise(left.results, manifest.settings.sweep.metric)
+                echo(f"{where}, all ended before: {_counted(left.results)}")
+                _conclude(folder, manifest, summary, options)
+            else:
+                check_before_training(manifest.tracking_uri, manifest.study, _records_of(manifest))
+                verify_data(manifest)
+                say(f"{where}, {len(left.results)} of them ended before" if left.results else where)
+                summary = _run(folder, manifest, left, options, interrupts)
         finally:
             folder.release()
+    return summary.results
 
 
 def _claim(planned: Manifest, options: Options) -> tuple[SweepFolder, Manifest]:
@@ -77,10 +110,7 @@ def _claim(planned: Manifest, options: Options) -> tuple[SweepFolder, Manifest]:
     known = None if options.rerun else newest_of(sweeps, planned.key)
     if known:
         known.own()
-        executor, engine = planned.settings.executor, planned.settings.engine
-        frozen = _mended(known, planned)
-        settings = dataclasses.replace(frozen.settings, executor=executor, engine=engine)
-        return known, dataclasses.replace(frozen, settings=settings)
+        return known, _mended(known, planned).executed_like(planned)
     manifest = dataclasses.replace(planned, id=new_id(sweeps, planned.key))
     folder = SweepFolder(sweeps / manifest.id)
     folder.folder.mkdir(parents=True, exist_ok=True)
@@ -108,115 +138,115 @@ def _mended(folder: SweepFolder, planned: Manifest) -> Manifest:
         return frozen
 
 
-def _work(
-    folder: SweepFolder, manifest: Manifest, options: Options, interrupts: Interrupts
-) -> list[TrialResult]:
-    started = time.monotonic()
-    results, pending, source, engine = _what_is_left(folder, manifest, options)
-    num_trials = len(results) + pending
-    plural = "s" * (num_trials != 1)
-    where = f"sweep {manifest.id} {manifest.name!r}: {num_trials} trial{plural}"
-    if not pending and _has_ended(folder):
-        echo(f"{where}, all ended before: {_counted(results)}")
-        _conclude(folder, manifest, results, options)
-        return results
-    check_before_training(manifest.tracking_uri, manifest.study, _records_of(manifest))
-    verify_data(manifest)
-    if isinstance(manifest.settings.executor, ProcessesSettings):
-        warm_up()
-    metric = CHOSEN[manifest.settings.sweep.metric]
-    display = SweepDisplay(num_trials, len(results), metric)
-    _announce(where, len(results), engine)
-    own = parent_run.ParentRun(manifest, say)
-    status: Status = "KILLED"
-    tags = {}
-    try:
-        link = own.start()
-        if link:
-            say(f"watch it: {link}" + ("" if own.is_on_server else "  (while `digitlab ui` runs)"))
-        _adopt(manifest, results, own)
-        folder.log("working", pending=pending, reused=sum(r.reused for r in results))
-        runner = Runner(
-            folder,
-            manifest,
-            source,
-            policy=Policy(fail_fast=options.fail_fast, retries=options.retries),
-            display=display,
-            interrupts=interrupts,
-            say=say,
+def _what_is_left(folder: SweepFolder, manifest: Manifest, options: Options) -> _Left:
+    _deliver_ended(manifest)
+    executor = executor_of(manifest)
+    if manifest.is_search:
+        search = Search(folder, manifest, say=say, num_workers=executor.num_workers)
+        return _Left(
+            results=search.results, num_pending=search.num_left, source=search, executor=executor
         )
+    finished = FinishedRuns() if options.rerun else finished_runs(manifest.study, manifest.tracking_uri)
+    rest = remaining(manifest, finished, folder)
+    reason = Reasons(manifest, finished.runs).why_again(rest.pending)
+    for note in [*rest.notes, *([reason] if reason else [])]:
+        say(note)
+    earlier, results = folder.results(), dict(rest.journal)
+    for trial in manifest.trials:
+        if run := rest.runs.get(trial.number):
+            results[trial.number] = _result(trial, run, earlier.get(trial.number), manifest)
+    plan = plan_chunks(rest.pending, manifest.settings.engine, executor.num_workers)
+    is_chosen = manifest.settings.engine.name == "fused" or len(plan.chunks) < len(rest.pending)
+    return _Left(
+        results=[results[number] for number in sorted(results)],
+        num_pending=len(rest.pending),
+        source=Listed(plan.chunks),
+        executor=executor,
+        engine=plan.describe() if is_chosen else "",
+    )
+
+
+def _result(
+    trial: Trial, run: StoredRun, earlier: TrialResult | None, manifest: Manifest
+) -> TrialResult:
+    """Of a finished trial: as the journal has it, if that tells of this run."""
+    if earlier and earlier.run_id == run.run_id and earlier.state == "FINISHED":
+        return earlier
+    return with_history(trial, run, manifest) if belongs(run, manifest.id) else result_of(trial, run)
+
+
+def _run(
+    folder: SweepFolder, manifest: Manifest, left: _Left, options: Options, interrupts: Interrupts
+) -> Summary:
+    """Train what is left, under the sweep's own run, and show what came of it."""
+    started, metric = time.monotonic(), manifest.settings.sweep.metric
+    left.executor.prepare()
+    if left.engine:
+        say(f"engine: {left.engine}")
+    runner = Runner(
+        folder,
+        manifest,
+        left.source,
+        left.executor,
+        policy=Policy(fail_fast=options.fail_fast, retries=options.retries),
+        display=SweepDisplay(left.num_trials, len(left.results), CHOSEN[metric]),
+        interrupts=interrupts,
+        say=say,
+    )
+    with parent_run.ParentRun(manifest, say) as own:
+        own.start()
+        if own.link:
+            say(f"watch it: {own.link}")
+        own.adopt(left.results)
+        folder.log("working", pending=left.num_pending, reused=sum(r.reused for r in left.results))
         try:
             runner.run()
-        finally:
-            known = [*results, *source.results, *runner.results]
-            ended = {r.number: r for r in known if r.state != "INTERRUPTED"}
-            results = [ended[number] for number in sorted(ended)]
+        except Interrupted:
+            counted = _counted(_ended(left, runner))
+            say(f"stopped after {counted}; to go on: {parent_run.resume_command(manifest)}")
+            raise
         run_ids = _deliver_ended(manifest)
+        own.adopt(left.source.results)
+        results = _ended(left, runner)
         results = [dataclasses.replace(r, run_id=run_ids.get(r.number, r.run_id)) for r in results]
-        _adopt(manifest, source.results, own)
-        status = "FAILED" if any(result.state == "FAILED" for result in results) else "FINISHED"
-        if options.fail_fast and status == "FAILED":
-            tags[ERROR_TAG] = "stopped at the first failure"
-    except Interrupted as error:
-        tags[ERROR_TAG] = str(error)
-        say(f"stopped after {_counted(results)}; to go on: {parent_run.resume_command(manifest)}")
-        raise
-    finally:
-        if status != "KILLED":
-            tags |= _summarised(own, results, folder)
-        own.finish(status, tags)
-        if status != "KILLED":
-            folder.log("finished", status=status)
+        summary = summarise(results, metric)
+        _finish(own, folder, manifest, summary, options)
     say(f"{_counted(results)} in {in_words(time.monotonic() - started)}")
-    _conclude(folder, manifest, results, options)
-    if link:
-        say(f"look at it: {link}" + ("" if own.is_on_server else "  (while `digitlab ui` runs)"))
+    _conclude(folder, manifest, summary, options)
+    if own.link:
+        say(f"look at it: {own.link}")
     if own.run_id:
         say(f"its table and pictures: digitlab show {own.run_id[:8]}")
-    return results
+    return summary
 
 
-def _announce(sweep: str, num_ended: int, engine: str) -> None:
-    say(f"{sweep}, {num_ended} of them ended before" if num_ended else sweep)
-    if engine:
-        say(f"engine: {engine}")
+def _ended(left: _Left, runner: Runner) -> list[TrialResult]:
+    """Every trial that has ended, now or earlier, by number."""
+    results = [*left.results, *left.source.results, *runner.results]
+    ended = {result.number: result for result in results if result.state != "INTERRUPTED"}
+    return [ended[number] for number in sorted(ended)]
 
 
-def _what_is_left(
-    folder: SweepFolder, manifest: Manifest, options: Options
-) -> tuple[list[TrialResult], int, Source, str]:
-    """Results that stand, the number of trials still to run, where those come from, and how they are
-    trained, if anybody wants to know."""
-    _deliver_ended(manifest)
-    earlier = earlier_results(folder)
-    if manifest.is_search:
-        from digitlab.sweep.search import Search
-
-        search = Search(folder, manifest, say=say, num_workers=num_workers(manifest))
-        return search.results, search.num_left, search, ""
-    runs = [] if options.rerun else finished_runs(manifest.study, manifest.tracking_uri)
-    reused = reusable(manifest, runs)
-    results: list[TrialResult] = []
-    pending: list[Trial] = []
-    for trial in manifest.trials:
-        before = earlier.get(trial.number)
-        if trial.number in reused:
-            run = reused[trial.number]
-            if before and before.run_id == run.run_id and before.state == "FINISHED":
-                results.append(before)
-            elif belongs(run, manifest.id):
-                results.append(with_history(trial, run, manifest))
-            else:
-                results.append(result_of(trial, run))
-        elif before and before.state == "FAILED" and before.is_final:
-            results.append(before)
-        else:
-            pending.append(trial)
-    if reason := Reasons(manifest, runs).why_again(pending):
-        say(reason)
-    plan = plan_chunks(pending, manifest.settings.engine, num_workers(manifest))
-    is_told = manifest.settings.engine.name == "fused" or len(plan.chunks) < len(pending)
-    return results, len(pending), Listed(plan.chunks), plan.describe() if is_told else ""
+def _finish(
+    own: parent_run.ParentRun,
+    folder: SweepFolder,
+    manifest: Manifest,
+    summary: Summary,
+    options: Options,
+) -> None:
+    """End the sweep's own run as its trials did. A picture that cannot be drawn changes nothing."""
+    has_failed = any(result.state == "FAILED" for result in summary.results)
+    status: Status = "FAILED" if has_failed else "FINISHED"
+    tags = {}
+    if options.fail_fast and has_failed:
+        tags[ERROR_TAG] = "stopped at the first failure"
+    try:
+        _draw_best(manifest, summary)
+        tags |= own.summarise(summary, folder.num_invocations())
+    except Exception as error:
+        say(f"the summary is incomplete: {type(error).__name__}: {error}")
+    own.finish(status, tags)
+    folder.log("finished", status=status)
 
 
 def _deliver_ended(manifest: Manifest) -> dict[int, str]:
@@ -245,61 +275,22 @@ def _records_of(manifest: Manifest) -> list[RunFolder]:
     return [r for r in found if r.run.record_id == own or r.run.parent == own]
 
 
-def _has_ended(folder: SweepFolder) -> bool:
-    """Whether the last thing that happened was the end of the whole sweep."""
-    events = [event["event"] for event in folder.events()]
-    return bool(events) and events[-1] == "finished"
-
-
-def _adopt(manifest: Manifest, results: Sequence[TrialResult], own: parent_run.ParentRun) -> None:
-    """Let the sweep's view show the runs that other sweeps have made, too."""
-    if own.run_id is None:
-        return
-    store = bounded_store(manifest.tracking_uri)
-    with contextlib.suppress(TrackingError):  # the view shows less then; no trial is lost
-        for result in results:
-            if result.reused and result.run_id:
-                run = store.find(result.run_id)
-                if not belongs(run, manifest.id):
-                    sweeps = f"{run.tags.get(SWEEP_TAG, '')} {manifest.id}".strip()
-                    store.set_tag(result.run_id, SWEEP_TAG, sweeps)
-
-
-def _conclude(
-    folder: SweepFolder, manifest: Manifest, results: Sequence[TrialResult], options: Options
-) -> None:
+def _conclude(folder: SweepFolder, manifest: Manifest, summary: Summary, options: Options) -> None:
     """The table, every failure with its first cause, and the preset that was asked for."""
-    from digitlab.results.summary import print_summary
-
-    print_summary(results, manifest.settings.sweep.metric)
-    failed = [result for result in results if result.state == "FAILED"]
-    for result in failed:
-        say(f"trial {result.number} ({result.name}) failed: {(result.error or '').splitlines()[0]}")
-        if result.traceback:
-            say(f"  traceback: {result.traceback}")
+    print_summary(summary)
+    for result in summary.results:
+        if result.state == "FAILED":
+            cause = (result.error or "").splitlines()[0]
+            say(f"trial {result.number} ({result.name}) failed: {cause}")
+            if result.traceback:
+                say(f"  traceback: {result.traceback}")
     if options.save_best:
-        echo(write_preset(options.save_best, folder, manifest, results))
+        echo(write_preset(options.save_best, folder, manifest, summary))
 
 
-def _summarised(
-    own: parent_run.ParentRun, results: Sequence[TrialResult], folder: SweepFolder
-) -> dict[str, str]:
-    """Draw and write the summary; whatever is wrong with a picture is no fault of the trials."""
-    step = sum(event["event"] == "working" for event in folder.events())
-    try:
-        _draw_best(own.manifest, results)
-        return own.summarise(results, step)
-    except Exception as error:
-        say(f"the summary is incomplete: {type(error).__name__}: {error}")
-        return {}
-
-
-def _draw_best(manifest: Manifest, results: Sequence[TrialResult]) -> None:
+def _draw_best(manifest: Manifest, summary: Summary) -> None:
     """The pictures of the best run; `digitlab show RUN --plots` draws those of any other."""
-    from digitlab.results.summary import rank
-
-    ranked = rank(results, manifest.settings.sweep.metric)
-    run_id = ranked[0].trials[0].run_id if ranked else None
+    run_id = summary.best.run_id if summary.best else None
     if run_id is None or undeliverable(manifest.tracking_uri):
         return
     store = bounded_store(manifest.tracking_uri)
@@ -312,6 +303,7 @@ def _draw_best(manifest: Manifest, results: Sequence[TrialResult]) -> None:
 
 
 def _counted(results: Sequence[TrialResult]) -> str:
-    found = counts(results)
-    names = {"FINISHED": "finished", "PRUNED": "pruned", "FAILED": "failed"}
-    return ", ".join(f"{found[k]} {name}" for k, name in names.items() if k in found) or "0 finished"
+    """`12 finished, 1 failed`."""
+    count = Counter(result.state for result in results)
+    names: dict[State, str] = {"FINISHED": "finished", "PRUNED": "pruned", "FAILED": "failed"}
+    return ", ".join(f"{count[k]} {name}" for k, name in names.items() if count[k]) or "0 finished"

@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from digitlab.config import project
 from digitlab.config.checking import recorded_config
 from digitlab.config.schema import Config
 from digitlab.errors import DigitlabError, UsageError
+from digitlab.results.trial_result import TrialResult
 from digitlab.sweep.settings import Settings, to_settings, to_values
 from digitlab.text.addresses import keep_secrets
 from digitlab.text.files import write_atomically
@@ -93,6 +95,12 @@ class Manifest:
         if not self.is_search:
             return len(self.trials)
         return (self.settings.sweep.trials or 0) * self.settings.sweep.repeats
+
+    def executed_like(self, other: "Manifest") -> "Manifest":
+        """With the executor and engine of another: how a sweep is executed is not frozen."""
+        executor, engine = other.settings.executor, other.settings.engine
+        settings = dataclasses.replace(self.settings, executor=executor, engine=engine)
+        return dataclasses.replace(self, settings=settings)
 
 
 def manifest_key(parts: Sequence[Any]) -> str:
@@ -209,6 +217,24 @@ class SweepFolder:
         """Without what is damaged."""
         events = (parsed(line, _is_event) for line in whole_lines(self._journal_file))
         return (event for event in events if event is not None)
+
+    def has_ended(self) -> bool:
+        """Whether the last event is the end of the whole sweep."""
+        return [event["event"] for event in self.events()][-1:] == ["finished"]
+
+    def num_invocations(self) -> int:
+        """How often work on the sweep has begun."""
+        return sum(event["event"] == "working" for event in self.events())
+
+    def results(self) -> dict[int, TrialResult]:
+        """The last end of every trial, by its number."""
+        ends = (event for event in self.events() if event["event"] == "ended")
+        return {end["number"]: TrialResult.from_json(end) for end in ends}
+
+    def failures(self) -> Counter[int]:
+        """How often each trial has failed by itself; one that was cut short goes on where it was."""
+        ends = (event for event in self.events() if event["event"] == "ended")
+        return Counter(e["number"] for e in ends if e["state"] == "FAILED" and not e["died"])
 
     @property
     def _journal_file(self) -> Path:

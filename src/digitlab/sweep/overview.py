@@ -9,7 +9,6 @@ from rich.table import Table
 from digitlab.errors import DigitlabError
 from digitlab.sweep.manifest import SweepFolder, all_sweeps
 from digitlab.sweep.search import num_trials
-from digitlab.sweep.workers.runner import earlier_results
 from digitlab.text.terminal import say, show_table, styled
 from digitlab.tracking.stored_run import age
 
@@ -43,13 +42,12 @@ def damage(folder: SweepFolder) -> list[str]:
 
 def _describe(folder: SweepFolder) -> dict[str, Any]:
     manifest = folder.manifest()
-    results = [r for r in earlier_results(folder).values() if r.state != "INTERRUPTED"]
-    last = list(folder.events())[-1:]
+    results = [r for r in folder.results().values() if r.state != "INTERRUPTED"]
     reused = max((e.get("reused", 0) for e in folder.events() if e["event"] == "working"), default=0)
     failed = sum(result.state == "FAILED" for result in results)
     if folder.is_owned():
         status = "running"
-    elif last and last[0]["event"] == "finished":
+    elif folder.has_ended():
         status = "failed" if failed else "finished"
     else:
         status = "cut short"

@@ -1,14 +1,17 @@
 """The sweep's own run in the tracking store: the parent of its trials, with manifest and summary."""
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from typing import Self
 
 from digitlab.config import project
 from digitlab.config.checking import to_dict
-from digitlab.errors import TrackingError
+from digitlab.errors import Interrupted, TrackingError
+from digitlab.results.summary import Summary, as_csv, as_markdown
 from digitlab.results.trial_result import TrialResult
 from digitlab.runs import provenance
+from digitlab.sweep.finished import belongs
 from digitlab.sweep.manifest import Manifest
 from digitlab.sweep.settings import to_values
 from digitlab.tracking import names, process
@@ -30,29 +33,34 @@ def resume_command(manifest: Manifest) -> str:
 
 
 class ParentRun:
-    """Open while its process works on the sweep; a sweep that was cut short goes on in the same run."""
+    """Open while its process works on the sweep; a sweep that was cut short goes on in the same run.
+
+    Left before `finish`, it is KILLED. link: to its view; None while the store does not answer.
+    """
 
     def __init__(self, manifest: Manifest, say: Callable[[str], None]) -> None:
-        self.manifest, self._say = manifest, say
+        self._manifest, self._say = manifest, say
         self._record = _open_record(manifest)
         self._delivery = Delivery(self._record, say)
+        self._is_finished = False
+        self.link: str | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not self._is_finished:
+            self.finish(
+                "KILLED", {names.ERROR_TAG: str(error)} if isinstance(error, Interrupted) else {}
+            )
 
     @property
     def run_id(self) -> str | None:
         return self._record.delivered.run_id
 
-    @property
-    def artifacts(self) -> Path:
-        return self._record.artifacts
-
-    @property
-    def is_on_server(self) -> bool:
-        """Whether the store has a UI of its own, at the link that `start` gives."""
-        return self.manifest.tracking_uri.startswith(("http://", "https://"))
-
-    def start(self) -> str | None:
-        """Deliver it, so that trials have a parent, and make the view; returns a link to it."""
-        uri, manifest = self.manifest.tracking_uri, self.manifest
+    def start(self) -> None:
+        """Deliver it, so that trials have a parent, and make the view."""
+        uri, manifest = self._manifest.tracking_uri, self._manifest
         try:
             self._delivery.deliver()
             experiment_id = self._record.delivered.experiment_id
@@ -63,30 +71,43 @@ class ParentRun:
             bounded_store(uri).set_view(experiment_id, manifest.id, view)
         except TrackingError as error:
             self._say(f"{error}; the sweep goes on, and its records stay here for `digitlab sync`")
-            return None
-        server = shown_server(uri) if self.is_on_server else LOCAL_SERVER
-        return link(server, experiment_id, key=manifest.id, charts=True)
+            return
+        is_on_server = uri.startswith(("http://", "https://"))  # which has a UI of its own
+        server = shown_server(uri) if is_on_server else LOCAL_SERVER
+        shown = link(server, experiment_id, key=manifest.id, charts=True)
+        self.link = shown if is_on_server else f"{shown}  (while `digitlab ui` runs)"
 
-    def summarise(self, results: Sequence[TrialResult], step: int) -> dict[str, str]:
+    def adopt(self, results: Sequence[TrialResult]) -> None:
+        """Let the sweep's view show the runs that other sweeps have made, too."""
+        if self.run_id is None:
+            return
+        store, sweep_id = bounded_store(self._manifest.tracking_uri), self._manifest.id
+        with contextlib.suppress(TrackingError):  # the view shows less then; no trial is lost
+            for run_id in [r.run_id for r in results if r.reused and r.run_id]:
+                run = store.find(run_id)
+                if not belongs(run, sweep_id):
+                    sweeps = f"{run.tags.get(names.SWEEP_TAG, '')} {sweep_id}".strip()
+                    store.set_tag(run_id, names.SWEEP_TAG, sweeps)
+
+    def summarise(self, summary: Summary, step: int) -> dict[str, str]:
         """Tables and figures as artifacts, the best as metrics of `step`; returns tags that name it."""
-        from digitlab.results import figures, page, summary
+        from digitlab.results import figures, page
 
-        metric, folder = self.manifest.settings.sweep.metric, self.artifacts
-        (folder / names.TRIALS_FILE).write_text(summary.as_csv(results), "utf-8")
-        (folder / names.SUMMARY_FILE).write_text(summary.as_markdown(results, metric), "utf-8")
-        ranked = summary.rank(results, metric)
-        if not ranked:
+        folder, best = self._record.artifacts, summary.best
+        (folder / names.TRIALS_FILE).write_text(as_csv(summary), "utf-8")
+        (folder / names.SUMMARY_FILE).write_text(as_markdown(summary), "utf-8")
+        if best is None:
             return {}
-        figures.draw_parallel_coordinates(results, metric, folder / names.PARALLEL_PICTURE)
-        figures.draw_importance(results, metric, folder / names.IMPORTANCE_PICTURE)
-        figures.draw_learning_curves(results, metric, folder / names.CURVES_PICTURE)
-        page.write_page(results, metric, folder / names.SWEEP_PAGE)
-        best = ranked[0].trials[0]
-        found = {k: v for k, v in best.metrics.items() if k.startswith(("chosen/", "test/"))}
-        self._record.log_metrics({f"{names.BEST_METRIC}{k}": v for k, v in found.items()}, step=step)
+        figures.draw_parallel_coordinates(summary, folder / names.PARALLEL_PICTURE)
+        figures.draw_importance(summary, folder / names.IMPORTANCE_PICTURE)
+        figures.draw_learning_curves(summary, folder / names.CURVES_PICTURE)
+        page.write_page(summary, folder / names.SWEEP_PAGE)
+        scores = {k: v for k, v in best.metrics.items() if k.startswith(("chosen/", "test/"))}
+        self._record.log_metrics({f"{names.BEST_METRIC}{k}": v for k, v in scores.items()}, step=step)
         return {names.BEST_TRIAL_TAG: best.name, names.BEST_RUN_TAG: best.run_id or ""}
 
     def finish(self, status: Status, tags: Mapping[str, str]) -> None:
+        self._is_finished = True
         self._record.finish(status, tags)
         self._delivery.finish()
         self._record.release()

@@ -1,14 +1,13 @@
 """The best trial of a sweep as a preset: conf/experiment/NAME.yaml, which gives its result exactly."""
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from digitlab.config import project
 from digitlab.errors import DigitlabError, UsageError
-from digitlab.results.summary import rank
-from digitlab.results.trial_result import TrialResult
+from digitlab.results.summary import Summary
 from digitlab.sweep.manifest import Manifest, SweepFolder
+from digitlab.sweep.search import trials_made
 from digitlab.text import yaml_text
 from digitlab.text.files import write_atomically
 
@@ -29,21 +28,14 @@ def check_preset(name: str) -> Path:
     return file
 
 
-def write_preset(
-    name: str, folder: SweepFolder, manifest: Manifest, results: Sequence[TrialResult]
-) -> str:
-    """Write the best trial's configuration; says what was written."""
-    from digitlab.sweep.search import trials_made
-
-    metric = manifest.settings.sweep.metric
-    ranked = rank(results, metric)
-    if not ranked:
+def write_preset(name: str, folder: SweepFolder, manifest: Manifest, summary: Summary) -> str:
+    """Write the best trial's configuration; returns what was written, as a sentence."""
+    if summary.best is None:
         raise DigitlabError(
             "no trial has finished with a validation score: there is no best one to save"
         )
-    number = ranked[0].trials[0].number
-    made = trials_made(folder, manifest) if manifest.is_search else manifest.trials
-    trial = next(trial for trial in made if trial.number == number)
+    trials = trials_made(folder, manifest) if manifest.is_search else manifest.trials
+    trial = next(trial for trial in trials if trial.number == summary.best.number)
     values = {k: v for k, v in trial.values.items() if k not in ("tracking", "run_name", "device")}
     choices = [{f"override /{group}": values[group]["name"]} for group in GROUPS]
     knobs = {
@@ -55,7 +47,7 @@ def write_preset(
     body = {"defaults": choices, **{k: v for k, v in knobs.items() if v != {}}}
     head = (
         "# @package _global_\n"
-        f"# The best of sweep {manifest.id} ({manifest.name}) by {metric}: {trial.name}\n"
+        f"# The best of sweep {manifest.id} ({manifest.name}) by {summary.metric}: {trial.name}\n"
         f"#   {manifest.command}\n"
     )
     file = check_preset(name)

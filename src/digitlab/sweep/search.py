@@ -16,7 +16,8 @@ from typing import Any
 
 from digitlab.randomness import derive_seed
 from digitlab.results.trial_result import TrialResult
-from digitlab.sweep.finished import Reasons, finished_runs, with_history
+from digitlab.sweep.finished import OTHERS_UNKNOWN, finished_runs, with_history
+from digitlab.sweep.forecast import Reasons
 from digitlab.sweep.manifest import Manifest, SweepFolder, Trial
 from digitlab.sweep.planning.plan import trial_of_search
 from digitlab.sweep.planning.space import Point
@@ -29,7 +30,7 @@ STEPS = 1000  # into which an interval is cut for that
 
 
 class Search:
-    """A Source (see runner.py). Results of trials that ended earlier are in `results`."""
+    """A Source (see workers/source.py). Results of trials that ended earlier are in `results`."""
 
     def __init__(
         self,
@@ -45,24 +46,26 @@ class Search:
         self._study = _new_study(manifest)
         self._distributions = {k: _distribution(axis) for k, axis in manifest.axes.items()}
         self._asked: dict[int, Any] = {}  # Optuna's trial of each point
-        self._ended: dict[int, TrialResult] = {}
+        self._results: dict[int, TrialResult] = {}
         self._waiting: deque[Trial] = deque()
         self._known: dict[str, StoredRun] = {}
         self._chosen: set[str] = set()  # fingerprints of points
         self._num_trials = num_trials(folder, manifest)
         self._numbers: set[int] = set()  # of points; also of those that a damaged journal has lost
         self._replay()
-        runs = finished_runs(manifest.study, manifest.tracking_uri)
-        self._known = {run.tags[FINGERPRINT_TAG]: run for run in runs}
-        self._reasons: Reasons | None = Reasons(manifest, runs)  # until it has given one
+        finished = finished_runs(manifest.study, manifest.tracking_uri)
+        self._known = {run.tags[FINGERPRINT_TAG]: run for run in finished.runs}
+        self._reasons: Reasons | None = Reasons(manifest, finished.runs)  # until it has given one
+        if finished.unanswered:
+            say(f"{finished.unanswered}: {OTHERS_UNKNOWN}")
 
     @property
     def results(self) -> list[TrialResult]:
-        return [self._ended[number] for number in sorted(self._ended)]
+        return [self._results[number] for number in sorted(self._results)]
 
     @property
     def num_left(self) -> int:
-        return self._num_trials - len(self._ended)
+        return self._num_trials - len(self._results)
 
     def take(self) -> list[Trial]:
         while True:
@@ -80,9 +83,9 @@ class Search:
                 return [trial]
             result = with_history(trial, run, self._manifest)
             self._folder.log("ended", died=False, **result.to_json())
-            self.told(result)
+            self.ended(result)
 
-    def heard(self, number: int, epoch: int, metrics: dict[str, float]) -> str | None:
+    def after_epoch(self, number: int, epoch: int, metrics: dict[str, float]) -> str | None:
         if self._settings.pruner == "none":
             return None
         trial, metric = self._asked[number // self._settings.repeats], self._settings.metric
@@ -91,15 +94,15 @@ class Search:
             return None
         return f"{metric} {metrics[metric]:.4f} falls behind (sweep.pruner={self._settings.pruner})"
 
-    def told(self, result: TrialResult) -> None:
-        self._ended[result.number] = result
+    def ended(self, result: TrialResult) -> None:
+        self._results[result.number] = result
         repeats = self._settings.repeats
         numbers = range(result.point * repeats, (result.point + 1) * repeats)
-        if all(number in self._ended for number in numbers):
+        if all(number in self._results for number in numbers):
             _tell(
                 self._study,
                 self._asked[result.point],
-                [self._ended[number] for number in numbers],
+                [self._results[number] for number in numbers],
                 self._settings.metric,
             )
 
@@ -178,10 +181,10 @@ class Search:
                 if self._settings.pruner != "none":
                     for epoch, value in result.history.get(self._settings.metric, []):
                         trial.report(value, epoch)
-                self.told(result)
+                self.ended(result)
         for point, params in asked.items():
             trials = self._trials(point, params)
-            self._waiting.extend(trial for trial in trials if trial.number not in self._ended)
+            self._waiting.extend(trial for trial in trials if trial.number not in self._results)
 
     def _choose_again(self, event: dict[str, Any]) -> None:
         if event.get("replaces"):

@@ -8,9 +8,9 @@ from typing import Any
 from digitlab.config.schema import Metric
 from digitlab.data.files import class_names
 from digitlab.errors import DataError, UsageError
-from digitlab.results import summary
 from digitlab.results.compare.compare import Comparison
 from digitlab.results.compare.groups import MODEL, SEED, Group, knobs_of, ranked
+from digitlab.results.summary import summarise
 from digitlab.results.tables import metric_title
 from digitlab.results.trial_result import TrialResult
 from digitlab.runs.pictures import recorded_answers, tested_images
@@ -74,15 +74,16 @@ def _draw_sweep(store: RunStore, comparison: Comparison, put: Put, figures: list
     """Parallel coordinates and learning curves, which go by validation."""
     metric: Metric = VALIDATION_LOSS if comparison.metric == VALIDATION_LOSS else VALIDATION_ACCURACY
     results = _as_results(store, comparison.groups, metric, with_history=MAX_CURVES)
-    if not summary.rank(results, metric):
+    summary = summarise(results, metric)
+    if not summary.ranked:
         return ["There is no validation split, by which curves and parallel coordinates go."]
     from digitlab.results import figures as drawn
 
-    if summary.varying(results) and len(comparison.groups) > 2:
-        put(drawn.draw_parallel_coordinates, results, metric, PARALLEL_PICTURE)
+    if summary.knobs and len(comparison.groups) > 2:
+        put(drawn.draw_parallel_coordinates, summary, PARALLEL_PICTURE)
         caption = "One line a configuration, means over seeds; the darkest is the best."
         figures.append(Figure((PARALLEL_PICTURE,), "All knobs at once", caption, 640))
-    put(drawn.draw_learning_curves, results, metric, CURVES_PICTURE)
+    put(drawn.draw_learning_curves, summary, CURVES_PICTURE)
     caption = f"{metric_title(metric)} by epoch."
     figures.append(Figure((CURVES_PICTURE,), "Learning curves", caption, 760))
     if len(results) > MAX_CURVES:

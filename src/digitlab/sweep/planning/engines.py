@@ -8,6 +8,7 @@ import dataclasses
 import itertools
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +23,7 @@ FREE = (
     *("seed", "run_name", "record.", "data.order_seed", "model.conv_dropout", "model.hidden_dropout"),
 )
 
+SEQUENTIAL, SIDE_BY_SIDE = "sequential", re.compile(r"fused, (\d+) side by side")
 OTHER_ORDERS = "each in an order of its own; data.order_seed=0 gives all the same"
 
 
@@ -61,6 +63,17 @@ class Plan:
         parts = [f"{count} x {size} trials side by side" for size, count in sizes.items()]
         parts += [f"{count} one by one ({reason})" for reason, count in self.alone.items()]
         return "; ".join(parts)
+
+
+def engine_tag(num_trials: int) -> str:
+    """What a run records of how it was trained: with how many others at once, itself included."""
+    return SEQUENTIAL if num_trials == 1 else f"fused, {num_trials} side by side"
+
+
+def num_side_by_side(tag: str | None) -> int:
+    """The same, read again; 1 for a run without the tag."""
+    match = SIDE_BY_SIDE.fullmatch(tag or SEQUENTIAL)
+    return int(match[1]) if match else 1
 
 
 def plan_chunks(trials: Sequence[Trial], engine: EngineSettings, workers: int) -> Plan:

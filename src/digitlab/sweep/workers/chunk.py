@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from digitlab.errors import CutShort, DigitlabError, Interrupted
 from digitlab.results.trial_result import TrialResult
 from digitlab.runs.interrupts import Interrupts
+from digitlab.sweep.planning.engines import engine_tag
 from digitlab.sweep.workers.trial import (
     Task,
     TrialWatch,
@@ -178,7 +179,7 @@ class _Chunk:
         self._controller, self._must_stop = tell, ""
         self._task, self._interrupts, self._runs = task, interrupts, runs
         self._plan_saving(0.0)
-        self._engine = f"fused, {len(self.entries)} side by side"
+        self._engine = engine_tag(len(self.entries))
 
     @property
     def left(self) -> list[_Entry]:
@@ -280,7 +281,7 @@ class _Chunk:
             run = entry.opened
             run.training.start = member.position
             run.checkpoints.rest(0.0)
-            run.record.run.tags[ENGINE_TAG] = "sequential"
+            run.record.run.tags[ENGINE_TAG] = engine_tag(1)
             try:
                 run.train()
                 run.conclude()

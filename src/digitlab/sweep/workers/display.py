@@ -1,7 +1,5 @@
 """What a user sees while a sweep runs: a bar on a terminal, one line a trial everywhere."""
 
-import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -67,14 +65,3 @@ def in_words(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def since(start: float) -> str:
-    return in_words(time.monotonic() - start)
-
-
-def counts(results: Sequence[TrialResult]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for result in results:
-        found[result.state] = found.get(result.state, 0) + 1
-    return found

@@ -17,6 +17,7 @@ from digitlab.runs.artifacts import epoch_metrics
 from digitlab.runs.ending import ending_of
 from digitlab.runs.interrupts import Interrupts
 from digitlab.sweep.manifest import Trial
+from digitlab.sweep.planning.engines import engine_tag
 from digitlab.tracking.names import CHOSEN_ACCURACY, CHOSEN_LOSS, ENGINE_TAG, TEST_ACCURACY, TEST_LOSS
 from digitlab.tracking.run_folder import Membership, RunFolder
 
@@ -68,7 +69,7 @@ def _run(task: Task, watch: "TrialWatch", interrupts: Interrupts) -> "Outcome":
 
     config = task.trial.config()
     device = prepare_process(config)  # before torch splits the data, which fixes the arithmetic
-    request = request_trial(task, load_data(config.data), device, engine="sequential")
+    request = request_trial(task, load_data(config.data), device, engine=engine_tag(1))
     return run_experiment(request, Session(interrupts, silent, watch))
 
 

@@ -1,0 +1,124 @@
+"""One worker process: how it is started and spoken to, and its life from the inside.
+
+Knows neither the queue of tasks nor what they do.
+"""
+
+import contextlib
+import errno
+import gc
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Mapping
+from concurrent.futures import Future
+from multiprocessing.connection import Connection
+from typing import Any
+
+from digitlab.errors import Interrupted
+from digitlab.runs.interrupts import SIGNALS, Interrupts
+from digitlab.tracking.connection.store_process import STORES
+
+PRELOAD = ["digitlab.sweep.workers.preloaded"]
+
+
+class Worker:
+    """The controller's side of a process. It takes one task at a time, over `connection`.
+
+    unbegun: the task that it was given, until it says that it has begun.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        """Raises OSError if no process can be started. environment: besides this process' own."""
+        warm_up()
+        context = multiprocessing.get_context("forkserver")
+        self.connection, theirs = context.Pipe()
+        stop_reader, self._stop = context.Pipe(duplex=False)  # heeded whatever else is said
+        arguments = (theirs, stop_reader, {**os.environ, **environment})
+        self.process = context.Process(target=_work, args=arguments, daemon=True)
+        try:
+            self.process.start()
+        except (OSError, EOFError) as error:  # EOFError: it is the fork server that could not
+            raise OSError(errno.EAGAIN, f"no worker process can be started ({error})") from error
+        theirs.close()
+        stop_reader.close()
+        self.future: Future[Any] | None = None
+        self.unbegun: Any = None
+
+    def ask_to_stop(self, number: int) -> None:
+        with contextlib.suppress(OSError):  # it is dead
+            self._stop.send(number)
+
+    def dismiss(self) -> None:
+        """There are no more tasks."""
+        with contextlib.suppress(OSError):
+            self.connection.send(None)
+
+    def end(self) -> int | None:
+        """Wait for the process to end, and kill it after 5 s; returns its exit code."""
+        self.process.join(5)
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+        self._stop.close()
+        return self.process.exitcode
+
+
+def warm_up() -> None:
+    """Start importing what workers need, in the background, unless that has begun already.
+
+    What stops a sweep mostly reaches the whole process group, and must not end the fork server, without
+    which no worker can be waited for: it is born with these signals blocked, and so are workers, which
+    open them for themselves.
+    """
+    from multiprocessing import forkserver, resource_tracker
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # starting that one unblocks them
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _work(connection: Connection, stop: Connection, environment: dict[str, str]) -> None:
+    """A worker's life: tasks until there are no more, or no controller to do them for."""
+    gc.enable()
+    os.setsid()  # what reaches the controller's group is for the controller alone
+    os.environ.clear()
+    os.environ.update(environment)  # as they are now, not as they were when the first worker started
+    STORES.fork()  # while there is no thread, and what it imports is here
+    interrupts = Interrupts()
+    threading.Thread(target=_heed_controller, args=(stop, interrupts), daemon=True).start()
+
+    def tell(content: Any) -> Any:
+        try:
+            connection.send(("tell", content))
+            return connection.recv()
+        except (EOFError, OSError):  # the controller is gone: no failure of the task, to be recorded
+            os._exit(1)
+
+    with contextlib.suppress(EOFError, OSError), interrupts, interrupts.deferred():
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        while (task := connection.recv()) is not None:
+            connection.send(("begun", None))
+            function, args = task
+            try:
+                reply = "result", function(*args, tell=tell, interrupts=interrupts)
+            except (Exception, Interrupted):
+                reply = "error", traceback.format_exc()
+            if interrupts.signal_number is not None:
+                tell(signal.Signals(interrupts.signal_number))  # it may have reached this process alone
+            connection.send(reply)
+
+
+def _heed_controller(stop: Connection, interrupts: Interrupts) -> None:
+    """Stop at the next step when it says so; end at once, in the middle of a step, when it is gone."""
+    with contextlib.suppress(EOFError, OSError):
+        interrupts.request(stop.recv())
+        stop.recv()
+    os._exit(1)
