@@ -579,6 +579,27 @@ def test_a_sweep_goes_on_without_its_store_and_is_delivered_later(
     assert all(run.tags["mlflow.parentRunId"] == own.run_id for run in trials)
 
 
+def test_trials_that_a_silent_store_has_are_not_trained_again(digitlab: Cli) -> None:
+    line = ["sweep", *QUICK, "study=silent", "tracking.uri=http://127.0.0.1:9"]
+    digitlab(*line, "seed=0,1")
+    for record in all_records(project.records()):
+        record.delete()  # as when the store has it
+    told = r"127\.0\.0\.1:9 does not answer .*: 2 trials are taken as finished by the journal"
+    dry_run = digitlab(*line, "seed=0,1", "--dry-run").out
+    assert re.search(told, dry_run)
+    assert dry_run.count("finished  by the sweep's journal") == 2
+    assert "2 trials: 2 finished, 0 to run" in dry_run
+    again = digitlab(*line, "seed=0,1")
+    assert again.code == 0
+    assert re.search(told, again.err)
+    assert "2 trials, all ended before: 2 finished" in again.out
+    assert list(all_records(project.records())) == []
+    other = digitlab(*line, "seed=0,1,2")
+    assert "does not answer" in other.err
+    assert "what other sweeps have finished is not known" in other.err
+    assert "3 finished" in other.err
+
+
 def test_what_the_end_of_a_trial_could_not_deliver_the_end_of_its_sweep_does(
     digitlab: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
