@@ -137,7 +137,7 @@ def _rank(results: Sequence[TrialResult], metric: Metric) -> list[Ranked]:
         if value_of(result, metric) is not None:
             points.setdefault(result.point, []).append(result)
     ranked = [_ranked(trials, metric, planned[point]) for point, trials in points.items()]
-    sign = -1 if metric == "validation/accuracy" else 1
+    sign = -1 if metric == VALIDATION_ACCURACY else 1
     return sorted(ranked, key=lambda point: (sign * point.validation.mean, point.trials[0].number))
 
 
