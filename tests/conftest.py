@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from digitlab import cli
 from digitlab.config.composition import compose
 from digitlab.config.schema import Config
 from digitlab.tracking.connection import sqlite_store
-from tests.support.cli import CHECKOUT, Cli, Result, heed_interrupts
+from tests.support.cli import CHECKOUT, Cli, Result, start_module
 from tests.support.servers import free_port, start_server
 
 
@@ -100,13 +99,11 @@ def digitlab_process(home: Path) -> Callable[..., subprocess.Popen[str]]:
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "digitlab.cli", *arguments],
+        process = start_module(
+            ["digitlab.cli", *arguments],
+            environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **environment},
-            preexec_fn=heed_interrupts,
             process_group=0,  # as a shell does, so that a test can press Ctrl-C for all of it
         )
         started.append(process)

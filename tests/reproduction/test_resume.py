@@ -42,7 +42,7 @@ STEPS = 20  # of an epoch: 1257 images in batches of 64
 RUN = ["train", "model=cnn", "scheduler=cosine", "epochs=4", "checkpoint.every_steps=5"]
 RUN += ["record.plots=never"]
 LONG = ["epochs=60" if word == "epochs=4" else word for word in RUN]  # 10 s: it will be interrupted
-NUM_RANDOM_KILLS = 12 if LEVEL == "1" else 3
+NUM_RANDOM_KILLS = 12 if LEVEL == "1" else 2
 CPU = torch.device("cpu")
 
 
@@ -549,7 +549,7 @@ def test_killed_at_random_moments(
     while True:
         found = list(all_records(project.records()))
         line = ["resume", found[0].run.record_id] if found else LONG
-        process = start(line)
+        process = start(line, is_real=True)
         if kills < NUM_RANDOM_KILLS:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(dice.uniform(0.5, 9.0))

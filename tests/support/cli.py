@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from digitlab.tracking.connection.location import file_path
+from tests.support.zygote import Forked
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LEVEL = os.environ.get("DIGITLAB_SLOW")  # read now: a test's environment has none
@@ -36,18 +38,28 @@ def heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def start(line: list[str], **environment: str) -> subprocess.Popen[str]:
+def start(line: list[str], *, is_real: bool = False, **environment: str) -> subprocess.Popen[str]:
     """Start the command line in a process of its own; with KILL_PLACE, one that dies there."""
     is_victim = "KILL_PLACE" in environment
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.kills.victim" if is_victim else "digitlab.cli", *line],
+    return start_module(
+        ["tests.kills.victim" if is_victim else "digitlab.cli", *line],
+        environment,
+        is_real=is_real,
         cwd=CHECKOUT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL if is_victim else subprocess.PIPE,
-        text=True,
-        env={**os.environ, **environment},
-        preexec_fn=heed_interrupts,
     )
+
+
+def start_module(
+    line: list[str], environment: dict[str, str], *, is_real: bool = False, **options: Any
+) -> subprocess.Popen[str]:
+    """Start `python -m` this line, as a fork where nothing can tell the difference."""
+    options |= {"text": True, "env": {**os.environ, **environment}}
+    if is_real or sys.platform != "linux" or not all(n.startswith("KILL_") for n in environment):
+        command = [sys.executable, "-m", *line]
+        return subprocess.Popen(command, preexec_fn=heed_interrupts, **options)
+    return Forked(line, **options)
 
 
 def artifact(address: str, name: str) -> Path:
