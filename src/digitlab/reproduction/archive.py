@@ -1,7 +1,7 @@
-"""A run as one file: everything that running it again and checking the result needs.
+"""A run as one file: everything that it takes to run it again and check the result.
 
 A zip archive of plain files under fixed names. Reading one executes nothing and writes nothing, and
-takes no more time and memory than its size allows for.
+takes no more time and memory than a bounded size allows.
 """
 
 import csv
@@ -56,10 +56,10 @@ class Recorded:
 
 
 def write_archive(file: Path, contents: Mapping[str, bytes], run_id: str) -> None:
-    """contents: by name; atomically, with a list of checksums that `sha256sum -c` understands.
+    """contents: by name; a list of checksums as `sha256sum -c` takes them is added.
 
     Raises:
-        RefusedDocument: reading it would refuse it.
+        RefusedDocument: the archive could not be read again.
     """
     sums = "".join(
         f"{hashlib.sha256(contents[name]).hexdigest()}  {name}\n" for name in sorted(contents)
@@ -88,17 +88,16 @@ def read_recorded(file: Path) -> Recorded:
 
 
 def _of_document(content: bytes, origin: str) -> Recorded:
-    """All that running it today and judging the result takes.
+    """Enough to run it today and judge the result; `--code recorded` may need a patch besides.
 
-    What was not committed, which `--code recorded` may need, is not in it. It names no run: the start
-    of its checksum stands for one.
+    It names no run: the start of its checksum stands for an id.
     """
     run_id = hashlib.sha256(content).hexdigest()[:32]
     return Recorded(documents.parse(content), patch=None, run_id=run_id, origin=origin)
 
 
 def parse_archive(content: bytes, origin: str) -> Recorded:
-    """As read_recorded does, of a file's content."""
+    """As `read_recorded`, from the content of a file."""
     try:
         contents, run_id = _unpacked(content)
     except Exception as error:  # zipfile and its decoders raise whatever damaged bytes lead to
@@ -168,7 +167,7 @@ def _check_sums(contents: Mapping[str, bytes], origin: str) -> None:
 def _check_contents(
     contents: Mapping[str, bytes], document: Document, trace: Trace, origin: str
 ) -> None:
-    """That each file is the one that the document is of: the sums may be anybody's."""
+    """Check each file against the document: whoever wrote the file chose its checksums, too."""
     checks: list[tuple[str, str, Callable[[bytes], bool]]] = [
         (CONFIG_FILE, "configuration", lambda content: _is_config(content, document.config)),
         (WEIGHTS_FILE, "trace", lambda content: _are_weights(content, trace)),
@@ -187,8 +186,8 @@ def _check_contents(
 
 
 def _is_config(content: bytes, config: Mapping[str, Any]) -> bool:
-    found = yaml_text.load(content.decode(), text_knobs())  # an earlier digitlab quoted not all text
-    return bool(found == config)
+    values = yaml_text.load(content.decode(), text_knobs())  # an earlier digitlab quoted not all text
+    return bool(values == config)
 
 
 def _are_weights(content: bytes, trace: Trace) -> bool:
@@ -201,9 +200,9 @@ def _are_predictions(content: bytes, trace: Trace) -> bool:
     num_rows = pyarrow.parquet.read_metadata(io.BytesIO(content)).num_rows
     if num_rows != trace.num_test_images or num_rows > MAX_ROWS:
         return False
-    found = read_answers(io.BytesIO(content)).predictions
-    are_classes = found.dtype.kind == "i" and found.min() >= 0 and found.max() < NUM_CLASSES
-    return are_classes and predictions_digest(found) == trace.predictions
+    read = read_answers(io.BytesIO(content)).predictions
+    are_classes = read.dtype.kind == "i" and read.min() >= 0 and read.max() < NUM_CLASSES
+    return are_classes and predictions_digest(read) == trace.predictions
 
 
 def _are_metrics(content: bytes, trace: Trace) -> bool:

@@ -1,4 +1,4 @@
-"""What running a record takes of this machine, and whether its trace shows that it once took as much.
+"""Time and memory that running a record takes, and whether its trace shows that it took as much.
 
 Estimates are bounds from the shapes of the model's weights: nothing is allocated or computed.
 """
@@ -23,7 +23,7 @@ LARGE_SHARE = 0.5  # of the memory that is free
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Demand:
-    """At most about, for all epochs; memory in bytes."""
+    """Upper bounds, about, for all epochs; memory in bytes."""
 
     seconds: float
     memory: float
@@ -46,7 +46,7 @@ def estimate_demand(config: Config) -> Demand:
 
 
 def excess(config: Config, trace: Trace | None) -> str | None:
-    """Why somebody should be asked first; None if the trace shows as much, and this machine has it.
+    """Why the user should be asked first; None if the trace shows as much, and this machine has it.
 
     trace: None if the number of epochs is not the record's own.
     """

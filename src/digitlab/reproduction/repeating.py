@@ -1,8 +1,8 @@
 """A run in a fresh process: `python -m digitlab.reproduction.repeating`, asked over standard input.
 
-It says what it would run and waits for leave before it runs it, one line of JSON each. Its environment
-was chosen by whoever started it, since arithmetic is fixed before anything is computed. Once recorded
-code may be asked by a later digitlab: this conversation must stay as it is.
+It answers what it would run and runs it when told to go; every message is a line of JSON. Its
+environment is chosen by the process that starts it, since arithmetic is fixed before anything is
+computed. A later digitlab may talk to the recorded code of today: these messages must not change.
 
     asked      {"document": ..., "changes": {knob: value}, "tags": {...}, "tracking_uri": ...,
                 "command": ...}
@@ -72,7 +72,7 @@ def _repeat(asked: dict[str, Any]) -> int:
 
 
 def _stop_with_asker(interrupts: "Interrupts") -> None:
-    """Whoever asked keeps standard input open for as long as the answer is wanted."""
+    """The asking process keeps standard input open for as long as it waits for the end."""
     sys.stdin.read()
     interrupts.request(signal.SIGTERM)
 

@@ -34,7 +34,7 @@ from digitlab.tracking.delivery import open_store
 from digitlab.tracking.names import REPRODUCES_TAG, VARIES_TAG, VERDICT_TAG
 from digitlab.training.arithmetic import PORTABLE, VARIABLES, Arithmetic
 
-PLACES = {"data.root"}  # knobs that say where things lie here, and change nothing of the run
+PLACES = {"data.root"}  # knobs that name places on this machine, and change nothing of the run
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +158,7 @@ def _checked_config(document: Document, changes: Mapping[str, Any]) -> Config:
 
 
 def _ask_first(demand: str | None, options: Options) -> None:
-    """A record may come from anybody, and ask for anything. Raises Cannot if the user declines."""
+    """A record may come from an untrusted source. Raises Cannot if the user declines."""
     if demand and not options.yes and not confirm(f"{demand}; run it all the same?"):
         raise Cannot(f"{demand}; --yes runs it all the same")
 

@@ -1,4 +1,4 @@
-"""Going on with a run that was cut short, from its record: to the bits that it would have had."""
+"""A run that was cut short, resumed from its record: it ends with the bits it would have had."""
 
 import dataclasses
 
@@ -16,27 +16,26 @@ from digitlab.tracking.run_folder import RunFolder
 from digitlab.training.arithmetic import VARIABLES
 
 
-def resume_run(found: RunFolder, session: Session, *, force: bool) -> tuple[Config, Outcome]:
+def resume_run(folder: RunFolder, session: Session, *, force: bool) -> tuple[Config, Outcome]:
     """Train it to its end.
 
-    Args:
-        force: go on over a change of code, data or arithmetic; the record says so from then on.
+    force: though code, data or arithmetic have changed; the record says so from then on.
 
     Raises:
-        UsageError: it has ended, another process is at it, or something has changed.
+        UsageError: it has ended, another process works on it, or something has changed.
     """
-    _check_can_go_on(found)
-    before = _document(found)
+    _check_can_go_on(folder)
+    before = _document(folder)
     config = recorded_config(before.config)
-    request = request_run(config, say=session.say, command=before.command, continued=found)
+    request = request_run(config, say=session.say, command=before.command, continued=folder)
     today = request.document
-    if has_code_of_today(before, found.run.tags):
+    if has_code_of_today(before, folder.run.tags):
         before = dataclasses.replace(before, code=today.code)
     changed = _changes(before, today)
     if changed and not force:
         reasons = "\n".join(f"  {reason}" for reason in changed)
         raise UsageError(
-            f"{found.run.name!r} would not end with the bits it would have had:\n{reasons}\n"
+            f"{folder.run.name!r} would not end with the bits it would have had:\n{reasons}\n"
             "go on all the same with --force: its record then says that it is not reproducible"
         )
     document = dataclasses.replace(today, reproducible=before.reproducible and not changed)
@@ -68,7 +67,7 @@ def _document(record: RunFolder) -> Document:
 
 
 def _changes(before: Document, today: Document) -> list[str]:
-    """What may move the bits of the rest of the training."""
+    """Everything that may change the bits of the rest of the training."""
     changed = [str(change) for change in input_changes(before, today)]
     if before.canary != today.canary or before.threads != today.threads:
         changed += arithmetic_differences(before, today)

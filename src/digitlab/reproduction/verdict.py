@@ -67,9 +67,9 @@ def judge(recorded: Document, repeated: Document) -> Verdict:
 
 
 def _weighed(changes: Sequence[Change], first: str | None, rounding: Sequence[str]) -> Iterator[str]:
-    """Everything besides the first change that may be the cause, and what speaks against it.
+    """Every other possible cause besides the first change, and what speaks against it.
 
-    first: where the difference shows first, if it does; without changes it is named as the cause.
+    first: where the results differ first, if they do; without changes that is named as the cause.
     """
     yield from (f"differs, too: {change}" for change in changes[1:])
     if changes and first:
@@ -91,7 +91,7 @@ def _agree_to_rounding(recorded: Trace, repeated: Trace) -> bool:
 
 
 def _gaps(recorded: Trace, repeated: Trace) -> list[str]:
-    """How far apart the numbers are, beside what rounding can do."""
+    """The distance of the numbers, beside the distance that rounding explains."""
     num_steps = min(JUDGED_STEPS, len(recorded.step_losses))
     before, now = (100 * to_floats(trace.test)["accuracy"] for trace in (recorded, repeated))
     return [
@@ -103,7 +103,7 @@ def _gaps(recorded: Trace, repeated: Trace) -> list[str]:
 
 
 def trace_differences(recorded: Trace, repeated: Trace) -> Iterator[str]:
-    """In the order in which a training goes through them."""
+    """In the order in which a training computes them."""
     if recorded.initial_weights != repeated.initial_weights:
         yield "the initial weights"
     if epoch := _first_other(recorded.orders, repeated.orders):
@@ -123,7 +123,7 @@ def trace_differences(recorded: Trace, repeated: Trace) -> Iterator[str]:
 def loss_gap(recorded: Trace, repeated: Trace) -> float:
     """The largest relative difference of the first JUDGED_STEPS losses.
 
-    Infinite where not as many losses were recorded: a training that was shorter is another one.
+    Infinite if the numbers of recorded losses differ: a shorter training is another one.
     """
     if len(recorded.step_losses) != len(repeated.step_losses):
         return math.inf
@@ -142,7 +142,7 @@ def accuracy_band(trace: Trace) -> float:
 
 
 def _orders_agree(recorded: Trace, repeated: Trace) -> bool:
-    """As far as both went: another rounding may stop a training early in another epoch."""
+    """In the epochs of both: another rounding may stop a training early in another epoch."""
     return all(one == other for one, other in zip(recorded.orders, repeated.orders, strict=False))
 
 
@@ -154,7 +154,7 @@ def _relative(one: float, other: float) -> float:
 
 
 def _first_other(one: Sequence[Any], other: Sequence[Any]) -> int | None:
-    """The place, from 1, of the first difference; the end of the shorter one is one, too."""
+    """The place, from 1, of the first difference; the shorter one differs after its end."""
     for place in range(max(len(one), len(other))):
         if one[place : place + 1] != other[place : place + 1]:
             return place + 1

@@ -1,4 +1,4 @@
-"""The tables that a run leaves, and what is read of them again. Knows neither torch nor the store."""
+"""The tables that a run leaves, written and read. Knows neither torch nor the store."""
 
 import csv
 import dataclasses

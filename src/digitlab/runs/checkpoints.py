@@ -37,7 +37,7 @@ DIGEST_BYTES = 32
 
 
 def save_checkpoint(folder: Path, state: TrainingState) -> None:
-    """Raises NotSaved if it cannot be written; the checkpoints that are there stay whole."""
+    """Raises NotSaved if it cannot be written; the earlier checkpoints stay whole."""
     content = _encode(state)
     file, new = folder / FILE, folder / NEW
     try:
@@ -57,13 +57,13 @@ def save_checkpoint(folder: Path, state: TrainingState) -> None:
 
 
 def load_checkpoint(folder: Path, say: Callable[[str], None]) -> TrainingState | None:
-    """The newest checkpoint that is whole; None without one. `say` hears of damaged ones.
+    """The newest checkpoint that is whole; None without one. `say` is given what is damaged.
 
-    To be called by the owner of the folder: it removes what a process left that was killed on writing.
+    For the owner of the folder: it removes what a process left that was killed while writing.
     """
     for remains in (folder / NEW, *folder.glob(f".{NEW}.*")):
         remains.unlink(missing_ok=True)
-    for name, otherwise in ((FILE, "the previous one is used"), (PREVIOUS, "training begins anew")):
+    for name, consequence in ((FILE, "the previous one is used"), (PREVIOUS, "training begins anew")):
         file = folder / name
         try:
             state = _decode(file.read_bytes())
@@ -73,8 +73,8 @@ def load_checkpoint(folder: Path, say: Callable[[str], None]) -> TrainingState |
             continue
         except (OSError, ValueError) as error:
             if name == FILE and not (folder / PREVIOUS).exists():
-                otherwise = "training begins anew"
-            say(f"the checkpoint {file} is damaged ({error}): {otherwise}")
+                consequence = "training begins anew"
+            say(f"the checkpoint {file} is damaged ({error}): {consequence}")
     return None
 
 
@@ -138,8 +138,8 @@ def _named(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
 def _metadata(content: bytes) -> dict[str, str]:
     """safetensors' Python API reads metadata from files only: 8 bytes of length, then JSON."""
     (length,) = struct.unpack("<Q", content[:8])
-    found: dict[str, str] = json.loads(content[8 : 8 + length])["__metadata__"]
-    return found
+    metadata: dict[str, str] = json.loads(content[8 : 8 + length])["__metadata__"]
+    return metadata
 
 
 def _report(values: dict[str, Any]) -> EpochReport:
@@ -162,7 +162,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 class Checkpoints:
-    """Decides when a training is saved; at once when it is asked to stop."""
+    """Decides when a training is saved: as its knobs say, and before it stops at a signal."""
 
     def __init__(
         self,
@@ -180,7 +180,7 @@ class Checkpoints:
         self._saved_steps = 0  # how many steps the checkpoint on the disk has done
 
     def restore(self, say: Callable[[str], None], *, force: bool = False) -> bool:
-        """Go on from the folder's checkpoint; False if there is none that fits (`say` hears why).
+        """Continue from the folder's checkpoint; False if none fits (`say` is given the reason).
 
         force: even if configuration, data, source or arithmetic are others.
         """
@@ -196,8 +196,8 @@ class Checkpoints:
         return True
 
     def before_step(self, position: Position) -> None:
-        """Save if it is time, and if this is the last moment to do so."""
-        is_inside = position.step > 0  # at the end of an epoch `after_epoch` has seen to it
+        """Save if it is due, or if the training is about to stop at a signal."""
+        is_inside = position.step > 0  # at the end of an epoch `after_epoch` has saved it
         if (is_inside and self.is_due(position)) or self._is_asked_to_stop:
             self.save(paused(position, self._training.device) if is_inside else position)
         self._interrupts.check()
@@ -212,11 +212,11 @@ class Checkpoints:
         return self._interrupts.signal_number is not None
 
     def rest(self, seconds: float) -> None:
-        """Save nothing for so long, unless told to by number of steps or at the end of every epoch."""
+        """Save nothing by time for so long; by number of steps or by epoch as before."""
         self._rests_until = time.monotonic() + seconds
 
     def is_due(self, position: Position) -> bool:
-        """Whether it is time to save, at a position whose epoch and step are right."""
+        """Whether it is time to save. Of the position only epoch and step count."""
         every_steps, every_seconds = self._config.every_steps, self._config.every_seconds
         if every_steps is not None and self._training.steps_at(position) % every_steps == 0:
             return True
@@ -225,9 +225,10 @@ class Checkpoints:
         return time.monotonic() >= max(self._saved_at + every_seconds, self._rests_until)
 
     def save(self, position: Position) -> None:
-        """At a position as `Resumable.state` wants it.
+        """Save at a position as `Resumable.state` takes it, unless the disk has that or a later one.
 
-        Unless the disk has that position, or a later one: an earlier epoch is only told again."""
+        A continued run reports its earlier epochs again, without training them.
+        """
         steps = self._training.steps_at(position)
         if steps > self._saved_steps:
             save_checkpoint(self._folder, self._training.state(position, self._identity))

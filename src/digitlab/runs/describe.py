@@ -64,13 +64,13 @@ def request_run(
     tags: Mapping[str, str] | None = None,
     continued: RunFolder | None = None,
 ) -> Request:
-    """A run by itself, in a process that is set up for it, once store and data are there.
+    """A run by itself. Sets this process up for it, checks its store and loads its data.
 
-    command: that asked for the run; None: this process's own.
+    command: the one that asked for the run; by default that of this process.
 
     Raises:
-        ConfigError: the device is not there. DataError: the data are not. TrackingError,
-        DigitlabError: what it leaves could not be written or delivered.
+        ConfigError: the device is missing. DataError: the data are. TrackingError, DigitlabError: what
+        the run leaves could not be written or delivered.
     """
     device = prepare_process(config)
     uri = continued.run.tracking_uri if continued else resolve_uri(config.tracking.uri)
@@ -196,14 +196,14 @@ def _new_folder(request: Request) -> RunFolder:
 
 
 def run_name(config: Config) -> str:
-    """What tells runs apart at a glance: `cnn adam lr=0.001 seed=0`."""
+    """`cnn adam lr=0.001 seed=0`, unless the configuration names the run."""
     optimizer = config.optimizer
     knobs = f"{config.model.name} {optimizer.name} lr={optimizer.learning_rate:g} seed={config.seed}"
     return config.run_name or knobs
 
 
 def _kind(tags: Mapping[str, str]) -> str:
-    """What tells a run from the one that it repeats; in front, since tables cut ends."""
+    """The start of the name of a repeated run: tables cut the ends of names."""
     if names.REPRODUCES_TAG in tags:
         return "reproduction of "
     return "variation of " if names.VARIES_TAG in tags else ""

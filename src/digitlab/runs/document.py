@@ -32,10 +32,10 @@ MAX_PROBLEMS = 20
 NAMES = ("config.study", "config.run_name")  # they become names of files and of experiments
 # Names of knobs, of packages, of metrics (train/loss) and of source files (sweep/__init__.py).
 PLAIN_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./ -]{0,99}|_[A-Za-z0-9_]{0,99}\.py")
-# Control characters, separators of lines, those that turn the direction of text, lone surrogates.
+# Control characters, separators of lines, marks that turn the direction of text, lone surrogates.
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 ENCODED_PATH = re.compile(r"%(25)*(2e|2f|5c)", re.IGNORECASE)
-LOCAL = {"tracking": {"uri": None}, "data": {"root": None}}  # where things lie here says nobody else
+LOCAL = {"tracking": {"uri": None}, "data": {"root": None}}  # a record decides no place on this machine
 
 Commit = Annotated[str, Field(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64}|unknown)$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -53,8 +53,8 @@ class RefusedDocument(DigitlabError):  # noqa: N818  (what happened to it)
 class Code:
     """commit: `unknown` outside a checkout. dirty: `true`, `false` or `unknown`.
 
-    patch: SHA-256 of the file that holds what was not committed, None if there is none.
-    source: SHA-256 over `files`, the package's files with the start of theirs.
+    patch: SHA-256 of the file with the uncommitted changes, None without any.
+    source: SHA-256 over `files`, which maps each file of the package to the start of its SHA-256.
     """
 
     version: str
@@ -119,7 +119,7 @@ def config_digest(config: Mapping[str, Any]) -> str:
 
 
 def parse(content: bytes) -> Document:
-    """Read a document that nobody need have trusted; its configuration is not checked yet.
+    """Read a document from an untrusted source; its configuration is not checked yet.
 
     Raises:
         RefusedDocument: every reason, with the key.
@@ -136,9 +136,9 @@ def parse(content: bytes) -> Document:
         raise RefusedDocument([f"it is not JSON: {error}"]) from None
     if not isinstance(values, dict):
         raise RefusedDocument(["it must be a JSON object"])
-    found = values.get("format")
-    if type(found) is not int or found != FORMAT:  # 1.0 and true equal 1
-        shown = _show(found)
+    version = values.get("format")
+    if type(version) is not int or version != FORMAT:  # 1.0 and true equal 1
+        shown = _show(version)
         raise RefusedDocument([f"format must be {FORMAT}, got {shown}: another version wrote it"])
     if problems := _first(_suspicious(values, "", 1)):
         raise RefusedDocument(problems)
@@ -155,13 +155,12 @@ def parse(content: bytes) -> Document:
 def differing_knobs(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Knobs with other values, by path; a knob that one of them lacks is `None` there."""
     first, second = flatten(one), flatten(other)
-    paths = [*first, *(path for path in second if path not in first)]
-    found = {path: (first.get(path), second.get(path)) for path in paths}
-    return {path: pair for path, pair in found.items() if pair[0] != pair[1]}
+    pairs = {path: (first.get(path), second.get(path)) for path in {**first, **second}}
+    return {path: (before, now) for path, (before, now) in pairs.items() if before != now}
 
 
 def _suspicious(value: Any, path: str, depth: int) -> Iterator[str]:
-    """What has no business in plain values, at any depth."""
+    """Problems of values at any depth that are not plain data."""
     if depth > MAX_DEPTH:
         yield f"{path} is nested more than {MAX_DEPTH} deep"
     elif isinstance(value, dict):
@@ -211,12 +210,12 @@ def _contradictions(document: Document) -> Iterator[str]:
 
 
 def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    values = dict(pairs)
+    if len(values) < len(pairs):
         names = sorted(key for key, _ in pairs)
         twice = next(one for one, other in itertools.pairwise(names) if one == other)
         raise ValueError(f"the key {_show(twice)} stands twice in one object")
-    return found
+    return values
 
 
 def _integer(digits: str) -> int | float:
@@ -225,8 +224,8 @@ def _integer(digits: str) -> int | float:
 
 
 def _first(problems: Iterable[str]) -> list[str]:
-    found = list(itertools.islice(problems, MAX_PROBLEMS + 1))
-    return found if len(found) <= MAX_PROBLEMS else [*found[:MAX_PROBLEMS], "... and more"]
+    first = list(itertools.islice(problems, MAX_PROBLEMS + 1))
+    return first if len(first) <= MAX_PROBLEMS else [*first[:MAX_PROBLEMS], "... and more"]
 
 
 def _describe(problem: Any) -> str:
@@ -240,16 +239,16 @@ def _describe(problem: Any) -> str:
 
 
 def _merged(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy, two levels deep, with the values of `over` in place of those that are there."""
-    found = {k: dict(v) if isinstance(v, Mapping) else v for k, v in values.items()}
+    """A copy, two levels deep, whose values are replaced by those of `over`; nothing is added."""
+    merged = {k: dict(v) if isinstance(v, Mapping) else v for k, v in values.items()}
     for group, inner in over.items():
-        if isinstance(found.get(group), dict):
-            found[group] |= {k: v for k, v in inner.items() if k in found[group]}
-    return found
+        if isinstance(merged.get(group), dict):
+            merged[group] |= {k: v for k, v in inner.items() if k in merged[group]}
+    return merged
 
 
 def _show(value: Any) -> str:
-    """Never the whole of something large."""
+    """A value in a message, shortened."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
     text = ascii(value[:80] if isinstance(value, str) else value)

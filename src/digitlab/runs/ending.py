@@ -14,9 +14,9 @@ from digitlab.tracking.run_folder import RunFolder
 class Ending:
     """The end of a run that did not finish.
 
-    is_final: the same run would end in the same way again, so that it is neither continued nor retried.
-    error: one message. traceback: of a failure that digitlab does not raise to describe a training.
-    spares_training: the training could have gone on; something outside it (the disk) did not.
+    is_final: the same run would end in the same way again: it is neither continued nor retried.
+    traceback: of a failure that is none of the states of a training. spares_training: the disk failed,
+    not the training, which can go on even without a checkpoint.
     """
 
     state: Literal["INTERRUPTED", "PRUNED", "FAILED"]
@@ -50,7 +50,7 @@ def ending_of(error: BaseException) -> Ending:
 
 
 def record_ending(record: RunFolder, error: BaseException) -> None:
-    """The record's true end. It can be continued unless it would end in the same way again."""
+    """Write down the run's true end. Never raises OSError: the disk may be full."""
     record.make_room()
     run, ending = record.run, ending_of(error)
     tags = {names.ERROR_TAG: ending.error}
@@ -71,5 +71,7 @@ def record_ending(record: RunFolder, error: BaseException) -> None:
         with contextlib.suppress(OSError):  # the disk may be full: the status matters more
             (record.artifacts / names.TRACEBACK_FILE).write_text(ending.traceback)
             error.add_note("its record holds the traceback (artifact traceback.txt)")
-    with contextlib.suppress(OSError):  # then the next command finds its process dead: KILLED
+    with contextlib.suppress(
+        OSError
+    ):  # then the next command finds its process dead and marks it KILLED
         record.finish(ending.status, tags)

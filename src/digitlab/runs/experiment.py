@@ -33,7 +33,7 @@ from digitlab.training.resumable import Resumable
 
 
 class Watch(Protocol):
-    """Somebody who looks on while a run trains. What a method raises ends the training there."""
+    """Observer of one training. An exception raised by a method ends the training."""
 
     def begin(self, *, epochs: int, steps_per_epoch: int, steps_done: int) -> None: ...
     def before_step(self) -> None: ...
@@ -44,7 +44,7 @@ class Watch(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Session:
-    """What surrounds a run in its process: what may stop it, and who hears of it."""
+    """The surroundings of a run in its process: what may stop it, and what reports on it."""
 
     interrupts: Interrupts
     say: Callable[[str], None]
@@ -86,8 +86,7 @@ def open_run(request: Request, session: Session) -> "OpenRun":
 class OpenRun:
     """A run from the making of its folder to its end: `begin`, `train` and `conclude`, in this order.
 
-    As a context it records an exception as the run's end, and delivers what the run has come to.
-    delivery: brings its record to the store, when it is told to.
+    As a context it records an exception as the run's end, and delivers the end to the store.
     """
 
     def __init__(
@@ -114,11 +113,11 @@ class OpenRun:
         self.close()
 
     def begin(self) -> None:
-        """Write down what the run is, and go on at its checkpoint if there is one that fits."""
+        """Write down what the run is, and continue from its checkpoint if one fits."""
         _write_first_artifacts(self.record, self._document)
         _save_document(self.record, self._document)
         self._session.interrupts.check()
-        # A run that is no longer reproducible goes on over whatever has changed.
+        # A run that is marked as not reproducible continues though code, data or arithmetic changed.
         self.checkpoints.restore(self._session.say, force=not self._document.reproducible)
         self.watch.begin(
             epochs=self.training.config.epochs,
@@ -127,7 +126,7 @@ class OpenRun:
         )
 
     def train(self) -> None:
-        """To the end, alone, reporting every epoch."""
+        """All epochs, alone."""
 
         def before_step(position: Position) -> None:
             self.checkpoints.before_step(position)
@@ -143,13 +142,13 @@ class OpenRun:
         self._session.interrupts.check()
 
     def after_epoch(self, report: EpochReport) -> None:
-        """Write an epoch down; one that was written down before is only told again."""
+        """Record an epoch; of one recorded before an interruption, only the watch is told."""
         self.record.log_metrics(epoch_metrics(report), step=report.epoch)
         self.checkpoints.after_epoch(report)
         self.watch.after_epoch(report)
 
     def conclude(self) -> None:
-        """Test the trained model and leave all that belongs to a finished run."""
+        """Test the trained model and write everything that a finished run leaves."""
         training, record, dataset = self.training, self.record, self._dataset
         config = training.config
         evaluation = evaluate(training.model, dataset.test.to(training.device))
@@ -167,7 +166,7 @@ class OpenRun:
         record.finish("FINISHED", {names.WEIGHTS_TAG: weights})
 
     def fail(self, error: BaseException) -> None:
-        """Write down what ended it, unless it has its end."""
+        """Record the error as the run's end, unless it has ended."""
         if self.record.run.status != "RUNNING":
             return
         record_ending(self.record, error)
@@ -175,7 +174,7 @@ class OpenRun:
             self._save_trace()
 
     def close(self) -> None:
-        """Deliver its end, which takes 10 s at most, and leave the record; once."""
+        """Deliver the end, within 10 s, and release the folder. Further calls do nothing."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -184,7 +183,7 @@ class OpenRun:
         self.watch.recorded(self.record)
 
     def outcome(self) -> Outcome:
-        """Of a run that was concluded."""
+        """For a run that was concluded."""
         assert self._evaluation is not None, "it was concluded"
         run = self.record.run
         return Outcome(
@@ -205,14 +204,14 @@ class OpenRun:
 
 
 def _write_first_artifacts(record: RunFolder, document: Document) -> None:
-    """Configuration and uncommitted changes; again if a kill came between the record and these."""
+    """Configuration and uncommitted changes; again when continued: a kill may have come before."""
     (record.artifacts / CONFIG_FILE).write_text(yaml_text.dump(document.config))
     if patch := provenance.patch():
         (record.artifacts / names.PATCH_FILE).write_text(patch)
 
 
 def _save_document(record: RunFolder, document: Document) -> None:
-    """Half of one, after a kill or on a full disk, could not be gone on with."""
+    """Atomically: a run with half a document, after a kill or on a full disk, could not be resumed."""
     write_atomically(record.artifacts / names.RECORD_FILE, documents.dump(document))
 
 

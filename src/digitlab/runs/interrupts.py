@@ -18,7 +18,7 @@ ONE_REQUEST_SECONDS = 0.5  # `timeout` signals its child and then the whole grou
 class Interrupts:
     """While entered, the first signal raises Interrupted and a later one ends the process at once.
 
-    What comes within half a second of the first is the same request. Inside `deferred()` the first one
+    A signal within half a second of the first is the same request. Inside `deferred()` the first one
     waits for the next `check()`: the training loop calls it before each step, so that a run ends within
     a step and its weights are whole.
     """
@@ -29,9 +29,9 @@ class Interrupts:
         self._is_deferred = False
 
     def __enter__(self) -> Self:
-        # A signal that our parent ignores (nohup) stays ignored.
-        wanted = [s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
-        self._previous = {s: signal.signal(s, self._handle) for s in wanted}
+        # A signal that the parent process ignores (nohup) stays ignored.
+        heeded = [s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
+        self._previous = {s: signal.signal(s, self._handle) for s in heeded}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -74,7 +74,7 @@ class Interrupts:
 
 
 def _is_in_foreground() -> bool:
-    """Whether standard error is the terminal that this process may speak to: a worker may not."""
+    """Whether this process may write to the terminal of its standard error: a worker may not."""
     try:
         return os.tcgetpgrp(2) == os.getpgrp()
     except OSError:

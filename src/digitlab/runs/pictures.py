@@ -46,15 +46,15 @@ def draw_missing(store: RunStore, run: StoredRun, data_root: str | None = None) 
     """
     from digitlab.runs.plots import PICTURES, draw_pictures
 
-    there = {path for path, _ in store.artifacts(run)}
-    missing = [name for name in PICTURES if name not in there]
+    stored = {path for path, _ in store.artifacts(run)}
+    missing = [name for name in PICTURES if name not in stored]
     if not missing:
         return []
     answers, images = recorded_answers(store, run), tested_images(run, data_root)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         file = store.download(run, EPOCHS_FILE, folder)
-        with _damage_told(run), file.open(newline="") as handle:
+        with _damage_named(run), file.open(newline="") as handle:
             epochs = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(handle)]
         drawn = folder / "drawn"
         drawn.mkdir()
@@ -73,20 +73,20 @@ def draw_missing(store: RunStore, run: StoredRun, data_root: str | None = None) 
 
 
 def recorded_answers(store: RunStore, run: StoredRun) -> Answers:
-    """Raises UsageError if the run has left none, DataError if they are damaged."""
+    """Raises UsageError if the run has no predictions, DataError if they are damaged."""
     if PREDICTIONS_FILE not in {path for path, _ in store.artifacts(run)}:
         raise UsageError(
             f"run {run.short_id} is {run.status}: it has left no predictions to draw or compare"
         )
     with tempfile.TemporaryDirectory() as scratch:
         file = store.download(run, PREDICTIONS_FILE, Path(scratch))
-        with _damage_told(run):
+        with _damage_named(run):
             return read_answers(file)
 
 
 @contextlib.contextmanager
-def _damage_told(run: StoredRun) -> Iterator[None]:
-    """Raises DataError that names the run, and what makes the artifact anew."""
+def _damage_named(run: StoredRun) -> Iterator[None]:
+    """Raises DataError with the run's id and the command that makes the artifact anew."""
     try:
         yield
     except (DataError, ValueError, TypeError) as error:
@@ -99,12 +99,12 @@ def _damage_told(run: StoredRun) -> Iterator[None]:
 def tested_images(run: StoredRun, data_root: str | None) -> Bytes:
     """The images (N, 28, 28) that the run was tested on, from the data set on this machine.
 
-    data_root: the folder that the run's own command named. What a store says about places may be
-    anybody's: with None they are looked for where this machine has its data.
+    data_root: the folder that the run's own command named; None: where this machine has its data.
+    A store is not trusted to name a folder.
 
     Raises:
-        UsageError: those on this machine are others.
-        DataError: there are none.
+        UsageError: this machine has other test images.
+        DataError: it has none.
     """
     name, lay = run.params["data.name"], run.params["data.root"]
     try:

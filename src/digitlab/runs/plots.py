@@ -26,7 +26,7 @@ NUM_SHOWN = 40
 COLUMNS = 10
 PICTURES = (CURVES_PICTURE, CONFUSION_PICTURE, MISTAKES_PICTURE)
 
-# What savefig is told for each form: the same figure is to give the same file.
+# Options of savefig by file ending, so that the same figure gives the same file.
 FORMS: dict[str, dict[str, Any]] = {
     ".png": {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 1}},  # 5 ms quicker
     ".pdf": {"metadata": {"CreationDate": None}},
@@ -115,14 +115,14 @@ def draw_disagreements(
 ) -> int:
     """The test images that two models read differently, the most confident errors first.
 
-    Half of the places are for those that only the first, and only the second has right, where both
-    have enough. Returns how many images there are in all.
+    Images that only the first has right, only the second, and neither share the places as evenly as
+    there are enough of them. Returns how many images are read differently in all.
     """
     differ = first.predictions != second.predictions
     kinds = [differ & first.right, differ & second.right, differ & ~first.right & ~second.right]
     surprise = -np.maximum(first.losses, second.losses)
     ordered = [
-        found[np.argsort(surprise[found], kind="stable")] for found in map(np.flatnonzero, kinds)
+        indices[np.argsort(surprise[indices], kind="stable")] for indices in map(np.flatnonzero, kinds)
     ]
     chosen = _shares(ordered, NUM_SHOWN)
     classes = np.asarray(class_names)
@@ -131,7 +131,7 @@ def draw_disagreements(
         f"B {classes[second.predictions[i]]}"
         for i in chosen
     ]
-    counts = [len(found) for found in ordered]
+    counts = [len(indices) for indices in ordered]
     title = (
         f"{len(chosen)} of {sum(counts)} test images that A and B read differently: only A right "
         f"{counts[0]}, only B {counts[1]}, neither {counts[2]}\n"
@@ -142,14 +142,14 @@ def draw_disagreements(
 
 
 def _shares(ordered: Sequence[npt.NDArray[np.int64]], places: int) -> npt.NDArray[np.int64]:
-    """Of each kind in turn as many as there is room for, the kinds one after the other."""
+    """The first of each kind, in turn until the places are filled; the result is sorted by kind."""
     taken = [0] * len(ordered)
-    while places and any(n < len(found) for n, found in zip(taken, ordered, strict=True)):
-        for kind, found in enumerate(ordered):
-            if places and taken[kind] < len(found):
-                taken[kind] += 1
+    while places and any(n < len(kind) for n, kind in zip(taken, ordered, strict=True)):
+        for number, kind in enumerate(ordered):
+            if places and taken[number] < len(kind):
+                taken[number] += 1
                 places -= 1
-    return np.concatenate([found[:n] for n, found in zip(taken, ordered, strict=True)])
+    return np.concatenate([kind[:n] for n, kind in zip(taken, ordered, strict=True)])
 
 
 def _sheet(images: Bytes, captions: Sequence[str], title: str) -> Figure:
@@ -197,7 +197,7 @@ def _figure(
 
 
 def save(figure: Figure, file: Path, *, dpi: int = 110) -> None:
-    """In the form that the file's ending names, one of FORMS."""
+    """In the format of the file's ending, one of FORMS."""
     FigureCanvasAgg(figure)
     for text in figure.findobj(Text):
         text.set_parse_math(False)  # a name with two dollar signs is no formula

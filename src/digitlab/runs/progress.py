@@ -57,8 +57,8 @@ class TrainingProgress:
         if run.status != "FINISHED":
             name = run_id[:8] if run_id else run.record_id
             hint = f"; go on: digitlab resume {name}" if run.is_resumable else ""
-            told = f"recorded as {run.status}: digitlab show {name}{hint}"
-            self.console.print(told, style="yellow", soft_wrap=True)
+            message = f"recorded as {run.status}: digitlab show {name}{hint}"
+            self.console.print(message, style="yellow", soft_wrap=True)
 
 
 def describe(report: EpochReport) -> str:

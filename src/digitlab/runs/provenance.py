@@ -1,4 +1,4 @@
-"""Where a run comes from: code, versions, command. Collects; must not judge."""
+"""Where a run comes from: code, versions, command. Collects and compares nothing."""
 
 import functools
 import importlib.metadata
@@ -22,7 +22,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "mlflow"
 
 
 def command_line() -> str:
-    """What the user typed, ready to paste but for its secrets: `digitlab train model=cnn`."""
+    """The command of this process, to be pasted, without secrets: `digitlab train model=cnn`."""
     program = Path(sys.argv[0])
     is_module = program.parts[-2:] == ("cli", "__main__.py")  # python -m digitlab.cli
     name = "digitlab" if is_module else program.name
@@ -32,13 +32,13 @@ def command_line() -> str:
 @functools.cache
 def versions() -> dict[str, str]:
     """Versions of digitlab, Python and the packages that decide a result."""
-    found = {"digitlab": __version__, "python": platform.python_version()}
+    by_name = {"digitlab": __version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            by_name[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            by_name[name] = "not installed"
+    return by_name
 
 
 @functools.cache
@@ -53,7 +53,7 @@ def code() -> dict[str, str]:
 
 @functools.cache
 def unreadable_checkout() -> str | None:
-    """Why git does not tell the commit of this checkout, with a remedy; None if it does."""
+    """Why git does not name the commit of this checkout, with a remedy; None if it does."""
     if not any((folder / ".git").exists() for folder in (CHECKOUT, *CHECKOUT.parents)):
         return None
     commit, complaint = _ask_git("rev-parse", "HEAD")
@@ -67,13 +67,13 @@ def unreadable_checkout() -> str | None:
 
 @functools.cache
 def patch() -> str:
-    """What separates the files from the commit: staged, unstaged and untracked; empty if nothing does.
+    """The uncommitted changes of CODE, staged, unstaged and untracked, in git's format; often empty.
 
-    In git's format with binary files. Only of CODE, and not of what git ignores.
+    With binary files, without those that git ignores.
     """
     if code()["dirty"] != "true":
         return ""
-    with tempfile.TemporaryDirectory() as scratch:  # an index of our own: the user's stays as it is
+    with tempfile.TemporaryDirectory() as scratch:  # an index for this alone: the user's stays as it is
         index = {"GIT_INDEX_FILE": str(Path(scratch) / "index")}
         _git("read-tree", "HEAD", environment=index)
         _git("add", "--all", "--", *_existing_code(), environment=index)
@@ -97,7 +97,7 @@ def _git(*arguments: str, environment: Mapping[str, str] | None = None) -> str |
 
 
 def _ask_git(*arguments: str, environment: Mapping[str, str] | None = None) -> tuple[str | None, str]:
-    """The same, and what git complains of where there is none."""
+    """Output of git, or None and its complaint."""
     try:
         done = subprocess.run(
             ["git", "-c", "core.safecrlf=false", "-C", str(CHECKOUT), *arguments],

@@ -1,4 +1,4 @@
-"""What a training went through, in so few numbers that they can be recorded and compared to the bit.
+"""The course of a training, in so few numbers that they can be recorded and compared to the bit.
 
 Knows no runs and no files.
 """
@@ -35,7 +35,7 @@ METRICS = (TRAIN_LOSS, TRAIN_ACCURACY, VALIDATION_LOSS, VALIDATION_ACCURACY)
 class Trace:
     """Digests are SHA-256 in hex; numbers are hex floats (C99), which lose no bit.
 
-    initial_weights, weights: over names, shapes and values (see serving.weights_digest).
+    initial_weights, weights: over names, shapes and values (see saved.weights_digest).
     orders: of the images, an entry for each epoch. step_losses: of the first steps of the training.
     epochs: the metrics of METRICS for each epoch. test: loss and accuracy, by the chosen weights.
     predictions: of the test images' predicted classes. The last five are empty before the end.
@@ -58,7 +58,7 @@ def trace_of(
     weights: str = "",
     evaluation: Evaluation | None = None,
 ) -> Trace:
-    """Of a finished training, or with `history` alone of what there is of one."""
+    """The trace of a finished training, or with `history` alone of one that was cut short."""
     ended: dict[str, Any] = {}
     if evaluation:
         scores = evaluation.scores
@@ -85,8 +85,8 @@ def to_floats(numbers: Mapping[str, str]) -> dict[str, float]:
 
 
 def _hex_metrics(report: EpochReport) -> dict[str, str]:
-    found = {TRAIN_LOSS: report.train.loss.hex(), TRAIN_ACCURACY: report.train.accuracy.hex()}
+    metrics = {TRAIN_LOSS: report.train.loss.hex(), TRAIN_ACCURACY: report.train.accuracy.hex()}
     if report.validation:
-        found[VALIDATION_LOSS] = report.validation.loss.hex()
-        found[VALIDATION_ACCURACY] = report.validation.accuracy.hex()
-    return found
+        metrics[VALIDATION_LOSS] = report.validation.loss.hex()
+        metrics[VALIDATION_ACCURACY] = report.validation.accuracy.hex()
+    return metrics
