@@ -4,6 +4,7 @@ Compares documents and nothing else; runs, reads and prints nothing.
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -155,10 +156,8 @@ def _relative(one: float, other: float) -> float:
 
 def _first_other(one: Sequence[Any], other: Sequence[Any]) -> int | None:
     """The place, from 1, of the first difference; the shorter one differs after its end."""
-    for place in range(max(len(one), len(other))):
-        if one[place : place + 1] != other[place : place + 1]:
-            return place + 1
-    return None
+    pairs = enumerate(itertools.zip_longest(one, other), start=1)
+    return next((place for place, (a, b) in pairs if a != b), None)
 
 
 def _pair(recorded: Sequence[str], repeated: Sequence[str], place: int) -> str:

@@ -17,9 +17,9 @@ import struct
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -27,13 +27,14 @@ from digitlab.config.schema import CheckpointConfig
 from digitlab.errors import NotSaved
 from digitlab.runs.interrupts import Interrupts
 from digitlab.text.files import write_atomically
-from digitlab.training.evaluation import Scores
 from digitlab.training.loop import EpochReport, Position, paused
 from digitlab.training.resumable import Resumable, TrainingState
 
 FILE, PREVIOUS, NEW = "checkpoint", "checkpoint.previous", "checkpoint.new"
 PARTS = ("model", "optimizer", "best")
 DIGEST_BYTES = 32
+
+_HISTORY = TypeAdapter(list[EpochReport])
 
 
 def save_checkpoint(folder: Path, state: TrainingState) -> None:
@@ -124,7 +125,7 @@ def _decode(raw: bytes) -> TrainingState:
             seconds=about["seconds"],
             dropout=position.get("dropout"),
         ),
-        history=[_report(values) for values in about["history"]],
+        history=_HISTORY.validate_python(about["history"]),
         best_epoch=about["best_epoch"],
         **{part: _named(tensors, part) for part in PARTS},
     )
@@ -140,16 +141,6 @@ def _metadata(content: bytes) -> dict[str, str]:
     (length,) = struct.unpack("<Q", content[:8])
     metadata: dict[str, str] = json.loads(content[8 : 8 + length])["__metadata__"]
     return metadata
-
-
-def _report(values: dict[str, Any]) -> EpochReport:
-    validation = values.pop("validation")
-    return EpochReport(
-        train=Scores(**values.pop("train")),
-        validation=Scores(**validation) if validation else None,
-        first_losses=tuple(values.pop("first_losses")),
-        **values,
-    )
 
 
 def _sync_folder(folder: Path) -> None:
@@ -179,21 +170,20 @@ class Checkpoints:
         self._rests_until = 0.0
         self._saved_steps = 0  # how many steps the checkpoint on the disk has done
 
-    def restore(self, say: Callable[[str], None], *, force: bool = False) -> bool:
-        """Continue from the folder's checkpoint; False if none fits (`say` is given the reason).
+    def restore(self, say: Callable[[str], None], *, force: bool = False) -> None:
+        """Continue from the folder's checkpoint, if one fits; else `say` is given the reason.
 
         force: even if configuration, data, source or arithmetic are others.
         """
         state = load_checkpoint(self._folder, say)
         if state is None:
-            return False
+            return
         differing = [k for k, v in self._identity.items() if state.identity.get(k) != v]
         if differing and not force:
             say(f"the checkpoint is of another {' and '.join(differing)}: training begins anew")
-            return False
+            return
         self._training.restore(state)
         self._saved_steps = self._training.steps_done
-        return True
 
     def before_step(self, position: Position) -> None:
         """Save if it is due, or if the training is about to stop at a signal."""

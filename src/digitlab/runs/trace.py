@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from digitlab.config.schema import CLOSED, Integer
+from digitlab.runs.artifacts import epoch_metrics
 from digitlab.tracking.names import TRAIN_ACCURACY, TRAIN_LOSS, VALIDATION_ACCURACY, VALIDATION_LOSS
 from digitlab.training.evaluation import Evaluation
 from digitlab.training.loop import EpochReport
@@ -69,7 +70,10 @@ def trace_of(
         initial_weights=initial_weights,
         orders=[report.order for report in history],
         step_losses=[loss.hex() for report in history for loss in report.first_losses],
-        epochs=[_hex_metrics(report) for report in history],
+        epochs=[
+            {name: value.hex() for name, value in epoch_metrics(report).items() if name in METRICS}
+            for report in history
+        ],
         weights=weights,
         **ended,
     )
@@ -82,11 +86,3 @@ def predictions_digest(predictions: Any) -> str:
 
 def to_floats(numbers: Mapping[str, str]) -> dict[str, float]:
     return {name: float.fromhex(text) for name, text in numbers.items()}
-
-
-def _hex_metrics(report: EpochReport) -> dict[str, str]:
-    metrics = {TRAIN_LOSS: report.train.loss.hex(), TRAIN_ACCURACY: report.train.accuracy.hex()}
-    if report.validation:
-        metrics[VALIDATION_LOSS] = report.validation.loss.hex()
-        metrics[VALIDATION_ACCURACY] = report.validation.accuracy.hex()
-    return metrics
