@@ -113,6 +113,14 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         assert heading in [each.lower().replace(" ", "-") for each in headings], heading
 
 
+def test_every_file_that_a_page_names_is_there() -> None:
+    places = (CHECKOUT, CHECKOUT / "src" / "digitlab")
+    for page, text in PAGES.items():
+        text = re.sub(r"^```diff\n.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+        for path in re.findall(r"(?<![\w/.])(?:\w+/)+\w+\.py\b", text):
+            assert any((place / path).exists() for place in places), f"{page.name}: {path}"
+
+
 def test_every_subcommand_is_shown() -> None:
     assert {command.split()[1] for command in commands()} == set(cli.cli.commands)
 
