@@ -407,7 +407,7 @@ def test_no_training_waits_for_its_store_whatever_that_does(
     times = [line["time"] for line in record.metric_lines()]
     assert len(times) == 101
     assert max(after - before for before, after in itertools.pairwise(times)) < 1000, "ms"
-    assert over - times[-1] / 1000 < 8, "its files, and 2 s of patience"
+    assert over - times[-1] / 1000 < 12, "its files, 2 s of patience, 4 s for reading without end"
 
 
 @pytest.mark.parametrize("hostile", ["hangs"], indirect=True)
@@ -423,6 +423,9 @@ def test_a_sweep_goes_on_without_a_store_that_hangs(
     assert "4 finished" in result.err
     assert "did not answer just now" in result.err
     assert [record.run.status for record in all_records(project.records())] == ["FINISHED"] * 5
+
+
+NUM_SUMMANDS = 30_000_000  # to be added in about a second
 
 
 @pytest.fixture
@@ -446,6 +449,18 @@ def test_what_talks_to_a_store_may_hang_swell_or_die(stores: StoreProcess, tmp_p
     with pytest.raises(TrackingError, match="did not answer just now"):
         stores.ask(hangs, str, 1)
     assert stores.answer(stores.ask(works, str, 1), seconds=20) == "1"
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="not told how long it computes")
+def test_a_busy_machine_is_no_fault_of_the_store(stores: StoreProcess) -> None:
+    """Computing is not waiting, up to twice the limit."""
+    assert stores.answer(stores.ask("", str, 1), seconds=20) == "1", "it has begun"
+    started = time.process_time_ns()
+    total = sum(range(NUM_SUMMANDS))
+    seconds = (time.process_time_ns() - started) / 1e9  # of a processor, for a second process the same
+    assert stores.answer(stores.ask("", sum, range(NUM_SUMMANDS)), seconds=seconds / 1.4) == total
+    with pytest.raises(TrackingError, match="does not answer"):
+        stores.answer(stores.ask("", sum, range(NUM_SUMMANDS)), seconds=seconds / 4)
 
 
 def test_a_run_may_end_while_its_last_epochs_are_still_to_be_told(

@@ -6,6 +6,7 @@ do: importing mlflow in one stalls training. It ends with the process that it wo
 
 import atexit
 import contextlib
+import dataclasses
 import gc
 import itertools
 import os
@@ -20,7 +21,7 @@ from collections.abc import Callable
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from digitlab.errors import DigitlabError, TrackingError
 from digitlab.text.addresses import redacted
@@ -28,9 +29,29 @@ from digitlab.tracking.connection.client import import_mlflow, is_mlflow_importe
 from digitlab.tracking.connection.location import undeliverable
 
 IMPORT_SECONDS = 60.0  # of which no store is guilty
+MOST_TIMES = 2  # its limit a request may compute: an endless answer is read for ever
+SHORTEST_WAIT = 0.02
 LEFT_ALONE_SECONDS = 30.0  # a store that has not answered
 ANSWER_BYTES = 1 << 30  # that a store's answers may take of memory
 FIRST_FILE, LAST_FILE = 3, 1 << 20
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Times:
+    """Seconds of a process: by the clock, of computing, and of neither that nor waiting to do so."""
+
+    clock: float
+    computing: float
+    waiting: float
+
+    @classmethod
+    def of(cls, pid: int) -> Self:
+        """Where the system does not tell, all time is waiting."""
+        clock, computing, queueing = time.monotonic(), 0, 0
+        with contextlib.suppress(OSError, ValueError):
+            statistics = Path(f"/proc/{pid}/schedstat").read_text().split()
+            computing, queueing = int(statistics[0]), int(statistics[1])
+        return cls(clock, computing / 1e9, clock - (computing + queueing) / 1e9)
 
 
 class StoreProcess:
@@ -71,25 +92,31 @@ class StoreProcess:
         return number in self._answers
 
     def answer(self, number: int, *, seconds: float) -> Any:
-        """What the function has returned, if it does so in time; imports are not counted.
+        """What the function has returned, if it does so in time.
+
+        What counts is the time that the process waits for its store: not its imports, not the time
+        without a processor on a busy machine, and what it computes only beyond twice the limit.
 
         Raises:
             TrackingError: not in time: its process was killed, and the store is left alone for 30 s.
             DigitlabError: that the function has raised.
         """
-        deadline: float | None = None
+        begun: _Times | None = None
         while number not in self._answers:
+            now = _Times.of(self._pid)
             if self._importing_since is not None:
-                end, deadline = self._importing_since + IMPORT_SECONDS, None
+                left, begun = self._importing_since + IMPORT_SECONDS - now.clock, None
             else:
-                end = deadline = deadline or time.monotonic() + seconds
-            if (left := end - time.monotonic()) <= 0:
+                begun = begun or now
+                left = seconds - (now.waiting - begun.waiting)
+                left = min(left, MOST_TIMES * seconds - (now.computing - begun.computing))
+            if left <= 0:
                 uri = self._uris[number]
                 self.stop()
                 self._answers.pop(number)
                 self._left_alone_until[uri] = time.monotonic() + LEFT_ALONE_SECONDS
                 raise TrackingError(f"{uri} does not answer (nothing within {seconds:.2g} s)")
-            self._hear(left)
+            self._hear(max(left, SHORTEST_WAIT))
         is_value, content = self._answers.pop(number)
         if not is_value:
             raise content
