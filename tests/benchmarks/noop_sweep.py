@@ -13,8 +13,9 @@ import psutil
 from digitlab.config import project
 from digitlab.results.trial_result import TrialResult
 from digitlab.runs.interrupts import Interrupts
-from digitlab.sweep.manifest import Manifest, SweepFolder, new_id
+from digitlab.sweep.manifest import Manifest
 from digitlab.sweep.planning.plan import plan
+from digitlab.sweep.sweep_folder import SweepFolder, new_id
 from digitlab.sweep.workers.display import SweepDisplay
 from digitlab.sweep.workers.executors.table import executor_of
 from digitlab.sweep.workers.runner import Policy, Runner

@@ -62,7 +62,7 @@ def freezing() -> None:
 def half_written(name: str, skip: int = 0) -> None:
     """Kill while a file is written: half of it is there, under its temporary name."""
     from digitlab.runs import checkpoints as checkpoint
-    from digitlab.sweep import manifest
+    from digitlab.sweep import sweep_folder
     from digitlab.text import files
     from digitlab.tracking import run_folder
 
@@ -76,7 +76,7 @@ def half_written(name: str, skip: int = 0) -> None:
             kill()
         real(file, content)
 
-    for module in (run_folder, checkpoint, manifest):
+    for module in (run_folder, checkpoint, sweep_folder):
         module.write_atomically = patched  # type: ignore[attr-defined]
 
 
@@ -119,7 +119,7 @@ def closing() -> None:
 
 def told() -> None:
     """The trial is FINISHED in the store; the journal does not know yet."""
-    from digitlab.sweep.manifest import SweepFolder
+    from digitlab.sweep.sweep_folder import SweepFolder
 
     real = SweepFolder.log
 
@@ -133,7 +133,7 @@ def told() -> None:
 
 def journal_line() -> None:
     """Half a line of the journal."""
-    from digitlab.sweep.manifest import SweepFolder
+    from digitlab.sweep.sweep_folder import SweepFolder
 
     real = SweepFolder.log
 

@@ -13,7 +13,7 @@ import pytest
 
 from digitlab.config import project
 from digitlab.randomness import derive_seed
-from digitlab.sweep.manifest import all_sweeps
+from digitlab.sweep.sweep_folder import all_sweeps
 from digitlab.tracking.connection.location import resolve_uri
 from digitlab.tracking.store import RunStore
 from tests.support.cli import Cli, Start

@@ -17,7 +17,7 @@ import yaml
 from digitlab.config import project
 from digitlab.runs.experiment import OpenRun
 from digitlab.runs.interrupts import ONE_REQUEST_SECONDS
-from digitlab.sweep.manifest import all_sweeps
+from digitlab.sweep.sweep_folder import all_sweeps
 from digitlab.tracking.connection.location import resolve_uri
 from digitlab.tracking.run_folder import all_records
 from digitlab.tracking.store import RunStore

@@ -166,8 +166,8 @@ def _records() -> str:
 
 
 def _sweeps() -> str:
-    from digitlab.sweep.manifest import all_sweeps
     from digitlab.sweep.overview import damage
+    from digitlab.sweep.sweep_folder import all_sweeps
 
     sweeps = all_sweeps(project.sweeps())
     if problems := [problem for folder in sweeps for problem in damage(folder)]:

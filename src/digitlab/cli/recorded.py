@@ -210,8 +210,8 @@ def resume_any(wanted: str, *, force: bool, **options: Any) -> int:
         _resume_run(record, force=force)
         return 0
     from digitlab.sweep.launch import Options, launch
-    from digitlab.sweep.manifest import find_sweep
     from digitlab.sweep.planning.plan import refreshed
+    from digitlab.sweep.sweep_folder import find_sweep
 
     try:
         frozen = find_sweep(project.sweeps(), wanted).manifest()

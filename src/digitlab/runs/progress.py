@@ -1,10 +1,9 @@
 """What a user sees while a run trains: a bar on a terminal, one line an epoch elsewhere."""
 
-import time
-
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from digitlab.text.terminal import console, echo
+from digitlab.text.throttle import Throttle
 from digitlab.tracking.run_folder import RunFolder
 from digitlab.training.loop import EpochReport
 
@@ -18,7 +17,7 @@ class TrainingProgress:
         self.epochs = 0
         self.console = console(stderr=True)
         self._step = 0
-        self._next_redraw = 0.0
+        self._throttle = Throttle(REDRAW_EVERY_SECONDS)
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -40,9 +39,8 @@ class TrainingProgress:
 
     def before_step(self) -> None:
         self._step += 1
-        if self.console.is_terminal and time.monotonic() > self._next_redraw:
+        if self.console.is_terminal and self._throttle.passes():
             self._bar.update(self._task, completed=self._step)
-            self._next_redraw = time.monotonic() + REDRAW_EVERY_SECONDS
 
     def after_epoch(self, report: EpochReport) -> None:
         scores = describe(report)

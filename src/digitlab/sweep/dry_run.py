@@ -11,9 +11,10 @@ from digitlab.config import project
 from digitlab.errors import DigitlabError
 from digitlab.sweep.finished import FinishedRuns, Remaining, finished_runs, remaining
 from digitlab.sweep.forecast import Reasons, estimate_seconds
-from digitlab.sweep.manifest import Manifest, SweepFolder, Trial, newest_of
+from digitlab.sweep.manifest import Manifest, Trial
 from digitlab.sweep.planning.engines import plan_chunks
 from digitlab.sweep.search import num_trials
+from digitlab.sweep.sweep_folder import SweepFolder, newest_of
 from digitlab.sweep.workers.display import in_words
 from digitlab.sweep.workers.executors.table import executor_of
 from digitlab.text.terminal import echo

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from digitlab.config import project
 from digitlab.errors import TrackingError
 from digitlab.results.trial_result import TrialResult
-from digitlab.sweep.manifest import Manifest, SweepFolder, Trial
+from digitlab.sweep.manifest import Manifest, Trial
+from digitlab.sweep.sweep_folder import SweepFolder
 from digitlab.tracking.connection.location import is_made, sqlite_file, unreachable
 from digitlab.tracking.delivery import bounded_store
 from digitlab.tracking.names import FINGERPRINT_TAG, SWEEP_TAG

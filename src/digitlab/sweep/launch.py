@@ -23,11 +23,12 @@ from digitlab.sweep.finished import (
     with_history,
 )
 from digitlab.sweep.forecast import Reasons
-from digitlab.sweep.manifest import Manifest, SweepFolder, Trial, new_id, newest_of
+from digitlab.sweep.manifest import Manifest, Trial
 from digitlab.sweep.planning.engines import plan_chunks
 from digitlab.sweep.planning.plan import verify_data
 from digitlab.sweep.presets import check_preset, write_preset
 from digitlab.sweep.search import Search
+from digitlab.sweep.sweep_folder import SweepFolder, new_id, newest_of
 from digitlab.sweep.workers.display import SweepDisplay, in_words
 from digitlab.sweep.workers.executors.executor import Executor
 from digitlab.sweep.workers.executors.table import executor_of
@@ -122,7 +123,7 @@ def _claim(planned: Manifest, options: Options) -> tuple[SweepFolder, Manifest]:
 
 def _mended(folder: SweepFolder, planned: Manifest) -> Manifest:
     """As it was frozen. A damaged manifest is frozen anew: what has the same key is the same."""
-    if num_lines := folder.mend():
+    if num_lines := folder.journal.set_damaged_aside():
         say(
             f"{num_lines} damaged lines of its journal were set aside (journal.jsonl.damaged in "
             f"{folder.folder}): what they told is found in the store, or done again"

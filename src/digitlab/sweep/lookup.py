@@ -10,7 +10,7 @@ from dataclasses import replace
 from digitlab.config import project
 from digitlab.errors import UsageError
 from digitlab.sweep.finished import belongs
-from digitlab.sweep.manifest import find_sweep
+from digitlab.sweep.sweep_folder import find_sweep
 from digitlab.tracking.names import KIND_TAG, PARENT_SWEEP_TAG, SWEEP_TAG
 from digitlab.tracking.registry import Registry, is_registered_name
 from digitlab.tracking.store import RunStore

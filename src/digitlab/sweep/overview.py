@@ -7,8 +7,8 @@ from typing import Any
 from rich.table import Table
 
 from digitlab.errors import DigitlabError
-from digitlab.sweep.manifest import SweepFolder, all_sweeps
 from digitlab.sweep.search import num_trials
+from digitlab.sweep.sweep_folder import SweepFolder, all_sweeps
 from digitlab.text.terminal import say, show_table, styled
 from digitlab.tracking.stored_run import age
 
@@ -32,7 +32,7 @@ def damage(folder: SweepFolder) -> list[str]:
         folder.manifest()
     except DigitlabError as error:
         return [str(error)]
-    if not (lost := folder.num_damaged_lines):
+    if not (lost := folder.journal.num_damaged()):
         return []
     return [
         f"{lost} damaged lines in the journal of sweep {folder.id} are left out: "

@@ -6,8 +6,9 @@ from pathlib import Path
 from digitlab.config import project
 from digitlab.errors import DigitlabError, UsageError
 from digitlab.results.summary import Summary
-from digitlab.sweep.manifest import Manifest, SweepFolder
+from digitlab.sweep.manifest import Manifest
 from digitlab.sweep.search import trials_made
+from digitlab.sweep.sweep_folder import SweepFolder
 from digitlab.text import yaml_text
 from digitlab.text.files import write_atomically
 

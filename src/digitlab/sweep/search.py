@@ -18,9 +18,10 @@ from digitlab.randomness import derive_seed
 from digitlab.results.trial_result import TrialResult
 from digitlab.sweep.finished import OTHERS_UNKNOWN, finished_runs, with_history
 from digitlab.sweep.forecast import Reasons
-from digitlab.sweep.manifest import Manifest, SweepFolder, Trial
+from digitlab.sweep.manifest import Manifest, Trial
 from digitlab.sweep.planning.plan import trial_of_search
 from digitlab.sweep.planning.space import Point
+from digitlab.sweep.sweep_folder import SweepFolder
 from digitlab.tracking.names import CHOSEN, FINGERPRINT_TAG
 from digitlab.tracking.stored_run import StoredRun
 

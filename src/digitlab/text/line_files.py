@@ -1,30 +1,66 @@
-"""Files with one JSON object a line, of which any line may be damaged: the others are used.
+"""A file with one JSON object a line, of which any line may be damaged: the others are used.
 
-What a crash has cut off at the end of a file was never written, and is no damage.
+Must not know what a line tells.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-
-def whole_lines(file: Path) -> list[bytes]:
-    return file.read_bytes().split(b"\n")[:-1] if file.exists() else []
+from digitlab.text.files import write_atomically
 
 
-def end_at_a_line(file: Path) -> None:
-    """Drop what was cut off: a further line must not follow half of one."""
-    content = file.read_bytes() if file.exists() else b""
-    if not content.endswith(b"\n") and content:
-        with file.open("r+b") as handle:
-            handle.truncate(content.rfind(b"\n") + 1)
+class Journal:
+    """Lines that survive a kill. What a crash cut off at the end was never written: that is no damage.
 
+    is_valid: whether an object has what its readers rely on; a line without it is damaged.
+    """
 
-def parsed(line: bytes, is_valid: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
-    """The object on a line; None: it is damaged."""
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) and is_valid(value) else None
+    def __init__(self, file: Path, is_valid: Callable[[dict[str, Any]], bool]) -> None:
+        self._file, self._is_valid = file, is_valid
+        self._ends_at_a_line = False  # as far as this process knows
+
+    def append(self, values: Mapping[str, Any]) -> None:
+        """Write one line, at once. For the process that owns the file."""
+        if not self._ends_at_a_line:
+            self._drop_what_was_cut_off()
+        self._ends_at_a_line = False
+        with self._file.open("ab") as file:
+            file.write(json.dumps(values).encode() + b"\n")
+        self._ends_at_a_line = True
+
+    def lines(self) -> list[dict[str, Any] | None]:
+        """None in the place of a damaged one."""
+        return [self._parsed(line) for line in self._whole_lines()]
+
+    def num_damaged(self) -> int:
+        return self.lines().count(None)
+
+    def set_damaged_aside(self) -> int:
+        """Move damaged lines to a file of their own; returns how many. For the owner."""
+        lines = self._whole_lines()
+        damaged = [line for line in lines if self._parsed(line) is None]
+        if damaged:
+            with self._file.with_name(f"{self._file.name}.damaged").open("ab") as file:
+                file.writelines(line + b"\n" for line in damaged)
+            whole = (line + b"\n" for line in lines if line not in damaged)
+            write_atomically(self._file, b"".join(whole))
+        return len(damaged)
+
+    def _whole_lines(self) -> list[bytes]:
+        return self._file.read_bytes().split(b"\n")[:-1] if self._file.exists() else []
+
+    def _drop_what_was_cut_off(self) -> None:
+        """A further line must not follow half of one."""
+        content = self._file.read_bytes() if self._file.exists() else b""
+        if not content.endswith(b"\n") and content:
+            with self._file.open("r+b") as handle:
+                handle.truncate(content.rfind(b"\n") + 1)
+
+    def _parsed(self, line: bytes) -> dict[str, Any] | None:
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            return None
+        return value if isinstance(value, dict) and self._is_valid(value) else None

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from digitlab.config import project
 from digitlab.errors import DeletedError, DigitlabError, TrackingError
+from digitlab.text.throttle import Throttle
 from digitlab.tracking.connection.location import is_made, read_only, sqlite_file, unusable
 from digitlab.tracking.connection.sqlite_store import check_study
 from digitlab.tracking.connection.store_process import STORES
@@ -64,7 +65,8 @@ class Delivery:
 
     def __init__(self, record: RunFolder, say: Callable[[str], None]) -> None:
         self.record, self.say = record, say
-        self._next_push = time.monotonic() + PUSH_EVERY_SECONDS
+        self._throttle = Throttle(PUSH_EVERY_SECONDS)
+        self._throttle.rest()
         self._pushed: tuple[int, float] | None = None  # the request that is under way, and since when
         self._used: float | None = None  # processor seconds, when this was pushed last
         self._ended: int | None = None
@@ -82,14 +84,14 @@ class Delivery:
                 self.record.delivered, used = STORES.answer(number, seconds=0.0)
                 spent = 0.0 if self._used is None else used - self._used  # on all runs of this process
                 self._used = used
-                self._next_push = since + max(PUSH_EVERY_SECONDS, spent / SHARE_OF_PUSHING)
-            if now >= self._next_push:
+                self._throttle.rest(since - now + max(PUSH_EVERY_SECONDS, spent / SHARE_OF_PUSHING))
+            if self._throttle.is_due():
                 self._pushed = self._ask(_push), now
         except DigitlabError as error:
             if not self._has_failed:
                 self.say(f"{error}; training goes on and the record is kept on this disk")
             self._has_failed = True
-            self._next_push = now + RETRY_AFTER_SECONDS
+            self._throttle.rest(RETRY_AFTER_SECONDS)
 
     def begin_finish(self) -> None:
         """Ask for the end to be delivered; `finish` waits for it."""

@@ -26,7 +26,7 @@ from digitlab.config import project
 from digitlab.errors import DigitlabError
 from digitlab.text.addresses import keep_secrets
 from digitlab.text.files import is_file_of_some_kind, write_atomically
-from digitlab.text.line_files import end_at_a_line, parsed, whole_lines
+from digitlab.text.line_files import Journal
 from digitlab.tracking.names import DELIVERY_FILE, ERROR_TAG, METRICS_FILE, RUN_FILE, TRACEBACK_FILE
 from digitlab.tracking.process import Process, this_process
 
@@ -96,6 +96,7 @@ class RunFolder:
     def __init__(self, folder: Path, run: Run, delivered: Delivered) -> None:
         self.folder, self.run, self.delivered = folder, run, delivered
         self._lock = FileLock(folder / ".lock")
+        self._journal = Journal(folder / METRICS_FILE, _is_of_metrics)
         self._opened = now(), time.monotonic()
         self._logged: set[tuple[int, str]] | None = None  # steps that have a line; None: not looked yet
 
@@ -193,26 +194,22 @@ class RunFolder:
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Append one line; what was logged before an interruption is not logged again."""
         if self._logged is None:
-            end_at_a_line(self.folder / METRICS_FILE)
             lines = [line for line in self.metric_lines() if line["metrics"]]
             self._logged = {(line["step"], min(line["metrics"])) for line in lines}
         if (step, min(metrics)) in self._logged:
             return
         self._logged.add((step, min(metrics)))
-        line = json.dumps({"step": step, "time": now(), "metrics": dict(metrics)})
-        with (self.folder / METRICS_FILE).open("a") as file:
-            file.write(line + "\n")
+        self._journal.append({"step": step, "time": now(), "metrics": dict(metrics)})
 
     def metric_lines(self) -> list[dict[str, Any]]:
         """All complete lines; without metrics where one is damaged, so that the others keep their
         places."""
-        lines = whole_lines(self.folder / METRICS_FILE)
-        return [parsed(line, _is_of_metrics) or {"step": 0, "time": 0, "metrics": {}} for line in lines]
+        return [line or {"step": 0, "time": 0, "metrics": {}} for line in self._journal.lines()]
 
     @property
     def num_damaged_lines(self) -> int:
         """Of metrics.jsonl: the epochs, or the test, that cannot be read any more."""
-        return sum(not line["metrics"] for line in self.metric_lines())
+        return self._journal.num_damaged()
 
     def _take_the_place_of_a_damaged_one(self) -> None:
         file = self.folder / RUN_FILE

@@ -23,6 +23,7 @@ from digitlab.sweep.workers.trial import (
     request_trial,
     silent,
 )
+from digitlab.text.throttle import Throttle
 from digitlab.tracking.names import ENGINE_TAG
 
 if TYPE_CHECKING:
@@ -178,7 +179,8 @@ class _Chunk:
         self.entries = [_Entry(each, len(task.tasks), self._tell) for each in task.tasks]
         self._controller, self._must_stop = tell, ""
         self._task, self._interrupts, self._runs = task, interrupts, runs
-        self._plan_saving(0.0)
+        self._saving = Throttle(task.tasks[0].trial.config().checkpoint.every_seconds)
+        self._saving.rest()
         self._engine = engine_tag(len(self.entries))
 
     @property
@@ -297,20 +299,17 @@ class _Chunk:
         there = {member: entry.opened for member, entry in members.items() if not member.has_left}
         lead = next(iter(there.values()))
         here = Position(epoch=moment.epoch, step=moment.step)
-        is_time = lead.training.config.checkpoint.every_seconds and time.monotonic() >= self._save_at
+        is_time = lead.training.config.checkpoint.every_seconds and self._saving.is_due()
         is_due = bool(moment.step) and (is_time or lead.checkpoints.is_due(here))
         if is_due or self._interrupts.signal_number is not None:
             started = time.monotonic()
             for member, position in moment.positions():
                 if member in there:
                     there[member].checkpoints.save(position)
-            self._plan_saving(time.monotonic() - started)
+            spent = time.monotonic() - started
+            every = lead.training.config.checkpoint.every_seconds
+            self._saving.rest(max(every, spent / SHARE_OF_SAVING))
         self._interrupts.check()
-
-    def _plan_saving(self, spent: float) -> None:
-        """The next time, after it took so many seconds to save all of them."""
-        every = self.entries[0].task.trial.config().checkpoint.every_seconds
-        self._save_at = time.monotonic() + max(every, spent / SHARE_OF_SAVING)
 
     def cut_short(self, error: BaseException) -> None:
         """What is left is to be continued, by whoever asks for it again."""

@@ -18,7 +18,8 @@ from digitlab.config import project
 from digitlab.results.trial_result import TrialResult
 from digitlab.runs.interrupts import Interrupts
 from digitlab.sweep import parent_run
-from digitlab.sweep.manifest import Manifest, SweepFolder, Trial
+from digitlab.sweep.manifest import Manifest, Trial
+from digitlab.sweep.sweep_folder import SweepFolder
 from digitlab.sweep.workers.chunk import ChunkTask, Failing, Refused, run_chunk
 from digitlab.sweep.workers.display import SweepDisplay
 from digitlab.sweep.workers.executors.executor import Executor, TaskFailed, WorkerDied

@@ -18,6 +18,7 @@ from digitlab.runs.ending import ending_of
 from digitlab.runs.interrupts import Interrupts
 from digitlab.sweep.manifest import Trial
 from digitlab.sweep.planning.engines import engine_tag
+from digitlab.text.throttle import Throttle
 from digitlab.tracking.names import CHOSEN_ACCURACY, CHOSEN_LOSS, ENGINE_TAG, TEST_ACCURACY, TEST_LOSS
 from digitlab.tracking.run_folder import Membership, RunFolder
 
@@ -118,7 +119,7 @@ class TrialWatch:
 
     def __init__(self, task: Task, tell: Callable[[Any], Any]) -> None:
         self._task, self._tell = task, tell
-        self._next = 0.0
+        self._throttle = Throttle(TELL_EVERY_SECONDS)
         self._epochs = 0
         self.history: dict[str, list[tuple[int, float]]] = {}
         self.run_id: str | None = None
@@ -134,8 +135,7 @@ class TrialWatch:
         for name, value in metrics.items():
             if name.startswith(("train/", "validation/")):
                 self.history.setdefault(name, []).append((report.epoch, value))
-        if self._task.tells_every_epoch or time.monotonic() >= self._next:
-            self._next = time.monotonic() + TELL_EVERY_SECONDS
+        if self._task.tells_every_epoch or self._throttle.passes():
             said = Progress(self._task.trial.number, report.epoch, self._epochs, metrics)
             if reason := self._tell(said):
                 raise Pruned(epoch=report.epoch, reason=reason)

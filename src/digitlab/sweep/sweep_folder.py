@@ -1,0 +1,176 @@
+"""A sweep's folder on this disk: its frozen manifest, and the journal of what has happened since.
+
+    mlruns/sweeps/<id>/manifest.json   settings and trials, every one with its whole configuration
+    mlruns/sweeps/<id>/journal.jsonl   one line an event, appended by the process that owns the sweep
+    mlruns/sweeps/<id>/.lock           held by that process
+
+Knows neither Hydra nor MLflow nor torch.
+"""
+
+import fcntl
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from digitlab.errors import DigitlabError, UsageError
+from digitlab.results.trial_result import TrialResult
+from digitlab.sweep.manifest import Manifest
+from digitlab.text.files import write_atomically
+from digitlab.text.line_files import Journal
+from digitlab.tracking.names import MANIFEST_FILE
+from digitlab.tracking.run_folder import now
+
+ID_LENGTH = 8
+EVENTS: dict[str, dict[str, type]] = {  # and what those have that others rely on
+    "asked": {"point": int, "params": dict},
+    "started": {"number": int},
+    "ended": {"number": int, "point": int, "name": str, "state": str, "swept": dict, "died": bool},
+    "used up": {"trials": int},
+}
+
+
+class SweepFolder:
+    """The files of one sweep."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = FileLock(folder / ".lock")
+        self.journal = Journal(folder / "journal.jsonl", _is_event)
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def tracebacks(self) -> Path:
+        return self.folder / "tracebacks"
+
+    def freeze(self, manifest: Manifest) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.folder / MANIFEST_FILE, json.dumps(manifest.to_json(self._mlruns)))
+
+    def manifest(self) -> Manifest:
+        """Raises DigitlabError if it is damaged or of a later version."""
+        try:
+            values = json.loads((self.folder / MANIFEST_FILE).read_bytes())
+            if not isinstance(values, dict):
+                raise ValueError("it holds no object")
+            return Manifest.from_json(values, self._mlruns)
+        except (OSError, ValueError, LookupError, TypeError, RecursionError, UsageError) as error:
+            planned = (event.get("command") for event in self.events() if event["event"] == "planned")
+            raise DigitlabError(
+                f"the manifest of sweep {self.id} cannot be read: {error}; "
+                f"to go on, repeat its command: {next(planned, 'digitlab sweep ...')}"
+            ) from None
+
+    @property
+    def _mlruns(self) -> Path:
+        return self.folder.parents[1]
+
+    def own(self) -> None:
+        """Raises UsageError while another process works on this sweep."""
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise UsageError(
+                f"sweep {self.id} is being worked on by another process: wait for it, or stop it"
+            ) from None
+
+    def is_owned(self) -> bool:
+        """Whether some process, perhaps this one, works on it; asked without writing anything."""
+        try:
+            with (self.folder / ".lock").open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False  # no such file, or one that nobody may even read
+        return False
+
+    def release(self) -> None:
+        self._lock.release()
+
+    def log(self, event: str, **details: Any) -> None:
+        """One event, written at once."""
+        self.journal.append({"event": event, "time": now(), **details})
+
+    def events(self) -> list[dict[str, Any]]:
+        """Without what is damaged."""
+        return [event for event in self.journal.lines() if event is not None]
+
+    def has_ended(self) -> bool:
+        """Whether the last event is the end of the whole sweep."""
+        return [event["event"] for event in self.events()[-1:]] == ["finished"]
+
+    def num_invocations(self) -> int:
+        """How often work on the sweep has begun."""
+        return len(self._events("working"))
+
+    def results(self) -> dict[int, TrialResult]:
+        """The last end of every trial, by its number."""
+        return {end["number"]: TrialResult.from_json(end) for end in self._events("ended")}
+
+    def failures(self) -> Counter[int]:
+        """How often each trial has failed by itself; one that was cut short goes on where it was."""
+        ends = self._events("ended")
+        return Counter(e["number"] for e in ends if e["state"] == "FAILED" and not e["died"])
+
+    def _events(self, name: str) -> list[dict[str, Any]]:
+        return [event for event in self.events() if event["event"] == name]
+
+
+def all_sweeps(sweeps: Path) -> list[SweepFolder]:
+    """Those with a manifest, newest first."""
+    files = sorted(sweeps.glob("*/manifest.json"), key=lambda file: -file.stat().st_mtime)
+    return [SweepFolder(file.parent) for file in files]
+
+
+def newest_of(sweeps: Path, key: str) -> SweepFolder | None:
+    """The sweep of that key, or its last repetition by --rerun."""
+    start = key[:ID_LENGTH]
+    found = [f for f in all_sweeps(sweeps) if f.id == start or f.id.startswith(f"{start}-")]
+    return max(found, key=lambda folder: _repetition(folder.id), default=None)
+
+
+def new_id(sweeps: Path, key: str) -> str:
+    """`3f2a91c0`, then `3f2a91c0-2` and so on for repetitions of the same sweep."""
+    last = newest_of(sweeps, key)
+    return key[:ID_LENGTH] if last is None else f"{key[:ID_LENGTH]}-{_repetition(last.id) + 1}"
+
+
+def find_sweep(sweeps: Path, wanted: str) -> SweepFolder:
+    """The sweep with that id, start of an id, or name.
+
+    Raises:
+        UsageError: there is none, or more than one.
+    """
+    known = all_sweeps(sweeps)
+    exact = [folder for folder in known if folder.id == wanted]
+    found = exact or [folder for folder in known if wanted and folder.id.startswith(wanted)]
+    found = found or [folder for folder in known if _name(folder) == wanted]
+    if not found:
+        raise UsageError(f"no sweep {wanted}: `digitlab sweeps` lists them")
+    if len(found) > 1:
+        raise UsageError(f"{wanted} means {len(found)} sweeps: {', '.join(f.id for f in found)}")
+    return found[0]
+
+
+def _name(folder: SweepFolder) -> str | None:
+    try:
+        return folder.manifest().name
+    except DigitlabError:
+        return None
+
+
+def _repetition(sweep_id: str) -> int:
+    number = sweep_id.partition("-")[2]
+    return int(number) if number.isdigit() else 1
+
+
+def _is_event(line: dict[str, Any]) -> bool:
+    event = line.get("event")
+    needed = EVENTS.get(event, {}) if isinstance(event, str) else {"event": str}
+    return all(isinstance(line.get(name), kind) for name, kind in needed.items())
