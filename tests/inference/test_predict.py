@@ -245,7 +245,7 @@ def test_mistakes_are_told(digitlab: Cli, home: Path) -> None:
         ((run_id, "gone.png"), "there is no file or folder gone.png"),
         ((run_id, str(home / "empty")), "holds no images"),
         (("s", "."), "s is a study of 2 runs: name one of them"),
-        ((failed_id, "."), "is FAILED: it has left no weights"),
+        ((failed_id, "."), "is FAILED: it has left no weights.safetensors"),
         (("digits@best", "."), "no model digits@best in"),
         (("digits/x", "."), "no model digits/x in"),
     ):

@@ -57,7 +57,7 @@ def test_a_run_without_predictions_is_refused(digitlab: Cli, monkeypatch: pytest
     (run,) = store().runs("drawn")
     result = digitlab("show", run.run_id, "--plots")
     assert result.code == 2
-    assert f"run {run.short_id} is FAILED: it has left no predictions to draw" in result.err
+    assert f"run {run.short_id} is FAILED: it has left no predictions.parquet" in result.err
 
 
 def test_other_test_images_are_refused(digitlab: Cli) -> None:

@@ -19,7 +19,6 @@ from digitlab import __version__
 from digitlab.cli import compare, config, listing, model, recorded, train
 from digitlab.cli.completion import register_shells
 from digitlab.errors import DigitlabError, Interrupted, machine_refusal
-from digitlab.text.addresses import redacted
 from digitlab.text.terminal import echo
 
 FAMILIES = (train, recorded, listing, config, compare, model)
@@ -143,6 +142,8 @@ def never_proxy_loopback() -> None:
 
 
 def _complain(message: str) -> None:
+    from digitlab.text.addresses import redacted  # 4 ms of every command's start
+
     for line in message.splitlines():
         shown = line if len(line) <= MAX_LINE else f"{line[:600]} ... {line[-300:]}"
         echo(f"digitlab: {redacted(shown)}", err=True)

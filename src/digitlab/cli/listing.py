@@ -3,7 +3,6 @@
 What they need is imported when they are called.
 """
 
-import json
 import sys
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ from digitlab.cli.options import (
     store_uri,
 )
 from digitlab.errors import UsageError
-from digitlab.text.terminal import echo, say
+from digitlab.text.terminal import echo, echo_json, say
 from digitlab.tracking.names import KIND_TAG, RECORD_TAG
 
 if TYPE_CHECKING:
@@ -124,7 +123,7 @@ def list_sweeps(*, as_json: bool) -> None:
 
     rows = describe_sweeps(project.sweeps())
     if as_json:
-        echo(json.dumps(rows, indent=1))
+        echo_json(rows)
     elif rows:
         print_sweeps(rows)
     else:
@@ -157,7 +156,7 @@ def list_runs(uri: str, *, study: str | None, limit: int, as_json: bool) -> None
     newest = sorted(of_runs, key=lambda run: -run.start_time)
     runs = newest[:limit]
     if as_json:
-        echo(json.dumps([plain(run) for run in runs], indent=1))
+        echo_json([plain(run) for run in runs])
     elif runs:
         print_runs(runs)
     else:

@@ -1,6 +1,5 @@
 """What several commands share: arguments, options, the store they open, a local server's port."""
 
-import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -95,6 +94,8 @@ def address(host: str, port: int) -> str:
 
 
 def _is_free(host: str, port: int) -> bool:
+    import socket  # 2 ms of every command's start
+
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -3,10 +3,8 @@
 What they need is imported when they are called.
 """
 
-import json
 import shlex
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +22,7 @@ from digitlab.cli.train import (
     run_config,
 )
 from digitlab.errors import TrackingError, UsageError
-from digitlab.text.terminal import echo, say
+from digitlab.text.terminal import echo, echo_json, say
 from digitlab.tracking.names import KIND_TAG
 
 if TYPE_CHECKING:
@@ -130,14 +128,14 @@ def show(
 
 
 def show_run(uri: str, prefix: str, *, as_json: bool) -> None:
-    from digitlab.cli.tables import describe, describe_record, print_run
+    from digitlab.cli.tables import SHOWN, describe, print_run
     from digitlab.config import project
     from digitlab.tracking.run_folder import RunFolder
     from digitlab.tracking.stored_run import undelivered
 
     settle_dead_runs()
     if record := RunFolder.named(project.records(), prefix):
-        run, description = undelivered(record), describe_record(record)
+        description = describe(run := undelivered(record), record.sizes(), record.contents(SHOWN))
     else:
         require(uri)
         from digitlab.sweep.lookup import shown_run
@@ -145,10 +143,9 @@ def show_run(uri: str, prefix: str, *, as_json: bool) -> None:
 
         store = open_store(uri)
         run = shown_run(store, prefix)
-        with tempfile.TemporaryDirectory() as scratch:
-            description = describe(store, run, Path(scratch))
+        description = describe(run, store.artifacts(run), store.contents(run, SHOWN))
     if as_json:
-        echo(json.dumps(description, indent=1))
+        echo_json(description)
     else:
         print_run(run, description)
 

@@ -2,22 +2,19 @@
 
 import csv
 import dataclasses
-from collections.abc import Sequence
-from pathlib import Path
+import io
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-
-from rich.table import Table
 
 from digitlab.config.checking import from_param
 from digitlab.results.tables import UNINTERESTING, percent, short_title
 from digitlab.text.terminal import console, show_table, styled
 from digitlab.tracking import names
 from digitlab.tracking.connection.location import file_path
-from digitlab.tracking.run_folder import RunFolder
-from digitlab.tracking.store import RunStore
-from digitlab.tracking.stored_run import SHORT_ID, StoredRun, age, undelivered
+from digitlab.tracking.stored_run import SHORT_ID, StoredRun, age
 
 MAX_KNOBS = 6
+SHOWN = (names.EPOCHS_FILE, names.PER_CLASS_FILE, names.TRACEBACK_FILE)
 # Of the tested weights, or of the last epoch so far; of a run that was cut short neither means much.
 VALIDATION = {"FINISHED": names.CHOSEN_ACCURACY, "RUNNING": names.VALIDATION_ACCURACY}
 STATUS_STYLES = {
@@ -29,42 +26,21 @@ STATUS_STYLES = {
 }
 
 
-def describe(store: RunStore, run: StoredRun, scratch: Path) -> dict[str, Any]:
-    """Plain values: the run, its artifacts, its epochs and its per-class scores."""
-    artifacts = store.artifacts(run)
-    there = [path for path, _ in artifacts]
-    tables = {
-        name.removesuffix(".csv"): _read_csv(store.download(run, name, scratch))
-        for name in (names.EPOCHS_FILE, names.PER_CLASS_FILE)
-        if name in there
-    }
-    traceback = None
-    has_failed = run.status != "FINISHED"  # not: failed once, and was gone on with
-    if has_failed and names.TRACEBACK_FILE in there:
-        traceback = store.download(run, names.TRACEBACK_FILE, scratch).read_text()
+def describe(
+    run: StoredRun, sizes: Iterable[tuple[str, int]], contents: Mapping[str, bytes]
+) -> dict[str, Any]:
+    """Plain values: the run, its artifacts, its epochs and its per-class scores.
+
+    sizes: of all its artifacts. contents: of those of SHOWN that it has.
+    """
+    # A run that has finished may have failed before, and gone on.
+    traceback = contents.get(names.TRACEBACK_FILE) if run.status != "FINISHED" else None
     return {
         **plain(run),
-        "artifacts": [{"path": path, "bytes": size} for path, size in artifacts],
-        "epochs": tables.get("metrics", []),
-        "per_class": tables.get("per_class", []),
-        "traceback": traceback,
-    }
-
-
-def describe_record(record: RunFolder) -> dict[str, Any]:
-    """The same of a run that no store has yet."""
-    files = [file for file in sorted(record.artifacts.rglob("*")) if file.is_file()]
-    per_class, epochs = record.artifacts / names.PER_CLASS_FILE, record.artifacts / names.EPOCHS_FILE
-    traceback = record.artifacts / names.TRACEBACK_FILE
-    return {
-        **plain(undelivered(record)),
-        "artifacts": [
-            {"path": str(file.relative_to(record.artifacts)), "bytes": file.stat().st_size}
-            for file in files
-        ],
-        "epochs": _read_csv(epochs) if epochs.exists() else [],
-        "per_class": _read_csv(per_class) if per_class.exists() else [],
-        "traceback": traceback.read_text() if traceback.exists() else None,
+        "artifacts": [{"path": path, "bytes": size} for path, size in sizes],
+        "epochs": _rows(contents.get(names.EPOCHS_FILE, b"")),
+        "per_class": _rows(contents.get(names.PER_CLASS_FILE, b"")),
+        "traceback": traceback.decode() if traceback else None,
     }
 
 
@@ -87,13 +63,13 @@ def print_run(run: StoredRun, description: dict[str, Any]) -> None:
     }
     _print_pairs("tags", shown)
     if description["per_class"]:
-        table = Table(title="per class (test)", title_justify="left", box=None, pad_edge=False)
-        for column in description["per_class"][0]:
-            table.add_column(column, justify="left" if column == "class" else "right")
-        for row in description["per_class"]:
-            scores = [percent(float(row[c])) for c in ("precision", "recall", "f1")]
-            table.add_row(row["class"], *scores, row["support"])
-        out.print(table)
+        out.print("per class (test)", style="bold")
+        scores = ("precision", "recall", "f1")
+        rows = (
+            [row["class"], *(percent(float(row[score])) for score in scores), row["support"]]
+            for row in description["per_class"]
+        )
+        show_table(["class", *scores, "support"], rows, right=[*scores, "support"])
     sizes: dict[str, int] = {}
     for artifact in description["artifacts"]:
         top, slash, _ = artifact["path"].partition("/")
@@ -113,9 +89,8 @@ def _print_pairs(title: str, pairs: dict[str, str]) -> None:
         out.print(f"  {key:{width}}  {indented}")
 
 
-def _read_csv(file: Path) -> list[dict[str, str]]:
-    with file.open(newline="") as handle:
-        return list(csv.DictReader(handle))
+def _rows(content: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(content.decode(), newline="")))
 
 
 def varying_knobs(runs: Sequence[StoredRun]) -> list[str]:
@@ -131,25 +106,24 @@ def print_runs(runs: Sequence[StoredRun]) -> None:
     """One row a run. Groups' own knobs (model.channels_1) follow the more telling ones."""
     knobs = sorted(varying_knobs(runs), key=_how_telling)
     where = _telling_columns(runs)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("run", "status", "age", *where, "model", *map(short_title, knobs[:MAX_KNOBS])):
-        table.add_column(title, overflow="fold")
-    table.add_column("validation", justify="right")
-    table.add_column("test", justify="right")
-    table.add_column("", overflow="fold")
-    for place, run in enumerate(runs):
-        table.add_row(
+    scores = ("validation", "test")
+    shown = knobs[:MAX_KNOBS]
+    titles = ["run", "status", "age", *where, "model", *map(short_title, shown), *scores, ""]
+    rows: list[Sequence[Any]] = [
+        (
             run.short_id,
             styled(run.state, STATUS_STYLES.get(run.state, "")),
             age(run.start_time),
             *(column[place] for column in where.values()),
             run.params.get("model.name", "-"),
-            *(run.params.get(knob, "-") for knob in knobs[:MAX_KNOBS]),
+            *(run.params.get(knob, "-") for knob in shown),
             percent(run.metrics.get(VALIDATION.get(run.status, ""))),
             percent(run.metrics.get(names.TEST_ACCURACY)),
             _remark(run),
         )
-    show_table(table, pipe_width=200)
+        for place, run in enumerate(runs)
+    ]
+    show_table(titles, rows, right=scores, pipe_width=200)
     if len(knobs) > MAX_KNOBS:
         more = ", ".join(knobs[MAX_KNOBS:])
         console(soft_wrap=True).print(f"also varying: {more} (all with --json)", style="dim")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ from digitlab.inference.images import expand, read_grey
 from digitlab.inference.normalising import Normalised, as_it_is, normalise
 from digitlab.inference.trained_model import TrainedModel
 from digitlab.models.saved import Classifier
-from digitlab.text.terminal import console, echo
+from digitlab.text.terminal import console, echo, echo_json
 
 BATCH = 1000  # images held at once, however many files there are
 MAX_DRAWN = 10  # pictures on a terminal
@@ -45,7 +44,7 @@ def predict_files(model: TrainedModel, wanted: Sequence[str], *, as_given: bool,
     readings = read_files(model.classifier, expand(wanted), as_given=as_given)
     if as_json:
         found = list(readings)
-        echo(json.dumps([_json(reading, names) for reading in found], indent=1))
+        echo_json([_json(reading, names) for reading in found])
         return _exit_code(found)
     out, refused = console(), False
     for number, reading in enumerate(readings):
@@ -84,7 +83,7 @@ def score_files(model: TrainedModel, wanted: Sequence[str], *, as_given: bool, a
             _json(reading, names) | {"truth": None if truth is None else names[truth]}
             for reading, truth in zip(readings, truths, strict=True)
         ]
-        echo(json.dumps(scoring.summary(labelled, names) | {"pictures": pictures}, indent=1))
+        echo_json(scoring.summary(labelled, names) | {"pictures": pictures})
     else:
         for reading in readings:
             if reading.error:

@@ -200,7 +200,7 @@ def _are_predictions(content: bytes, trace: Trace) -> bool:
     num_rows = pyarrow.parquet.read_metadata(io.BytesIO(content)).num_rows
     if num_rows != trace.num_test_images or num_rows > MAX_ROWS:
         return False
-    read = read_answers(io.BytesIO(content)).predictions
+    read = read_answers(content).predictions
     are_classes = read.dtype.kind == "i" and read.min() >= 0 and read.max() < NUM_CLASSES
     return are_classes and predictions_digest(read) == trace.predictions
 

@@ -1,7 +1,6 @@
 """What a user reads of a reproduction: what has changed since, where the data lay, the verdict."""
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from digitlab.reproduction.changes import input_changes, promises_identity
 from digitlab.reproduction.verdict import Verdict
 from digitlab.results.compare.differences import arithmetic_differences
 from digitlab.runs.document import Document
-from digitlab.text.terminal import console, echo, say, styled
+from digitlab.text.terminal import console, echo, echo_json, say, styled
 
 COLOURS = {"IDENTICAL": "green", "DIFFERENT": "red", "CANNOT": "red"}
 
@@ -59,7 +58,7 @@ def how_to_weigh(recorded: Recorded, new_run: str | None) -> str:
 def show_verdict(verdict: Verdict, run_id: str | None, new_run: str | None, *, as_json: bool) -> None:
     if as_json:
         values = {**dataclasses.asdict(verdict), "recorded": run_id, "repeated": new_run}
-        echo(json.dumps({**values, "exit_code": verdict.exit_code}, indent=1))
+        echo_json({**values, "exit_code": verdict.exit_code})
         return
     head = styled(verdict.kind, f"bold {COLOURS.get(verdict.kind, 'yellow')}")
     console(soft_wrap=True).print(head, f": {verdict.cause}" if verdict.cause else "", sep="")

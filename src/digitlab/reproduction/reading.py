@@ -1,7 +1,6 @@
 """Records read from a file, this disk or the store; and exported as one file. Runs nothing."""
 
 import dataclasses
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,8 +23,6 @@ from digitlab.tracking.names import CONFIG_TAG, PATCH_FILE, RECORD_FILE
 from digitlab.tracking.run_folder import RunFolder
 from digitlab.tracking.stored_run import check_prefix
 
-ARCHIVED = (*REQUIRED, *OPTIONAL)
-
 
 def read(reference: str, uri: str) -> Recorded:
     """From the file or the run folder of that name if there is one, else from the tracking store.
@@ -38,29 +35,25 @@ def read(reference: str, uri: str) -> Recorded:
         return read_recorded(file)
     if len(file.parts) > 1 or file.suffix in (".json", ".zip"):
         raise UsageError(f"there is no file {reference}")
-    with tempfile.TemporaryDirectory() as scratch:
-        files = _files_of(reference, uri, Path(scratch), (RECORD_FILE, PATCH_FILE))
-        record, patch = files.folder / RECORD_FILE, files.folder / PATCH_FILE
-        if not record.exists():
-            raise RefusedDocument([f"run {reference} has no {RECORD_FILE}: an older digitlab made it"])
-        document = documents.parse(record.read_bytes())
-        if files.tags is not None and files.tags.get(CONFIG_TAG) != document.config_sha256:
-            raise RefusedDocument(["its configuration is not the one that the run was tagged with"])
-        return Recorded(
-            document=document,
-            patch=patch.read_bytes() if patch.exists() else None,
-            run_id=files.run_id,
-            origin=f"run {files.run_id[:8]}",
-            is_from_file=False,
-        )
+    files = _files_of(reference, uri, (RECORD_FILE, PATCH_FILE))
+    if RECORD_FILE not in files.contents:
+        raise RefusedDocument([f"run {reference} has no {RECORD_FILE}: an older digitlab made it"])
+    document = documents.parse(files.contents[RECORD_FILE])
+    if files.tags is not None and files.tags.get(CONFIG_TAG) != document.config_sha256:
+        raise RefusedDocument(["its configuration is not the one that the run was tagged with"])
+    return Recorded(
+        document=document,
+        patch=files.contents.get(PATCH_FILE),
+        run_id=files.run_id,
+        origin=f"run {files.run_id[:8]}",
+        is_from_file=False,
+    )
 
 
 def export(reference: str, uri: str, file: Path) -> None:
     """Write one archive that another clone on another machine can reproduce."""
-    with tempfile.TemporaryDirectory() as scratch:
-        files = _files_of(reference, uri, Path(scratch), ARCHIVED)
-        paths = [files.folder / name for name in ARCHIVED]
-        kept = {path.name: path.read_bytes() for path in paths if path.is_file()}
+    files = _files_of(reference, uri, (*REQUIRED, *OPTIONAL))
+    kept = dict(files.contents)
     if missing := [name for name in REQUIRED if name not in kept]:
         raise RefusedDocument(
             [f"run {reference} has no {missing[0]}: only a finished run can be exported"]
@@ -77,25 +70,21 @@ class _Files:
     """Artifacts of a run. tags: those in the store; None where the files are not from a store."""
 
     run_id: str
-    folder: Path
+    contents: Mapping[str, bytes]
     tags: Mapping[str, str] | None
 
 
-def _files_of(reference: str, uri: str, scratch: Path, names: Sequence[str]) -> _Files:
-    """Those of the artifacts `names` that the run has.
+def _files_of(reference: str, uri: str, artifacts: Sequence[str]) -> _Files:
+    """Those of the artifacts that the run has.
 
     Raises:
         RefusedDocument: the document is too large.
     """
     if record := RunFolder.named(project.records(), reference):
-        return _Files(reference, record.artifacts, None)
+        return _Files(reference, record.contents(artifacts), None)
     check_prefix(reference)
     store = open_store(uri)
     run = store.find(reference)
-    sizes = dict(store.artifacts(run))
-    if (size := sizes.get(RECORD_FILE, 0)) > documents.MAX_BYTES:
+    if (size := dict(store.artifacts(run)).get(RECORD_FILE, 0)) > documents.MAX_BYTES:
         raise RefusedDocument([f"{RECORD_FILE} has {size} bytes, more than {documents.MAX_BYTES}"])
-    for name in names:
-        if name in sizes:
-            store.download(run, name, scratch)
-    return _Files(run.run_id, scratch, run.tags)
+    return _Files(run.run_id, store.contents(run, artifacts), run.tags)

@@ -29,7 +29,7 @@ from digitlab.reproduction.verdict import Cannot, Verdict, judge
 from digitlab.runs import document as documents
 from digitlab.runs.document import Document, RefusedDocument
 from digitlab.runs.provenance import CHECKOUT, command_line
-from digitlab.text.terminal import confirm, echo, say
+from digitlab.text.terminal import confirm, echo, echo_json, say
 from digitlab.tracking.delivery import open_store
 from digitlab.tracking.names import REPRODUCES_TAG, VARIES_TAG, VERDICT_TAG
 from digitlab.training.arithmetic import PORTABLE, VARIABLES, Arithmetic
@@ -104,7 +104,7 @@ def _vary(recorded: Recorded, uri: str, options: Options, changes: Mapping[str, 
     repeated = _repeat(recorded, uri, options, changes)
     new_run = repeated.run_id or repeated.record_id
     if options.as_json:
-        echo(json.dumps({"varies": recorded.run_id, "run": new_run, "changes": changes}, indent=1))
+        echo_json({"varies": recorded.run_id, "run": new_run, "changes": changes})
     else:
         knobs = ", ".join(f"{path}={as_param(value)}" for path, value in changes.items())
         echo(f"run {new_run[:8]} varies {recorded.origin} ({knobs}): no verdict on another run")

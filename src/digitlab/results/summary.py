@@ -11,8 +11,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from rich.table import Table
-
 from digitlab.config.schema import Metric
 from digitlab.results.estimates import Estimate, estimate, reads
 from digitlab.results.tables import markdown_table, short_title
@@ -95,13 +93,8 @@ def titles(knobs: Sequence[str]) -> list[str]:
 
 def print_summary(summary: Summary, *, limit: int = 20) -> None:
     rows = summary.rows
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in rows[0] if rows else ():
-        table.add_column(title, justify="right" if title in NUMBERS else "left", overflow="fold")
-    for row in rows[:limit]:
-        table.add_row(*row.values())
     more = [f"… and {len(rows) - limit} more"] if len(rows) > limit else []
-    show_table(table)
+    show_table([*rows[0]] if rows else [], [row.values() for row in rows[:limit]], right=NUMBERS)
     for line in [*more, *summary.notes]:
         echo(line)
 

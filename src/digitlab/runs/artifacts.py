@@ -2,9 +2,10 @@
 
 import csv
 import dataclasses
+import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,14 +44,14 @@ def save_tables(
     _write_predictions(evaluation, folder / names.PREDICTIONS_FILE)
 
 
-def read_answers(file: Path | BinaryIO) -> Answers:
+def read_answers(content: bytes) -> Answers:
     """From a run's predictions.parquet. Raises DataError if it is damaged."""
     import pyarrow
     import pyarrow.parquet
 
     kinds = {"label": pyarrow.int64(), "prediction": pyarrow.int64(), "loss": pyarrow.float64()}
     try:
-        table = pyarrow.parquet.read_table(file, columns=[*kinds])
+        table = pyarrow.parquet.read_table(io.BytesIO(content), columns=[*kinds])
         return Answers(*(table[name].cast(kind).to_numpy() for name, kind in kinds.items()))
     except (OSError, ValueError, KeyError, pyarrow.ArrowException) as error:
         raise DataError(f"{names.PREDICTIONS_FILE} is damaged: {str(error).splitlines()[0]}") from None

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -51,13 +52,12 @@ def draw_missing(store: RunStore, run: StoredRun, data_root: str | None = None) 
     if not missing:
         return []
     answers, images = recorded_answers(store, run), tested_images(run, data_root)
+    table = store.content(run, EPOCHS_FILE)
+    with _damage_named(run):
+        rows = csv.DictReader(io.StringIO(table.decode(), newline=""))
+        epochs = [{name: float(text) for name, text in row.items()} for row in rows]
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        file = store.download(run, EPOCHS_FILE, folder)
-        with _damage_named(run), file.open(newline="") as handle:
-            epochs = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(handle)]
-        drawn = folder / "drawn"
-        drawn.mkdir()
+        drawn = Path(scratch)
         draw_pictures(
             drawn,
             epochs=epochs,
@@ -74,14 +74,9 @@ def draw_missing(store: RunStore, run: StoredRun, data_root: str | None = None) 
 
 def recorded_answers(store: RunStore, run: StoredRun) -> Answers:
     """Raises UsageError if the run has no predictions, DataError if they are damaged."""
-    if PREDICTIONS_FILE not in {path for path, _ in store.artifacts(run)}:
-        raise UsageError(
-            f"run {run.short_id} is {run.status}: it has left no predictions to draw or compare"
-        )
-    with tempfile.TemporaryDirectory() as scratch:
-        file = store.download(run, PREDICTIONS_FILE, Path(scratch))
-        with _damage_named(run):
-            return read_answers(file)
+    content = store.content(run, PREDICTIONS_FILE)
+    with _damage_named(run):
+        return read_answers(content)
 
 
 @contextlib.contextmanager

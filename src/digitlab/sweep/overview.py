@@ -4,8 +4,6 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from digitlab.errors import DigitlabError
 from digitlab.sweep.search import num_trials
 from digitlab.sweep.sweep_folder import SweepFolder, all_sweeps
@@ -68,18 +66,17 @@ def _describe(folder: SweepFolder) -> dict[str, Any]:
 
 
 def print_sweeps(rows: list[dict[str, Any]]) -> None:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("sweep", "status", "age", "name", "study"):
-        table.add_column(title, overflow="fold")
-    for title in ("done", "failed", "pending"):
-        table.add_column(title, justify="right")
-    for row in rows:
-        table.add_row(
+    counts = ("done", "failed", "pending")
+    cells = (
+        (
             row["id"],
             styled(row["status"], STYLES[row["status"]]),
             age(row["created"]),
             row["name"],
             row["study"],
-            *(str(row[name]) for name in ("done", "failed", "pending")),
+            *(str(row[count]) for count in counts),
         )
-    show_table(table, pipe_width=200)
+        for row in rows
+    )
+    titles = ("sweep", "status", "age", "name", "study", *counts)
+    show_table(titles, cells, right=counts, pipe_width=200)

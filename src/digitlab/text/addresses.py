@@ -5,7 +5,6 @@ or handed to a process can hold one. The secrets of a typed address are kept in 
 process and its children, never in a file. Code that opens a connection gets them from `with_secrets`.
 """
 
-import importlib.metadata
 import json
 import os
 import re
@@ -109,4 +108,6 @@ def _known() -> list[str]:
 
 def _plugins() -> set[str]:
     """Kinds of store that installed packages add to MLflow."""
+    import importlib.metadata  # 10 ms of every start, for an address that is rare
+
     return {entry.name for entry in importlib.metadata.entry_points(group="mlflow.tracking_store")}

@@ -5,13 +5,13 @@ Whatever is shown passes by here; names, tags and errors may come from a store t
 
 import sys
 import unicodedata
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:  # rich takes longer to import than TAB completion may take
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
 # Control and format characters (escapes, reversed writing), halves of characters, other line ends.
@@ -32,6 +32,12 @@ def printable(text: str) -> str:
 
 def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
     click.echo(printable(text), err=err, nl=nl)
+
+
+def echo_json(values: Any) -> None:
+    import json  # 2 ms of every command's start
+
+    click.echo(json.dumps(values, indent=1))
 
 
 def say(message: str) -> None:
@@ -64,8 +70,24 @@ def console(*, stderr: bool = False, soft_wrap: bool = False, width: int | None 
     )
 
 
-def show_table(table: "Table", *, pipe_width: int = 100_000) -> None:
-    """On a pipe a line is as long as it needs to be, up to `pipe_width`."""
+def show_table(
+    titles: Sequence[str],
+    rows: Iterable[Iterable["str | Text"]],
+    *,
+    right: Collection[str] = (),
+    pipe_width: int = 100_000,
+) -> None:
+    """Columns under their titles; those of `right` flush right.
+
+    On a pipe a line is as long as it needs to be, up to `pipe_width`.
+    """
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in titles:
+        table.add_column(title, justify="right" if title in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
     out = console()
     if not out.is_terminal:
         out.width = pipe_width

@@ -15,7 +15,7 @@ import json
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -172,6 +172,16 @@ class RunFolder:
     @property
     def artifacts(self) -> Path:
         return self.folder / "artifacts"
+
+    def sizes(self) -> list[tuple[str, int]]:
+        """Path and size in bytes of every artifact."""
+        files = [file for file in sorted(self.artifacts.rglob("*")) if file.is_file()]
+        return [(str(file.relative_to(self.artifacts)), file.stat().st_size) for file in files]
+
+    def contents(self, artifacts: Sequence[str]) -> dict[str, bytes]:
+        """Of those of these artifacts that there are."""
+        files = (self.artifacts / name for name in artifacts)
+        return {file.name: file.read_bytes() for file in files if file.is_file()}
 
     @property
     def has_checkpoint(self) -> bool:

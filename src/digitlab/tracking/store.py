@@ -3,6 +3,7 @@
 Uses MlflowClient with explicit experiment and run ids only; nothing here knows of an active run.
 """
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -199,6 +200,24 @@ class RunStore:
         with told_plainly(self.uri):
             points = self._client.get_metric_history(run.run_id, metric)
         return sorted({(point.step, point.value) for point in points})
+
+    def contents(self, run: StoredRun, artifacts: Sequence[str]) -> dict[str, bytes]:
+        """Of those of these artifacts, none of them in a folder, that the run has."""
+        with told_plainly(self.uri), tempfile.TemporaryDirectory() as scratch:
+            stored = repository(self.uri, run.artifact_uri)
+            there = {item.path for item in stored.list_artifacts(None)}
+            return {
+                name: Path(stored.download_artifacts(name, scratch)).read_bytes()
+                for name in artifacts
+                if name in there
+            }
+
+    def content(self, run: StoredRun, artifact: str) -> bytes:
+        """Raises UsageError if the run has no such artifact."""
+        try:
+            return self.contents(run, [artifact])[artifact]
+        except KeyError:
+            raise UsageError(f"run {run.short_id} is {run.status}: it has left no {artifact}") from None
 
     def download(self, run: StoredRun, artifact: str, folder: Path) -> Path:
         """Copy one artifact into `folder`."""

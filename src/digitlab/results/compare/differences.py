@@ -4,9 +4,7 @@ Reads each run's record.json as data. Knows no statistics and prints nothing.
 """
 
 import dataclasses
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from digitlab.config.checking import as_param, flatten
@@ -62,12 +60,8 @@ def differences(store: RunStore, runs: Sequence[StoredRun]) -> list[Difference]:
 
 def read_document(store: RunStore, run: StoredRun) -> Document:
     """Raises UsageError if the run has none that can be read."""
-    if RECORD_FILE not in {path for path, _ in store.artifacts(run)}:
-        raise UsageError(f"run {run.short_id} is {run.status}: it has left no {RECORD_FILE}")
-    with tempfile.TemporaryDirectory() as scratch:
-        content = store.download(run, RECORD_FILE, Path(scratch)).read_bytes()
     try:
-        return documents.parse(content)
+        return documents.parse(store.content(run, RECORD_FILE))
     except documents.RefusedDocument as error:
         raise UsageError(f"{RECORD_FILE} of run {run.short_id}: {error}") from None
 

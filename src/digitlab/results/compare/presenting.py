@@ -7,8 +7,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from rich.table import Table
-
 from digitlab.config.checking import from_param
 from digitlab.results.compare.compare import Comparison
 from digitlab.results.compare.differences import Difference
@@ -37,7 +35,7 @@ def print_comparison(comparison: Comparison, differing: Sequence[Difference]) ->
     out = console()
     if out.is_terminal and out.width < NARROW:
         rows = [{title: cell for title, cell in row.items() if title != "test loss"} for row in rows]
-    show_table(_table(rows[:MAX_ROWS]))
+    _show_rows(rows[:MAX_ROWS])
     lines = []
     if len(rows) > MAX_ROWS:
         lines.append(f"… and {len(rows) - MAX_ROWS} more (all with --csv, --markdown or --json)")
@@ -51,7 +49,7 @@ def print_comparison(comparison: Comparison, differing: Sequence[Difference]) ->
     echo("\n".join(lines))
     if differing:
         echo("")
-        show_table(_table_of(differing, comparison.groups))
+        _show_differences(differing, comparison.groups)
 
 
 def as_json(comparison: Comparison, differing: Sequence[Difference] | None) -> str:
@@ -138,26 +136,21 @@ def as_latex(comparison: Comparison) -> str:
     return "\n".join([r"% needs \usepackage{booktabs}", *comments, table]) + "\n"
 
 
-def _table(rows: Sequence[dict[str, str]]) -> Table:
+def _show_rows(rows: Sequence[dict[str, str]]) -> None:
     """The best of each column in green, where there are colours."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in rows[0]:
-        is_number = title in {"", "n", *TITLES.values()} or title.startswith(AGAINST)
-        table.add_column(title, justify="right" if is_number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(
-            *(styled(c, "bold green" if c.startswith(BEST_MARK) else "") for c in row.values())
-        )
-    return table
+    cells = (
+        [styled(cell, "bold green" if cell.startswith(BEST_MARK) else "") for cell in row.values()]
+        for row in rows
+    )
+    tested = [title for title in rows[0] if title.startswith(AGAINST)]
+    show_table([*rows[0]], cells, right={"", "n", *TITLES.values(), *tested})
 
 
-def _table_of(differing: Sequence[Difference], groups: Sequence[Group]) -> Table:
+def _show_differences(differing: Sequence[Difference], groups: Sequence[Group]) -> None:
     """By section; a column for the first run of each group."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("what differs", *(group.runs[0].short_id for group in groups)):
-        table.add_column(title, overflow="fold")
+    rows: list[list[Any]] = []
     for place, one in enumerate(differing):
         if place == 0 or differing[place - 1].section != one.section:
-            table.add_row(one.section, style="bold")
-        table.add_row(f"  {one.name}", *one.values)
-    return table
+            rows.append([styled(one.section, "bold")])
+        rows.append([f"  {one.name}", *one.values])
+    show_table(["what differs", *(group.runs[0].short_id for group in groups)], rows)
