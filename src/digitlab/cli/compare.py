@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from digitlab.cli.completion import complete_names
-from digitlab.cli.options import JSON, TRACKING, store_uri
+from digitlab.cli.options import JSON, TRACKING, opened_store, store_uri
 from digitlab.text.terminal import echo, say
 
 
@@ -55,19 +55,13 @@ def compare(
     with their mean, and differences are tested over seeds (t-tests). Other code that decides numbers is
     a row of its own. All p-values are corrected for the number of comparisons (Holm).
     """
-    from digitlab.cli.options import require, settle_dead_runs
-
-    uri = store_uri((), tracking_uri)
-    settle_dead_runs()
-    require(uri)
+    store = opened_store(store_uri((), tracking_uri))
     from digitlab.results.compare import presenting
     from digitlab.results.compare.compare import compare as compare_runs
     from digitlab.results.compare.compare import draw_disagreements
     from digitlab.results.compare.differences import differences
     from digitlab.sweep.lookup import choose, choose_all
-    from digitlab.tracking.delivery import open_store
 
-    store = open_store(uri)
     reference = choose(store, against) if against else None
     found = compare_runs(store, choose_all(store, wanted), sort=sort, against=reference)
     runs = [group.runs[0] for group in found.groups]
@@ -119,17 +113,11 @@ def report(
     coordinates, learning curves, confusion matrices, worst mistakes, environment, how to reproduce it.
     A sweep's report is also added to its own run in the store.
     """
-    from digitlab.cli.options import require, settle_dead_runs
-
-    uri = store_uri((), tracking_uri)
-    settle_dead_runs()
-    require(uri)
+    store = opened_store(store_uri((), tracking_uri))
     from digitlab.results.report.write import write_report
     from digitlab.sweep.lookup import choose
-    from digitlab.tracking.delivery import open_store
 
     say("writing the report")
-    store = open_store(uri)
     chosen = choose(store, wanted)
     written = write_report(store, chosen, output, question=question, sort=sort, vector=vector)
     echo(f"wrote {written.page} and {written.markdown}")

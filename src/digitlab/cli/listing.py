@@ -14,15 +14,15 @@ from digitlab.cli.options import (
     OVERRIDES,
     TRACKING,
     mark_dead_runs,
-    require,
     settle_dead_runs,
     store_uri,
 )
-from digitlab.errors import UsageError
+from digitlab.errors import TrackingError, UsageError
 from digitlab.text.terminal import echo, echo_json, say
 from digitlab.tracking.names import KIND_TAG, RECORD_TAG
 
 if TYPE_CHECKING:
+    from digitlab.tracking.store import RunStore
     from digitlab.tracking.stored_run import StoredRun
 
 
@@ -133,7 +133,7 @@ def list_sweeps(*, as_json: bool) -> None:
 def list_runs(uri: str, *, study: str | None, limit: int, as_json: bool) -> None:
     from digitlab.cli.tables import plain, print_runs
     from digitlab.config import project
-    from digitlab.tracking.connection.location import unreachable
+    from digitlab.tracking.delivery import open_answering
     from digitlab.tracking.run_folder import waiting_records
     from digitlab.tracking.stored_run import undelivered
 
@@ -144,12 +144,13 @@ def list_runs(uri: str, *, study: str | None, limit: int, as_json: bool) -> None
         for record in waiting_records(project.records())
         if record.run.tracking_uri == uri and study in (None, record.run.study)
     ]
-    reason = unreachable(uri)
-    if reason and not waiting:
-        require(uri)
-    if reason:
-        say(f"{reason}; these runs are still on this disk only")
-    stored = [] if reason else _stored_runs(uri, study, limit + 1)
+    try:
+        stored = _stored_runs(open_answering(uri), study, limit + 1)
+    except TrackingError as error:
+        if not waiting:
+            raise
+        say(f"{error}; these runs are still on this disk only")
+        stored = []
     known = {run.tags.get(RECORD_TAG) for run in stored}
     local = [run for run in waiting if run.run_id not in known]
     of_runs = [run for run in local + stored if KIND_TAG not in run.tags]
@@ -165,16 +166,14 @@ def list_runs(uri: str, *, study: str | None, limit: int, as_json: bool) -> None
         say(f"the newest {limit} runs: --limit N shows more")
 
 
-def _stored_runs(uri: str, study: str | None, limit: int) -> "list[StoredRun]":
+def _stored_runs(store: "RunStore", study: str | None, limit: int) -> "list[StoredRun]":
     """The newest runs in the store, none of them RUNNING whose process is gone."""
     from digitlab.config import project
     from digitlab.tracking.connection.location import unusable
-    from digitlab.tracking.delivery import open_store
     from digitlab.tracking.leftovers import close_dead_runs
     from digitlab.tracking.stored_run import NO_SWEEPS
 
-    store = open_store(uri)
-    if unusable(uri) is None:
+    if unusable(store.uri) is None:
         close_dead_runs(store, project.records())
     return store.runs(study, limit=limit, search_filter=NO_SWEEPS)
 

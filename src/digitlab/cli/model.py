@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from digitlab.cli.completion import complete_names
-from digitlab.cli.options import JSON, TRACKING, store_uri
+from digitlab.cli.options import JSON, TRACKING, opened_store, store_uri
 from digitlab.text.terminal import echo, say
 
 if TYPE_CHECKING:
@@ -70,23 +70,20 @@ def promote(run: str, name: str, tracking_uri: str | None) -> None:
 
     A model that is registered already gets the other name or alias as well.
     """
-    from digitlab.cli.options import require
-
-    uri = store_uri((), tracking_uri)
-    require(uri)
+    store = opened_store(store_uri((), tracking_uri))
     from digitlab.inference.promote import promote as register
 
     name, at, alias = name.partition("@")
-    run_id, version, before = register(uri, run, name, alias if at else None)
+    run_id, version, before = register(store, run, name, alias if at else None)
     asked = f"{name}@{alias}" if alias else f"{name}/{version}"
     moved = f" (before: version {before})" if before not in (None, version) else ""
     alias_told = f", {alias}{moved}" if alias else ""
     echo(f"run {run_id[:8]} is version {version} of {name}{alias_told}")
     echo(f"  use it:   digitlab predict {shlex.quote(asked)} IMAGE...")
-    store, served = shlex.quote(uri), shlex.quote(f"models:/{asked}")
+    address, served = shlex.quote(store.uri), shlex.quote(f"models:/{asked}")
     echo(
-        f"  serve it: MLFLOW_TRACKING_URI={store} mlflow models serve -m {served} --env-manager local "
-        "--port 5001"
+        f"  serve it: MLFLOW_TRACKING_URI={address} mlflow models serve -m {served} "
+        "--env-manager local --port 5001"
     )
 
 
@@ -133,12 +130,10 @@ def export_onnx(model: str, file: Path, tracking_uri: str | None) -> None:
 
 
 def _trained(tracking_uri: str | None, wanted: str) -> "TrainedModel":
-    from digitlab.cli.options import require
+    store = opened_store(store_uri((), tracking_uri))
     from digitlab.inference.trained_model import load_model
 
-    uri = store_uri((), tracking_uri)
-    require(uri)
-    return load_model(uri, wanted)
+    return load_model(store, wanted)
 
 
 def _warn_of_small_data(*models: "TrainedModel") -> None:

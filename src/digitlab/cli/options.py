@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 import click
 
 from digitlab.cli.completion import complete_override
-from digitlab.errors import TrackingError, UsageError
+from digitlab.errors import UsageError
 from digitlab.text.terminal import say
 
 if TYPE_CHECKING:
     from digitlab.tracking.run_folder import RunFolder
+    from digitlab.tracking.store import RunStore
 
 
 OVERRIDES = click.argument(
@@ -38,13 +39,16 @@ def store_uri(overrides: Sequence[str], tracking_uri: str | None) -> str:
     return resolve_uri(tracking_uri or compose(overrides).tracking.uri)
 
 
-def require(uri: str) -> None:
-    """Raises TrackingError if the store cannot be read, within 3 s."""
-    from digitlab.tracking.connection.location import sqlite_file, unreachable
+def opened_store(uri: str) -> "RunStore":
+    """The one way in which a command opens its store: dead runs are settled first, and it answers.
 
-    if reason := unreachable(uri):
-        start_it = "" if sqlite_file(uri) else "start it, or "
-        raise TrackingError(f"{reason}; {start_it}choose another with tracking.uri=URI")
+    Raises:
+        TrackingError: it cannot be read, told within 3 s.
+    """
+    from digitlab.tracking.delivery import open_answering
+
+    settle_dead_runs()
+    return open_answering(uri)
 
 
 def settle_dead_runs() -> None:

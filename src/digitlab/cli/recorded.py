@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from digitlab.cli.completion import complete_names
-from digitlab.cli.options import JSON, OVERRIDES, STORE, TRACKING, require, settle_dead_runs, store_uri
+from digitlab.cli.options import (
+    JSON,
+    OVERRIDES,
+    STORE,
+    TRACKING,
+    opened_store,
+    settle_dead_runs,
+    store_uri,
+)
 from digitlab.cli.train import (
     FAIL_FAST,
     RETRIES,
@@ -91,6 +99,7 @@ def reproduce(run: str, overrides: tuple[str, ...], tracking_uri: str | None, **
     asked = Options(overrides=overrides, **options)
     if Path(run).suffix in (".yaml", ".yml"):
         sys.exit(reproduce_config(Path(run), tracking_uri, asked))
+    settle_dead_runs()
     sys.exit(run_again(run, resolve_uri(tracking_uri), asked))
 
 
@@ -103,6 +112,7 @@ def export(run: str, file: Path, tracking_uri: str | None) -> None:
     from digitlab.reproduction.reading import export as write
     from digitlab.tracking.connection.location import resolve_uri
 
+    settle_dead_runs()
     write(run, resolve_uri(tracking_uri), file)
     echo(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB); check it: digitlab reproduce {file}")
 
@@ -130,6 +140,7 @@ def show(
 def show_run(uri: str, prefix: str, *, as_json: bool) -> None:
     from digitlab.cli.tables import SHOWN, describe, print_run
     from digitlab.config import project
+    from digitlab.tracking.delivery import open_answering
     from digitlab.tracking.run_folder import RunFolder
     from digitlab.tracking.stored_run import undelivered
 
@@ -137,11 +148,9 @@ def show_run(uri: str, prefix: str, *, as_json: bool) -> None:
     if record := RunFolder.named(project.records(), prefix):
         description = describe(run := undelivered(record), record.sizes(), record.contents(SHOWN))
     else:
-        require(uri)
         from digitlab.sweep.lookup import shown_run
-        from digitlab.tracking.delivery import open_store
 
-        store = open_store(uri)
+        store = open_answering(uri)
         run = shown_run(store, prefix)
         description = describe(run, store.artifacts(run), store.contents(run, SHOWN))
     if as_json:
@@ -154,10 +163,8 @@ def draw_run(uri: str, prefix: str) -> None:
     """Draw the pictures that a run does not have and add them to it."""
     from digitlab.runs.pictures import draw_missing
     from digitlab.sweep.lookup import shown_run
-    from digitlab.tracking.delivery import open_store
 
-    require(uri)
-    store = open_store(uri)
+    store = opened_store(uri)
     drawn = draw_missing(store, shown_run(store, prefix))
     say(f"drawn: {', '.join(drawn)}" if drawn else "the run has all its pictures")
 

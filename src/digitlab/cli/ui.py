@@ -19,8 +19,8 @@ from digitlab.text.terminal import echo, say
 from digitlab.tracking.connection.environment import quiet_mlflow
 from digitlab.tracking.connection.location import artifact_location, shown_server, sqlite_file, unusable
 from digitlab.tracking.connection.relocation import update_addresses
-from digitlab.tracking.delivery import open_store
 from digitlab.tracking.names import PARENT_SWEEP_TAG
+from digitlab.tracking.store import RunStore
 from digitlab.tracking.views import link, run_link
 
 FIRST_PORT = 5000
@@ -34,7 +34,8 @@ def serve(uri: str, *, host: str, port: int | None, study: str | None, wanted: s
 
     wanted: the run or the sweep to open, instead of a study.
     """
-    links = _links_to(uri, wanted) if wanted else _links_to_runs(uri, study)
+    store = options.opened_store(uri)
+    links = _links_to(store, wanted) if wanted else _links_to_runs(store, study)
     if uri.startswith(("http://", "https://")):
         echo(links(shown_server(uri)))
         say("elsewhere on this server MLflow shows its GenAI pages: click on “Model training” once")
@@ -52,9 +53,8 @@ def serve(uri: str, *, host: str, port: int | None, study: str | None, wanted: s
         process.wait()
 
 
-def _links_to_runs(uri: str, study: str | None) -> Links:
+def _links_to_runs(store: RunStore, study: str | None) -> Links:
     """Of the study, or of that with the newest run."""
-    store = open_store(uri)
     newest = store.runs(study, limit=1)
     found = newest[0].experiment_id if newest else store.experiment_id(study) if study else None
 
@@ -67,9 +67,9 @@ def _links_to_runs(uri: str, study: str | None) -> Links:
     return links
 
 
-def _links_to(uri: str, wanted: str) -> Links:
+def _links_to(store: RunStore, wanted: str) -> Links:
     """A sweep's comparison, or a run. Raises UsageError if there is neither."""
-    run = shown_run(open_store(uri), wanted)
+    run = shown_run(store, wanted)
     if sweep := run.tags.get(PARENT_SWEEP_TAG):
         return lambda address: (
             f"runs:   {link(address, run.experiment_id, key=sweep)}\n"

@@ -7,16 +7,16 @@ from pathlib import Path
 from digitlab.inference.trained_model import PAYLOAD, download_model, find_run
 from digitlab.models.saved import CONFIG_FILE, WEIGHTS_FILE
 from digitlab.runs import provenance
-from digitlab.tracking.delivery import open_store
 from digitlab.tracking.model_format import save_mlflow_model
 from digitlab.tracking.names import MODEL_FOLDER
 from digitlab.tracking.registry import Registry, check_name
+from digitlab.tracking.store import RunStore
 
 NEEDED = ("MLmodel", f"{PAYLOAD}/{CONFIG_FILE}", f"{PAYLOAD}/{WEIGHTS_FILE}")
 WHOLE = {f"{MODEL_FOLDER}/{name}" for name in NEEDED}
 
 
-def promote(uri: str, wanted: str, name: str, alias: str | None) -> tuple[str, str, str | None]:
+def promote(store: RunStore, wanted: str, name: str, alias: str | None) -> tuple[str, str, str | None]:
     """Register the run's model (of a sweep: its best trial's); returns the run's id, the version,
     and the version that had the alias before.
 
@@ -26,7 +26,6 @@ def promote(uri: str, wanted: str, name: str, alias: str | None) -> tuple[str, s
         UsageError: no such run, no weights, or a name that cannot be.
     """
     check_name(name, alias)
-    store = open_store(uri)
     run = find_run(store, wanted)
     there = {path for path, _ in store.artifacts(run)}
     if not there >= WHOLE:  # an upload that was cut short is made again
@@ -39,4 +38,4 @@ def promote(uri: str, wanted: str, name: str, alias: str | None) -> tuple[str, s
             added.mkdir()
             shutil.move(files / MODEL_FOLDER, added / MODEL_FOLDER)
             store.add_artifacts(run, added)
-    return (run.run_id, *Registry(uri).register(run, name, alias))
+    return (run.run_id, *Registry(store.uri).register(run, name, alias))

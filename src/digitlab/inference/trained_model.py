@@ -11,7 +11,6 @@ from safetensors import SafetensorError
 from digitlab.errors import ConfigError, DeletedError, DigitlabError, UsageError
 from digitlab.models.saved import CONFIG_FILE, WEIGHTS_FILE, Classifier, load_classifier, weights_digest
 from digitlab.sweep.lookup import choose
-from digitlab.tracking.delivery import open_store
 from digitlab.tracking.names import BEST_RUN_TAG, WEIGHTS_TAG
 from digitlab.tracking.registry import Registry, is_registered_name
 from digitlab.tracking.store import RunStore
@@ -55,17 +54,16 @@ def find_run(store: RunStore, wanted: str) -> StoredRun:
     return store.find(best)
 
 
-def load_model(uri: str, wanted: str) -> TrainedModel:
+def load_model(store: RunStore, wanted: str) -> TrainedModel:
     """A run, a sweep, `NAME@alias` or `NAME/VERSION`, ready to predict.
 
     Raises:
         UsageError: there is no such model, or its run has left no weights.
         DigitlabError: the model is damaged, or another than its run recorded.
     """
-    store = open_store(uri)
     with tempfile.TemporaryDirectory() as scratch:
         if is_registered_name(wanted):
-            folder, run_id = Registry(uri).download(wanted, Path(scratch))
+            folder, run_id = Registry(store.uri).download(wanted, Path(scratch))
             classifier = _loaded(folder / PAYLOAD, wanted)
             with suppress(UsageError, DeletedError):  # the run may have been deleted since
                 _check_weights(classifier, store.find(run_id))
@@ -73,7 +71,7 @@ def load_model(uri: str, wanted: str) -> TrainedModel:
         try:
             run = find_run(store, wanted)
         except UsageError as error:
-            if names := Registry(uri).names_of(wanted):
+            if names := Registry(store.uri).names_of(wanted):
                 which = " or ".join(names)
                 raise UsageError(f"{wanted} is a registered model: say which, {which}") from None
             raise error from None

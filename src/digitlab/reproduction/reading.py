@@ -18,7 +18,7 @@ from digitlab.runs import document as documents
 from digitlab.runs.document import RefusedDocument
 from digitlab.runs.provenance import CHECKOUT
 from digitlab.text.files import is_file_of_some_kind
-from digitlab.tracking.delivery import open_store
+from digitlab.tracking.delivery import open_answering
 from digitlab.tracking.names import CONFIG_TAG, PATCH_FILE, RECORD_FILE
 from digitlab.tracking.run_folder import RunFolder
 from digitlab.tracking.stored_run import check_prefix
@@ -83,7 +83,7 @@ def _files_of(reference: str, uri: str, artifacts: Sequence[str]) -> _Files:
     if record := RunFolder.named(project.records(), reference):
         return _Files(reference, record.contents(artifacts), None)
     check_prefix(reference)
-    store = open_store(uri)
+    store = open_answering(uri)
     run = store.find(reference)
     if (size := dict(store.artifacts(run)).get(RECORD_FILE, 0)) > documents.MAX_BYTES:
         raise RefusedDocument([f"{RECORD_FILE} has {size} bytes, more than {documents.MAX_BYTES}"])

@@ -10,7 +10,7 @@ from typing import Any, cast
 from digitlab.config import project
 from digitlab.errors import DeletedError, DigitlabError, TrackingError
 from digitlab.text.throttle import Throttle
-from digitlab.tracking.connection.location import is_made, read_only, sqlite_file, unusable
+from digitlab.tracking.connection.location import is_made, read_only, sqlite_file, unreachable, unusable
 from digitlab.tracking.connection.sqlite_store import check_study
 from digitlab.tracking.connection.store_process import STORES
 from digitlab.tracking.run_folder import Delivered, RunFolder
@@ -24,6 +24,14 @@ END_SECONDS, SYNC_SECONDS = 10.0, 600.0  # of a run, and where its user asks for
 CALL_SECONDS = 30.0
 
 open_store = functools.cache(RunStore)  # importing mlflow and opening a store: once per process
+
+
+def open_answering(uri: str) -> RunStore:
+    """Raises TrackingError within 3 s if the store cannot be read."""
+    if reason := unreachable(uri):
+        start_it = "" if sqlite_file(uri) else "start it, or "
+        raise TrackingError(f"{reason}; {start_it}choose another with tracking.uri=URI")
+    return open_store(uri)
 
 
 def check_before_training(uri: str, study: str, records: Iterable[RunFolder] = ()) -> None:
