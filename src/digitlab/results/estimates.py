@@ -22,22 +22,22 @@ def estimate(values: Iterable[float | None]) -> Estimate | None:
 
     Student's t: half-width = t(0.975, n - 1) * s / sqrt(n).
     """
-    found = [value for value in values if value is not None and math.isfinite(value)]
-    if len(found) < 2:
-        return Estimate(mean=found[0], half_width=None, n=1) if found else None
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    if len(finite) < 2:
+        return Estimate(mean=finite[0], half_width=None, n=1) if finite else None
     from scipy.special import stdtrit  # scipy.stats takes 0.7 s
 
-    error = statistics.stdev(found) / math.sqrt(len(found))
-    half_width = float(stdtrit(len(found) - 1, 0.975)) * error
-    return Estimate(mean=statistics.fmean(found), half_width=half_width, n=len(found))
+    error = statistics.stdev(finite) / math.sqrt(len(finite))
+    half_width = float(stdtrit(len(finite) - 1, 0.975)) * error
+    return Estimate(mean=statistics.fmean(finite), half_width=half_width, n=len(finite))
 
 
-def reads(found: Estimate | None, metric: str) -> str:
+def reads(score: Estimate | None, metric: str) -> str:
     """`97.22 % ± 0.31`, `0.1234 ± 0.0012`; without an interval for one seed."""
-    if found is None:
+    if score is None:
         return "-"
     is_share = metric.endswith("accuracy")
-    mean = percent(found.mean) if is_share else f"{found.mean:.4f}"
-    if found.half_width is None:
+    mean = percent(score.mean) if is_share else f"{score.mean:.4f}"
+    if score.half_width is None:
         return mean
-    return f"{mean} ± {100 * found.half_width:.2f}" if is_share else f"{mean} ± {found.half_width:.4f}"
+    return f"{mean} ± {100 * score.half_width:.2f}" if is_share else f"{mean} ± {score.half_width:.4f}"

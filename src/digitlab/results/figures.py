@@ -137,11 +137,11 @@ def draw_learning_curves(summary: Summary, file: Path) -> None:
         handles = [_draw_labelled(axes, curve, place) for place, curve in enumerate(best)]
         labels = [curve.label for curve in best]
         figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
-    told = ["means over seeds; bands from the lowest to the highest seed"] if has_bands(best) else []
+    notes = ["means over seeds; bands from the lowest to the highest seed"] if has_bands(best) else []
     if best and others:
         axes.set_ylim(*value_range(best))
-        told.append(f"grey: {len(others)} others, as far as they come into this range")
-    axes.set_title("; ".join(told), fontsize=9)
+        notes.append(f"grey: {len(others)} others, as far as they come into this range")
+    axes.set_title("; ".join(notes), fontsize=9)
     axes.grid(alpha=0.3)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     save(figure, file)

@@ -52,12 +52,12 @@ def _show_trials(manifest: Manifest, rest: Remaining, reasons: Reasons) -> None:
     width = max(len(trial.name) for trial in manifest.trials)
     for trial in manifest.trials[:SHOWN_TRIALS]:
         if run := rest.runs.get(trial.number):
-            told = f"finished  run {run.short_id}"
+            state = f"finished  run {run.short_id}"
         elif result := rest.journal.get(trial.number):
-            told = f"{'finished' if result.state == 'FINISHED' else 'failed  '}  by the sweep's journal"
+            state = f"{result.state.lower():8}  by the sweep's journal"
         else:
-            told = f"pending   {_cut_short(manifest, trial) or reasons.why(trial)}"
-        echo(f"{trial.number:4}  {trial.name:{width}}  {told}")
+            state = f"pending   {_cut_short(manifest, trial) or reasons.why(trial)}"
+        echo(f"{trial.number:4}  {trial.name:{width}}  {state}")
     if len(manifest.trials) > SHOWN_TRIALS:
         echo(f"... and {len(manifest.trials) - SHOWN_TRIALS} more")
 

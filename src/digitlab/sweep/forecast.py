@@ -44,11 +44,11 @@ class Reasons:
             return self._other_than_knobs(trial, closest)
         if all(knob in trial.swept or f"{knob.partition('.')[0]}" in trial.swept for knob in differing):
             return "never run"
-        told = [
+        changes = [
             f"{k} is {flat.get(k, 'gone')}, was {closest.params.get(k, 'not there')}" for k in differing
         ]
-        more = f" and {len(told) - 3} more" if len(told) > 3 else ""
-        return f"{'; '.join(told[:3])}{more} in run {closest.short_id}"
+        more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+        return f"{'; '.join(changes[:3])}{more} in run {closest.short_id}"
 
     def why_again(self, pending: Sequence[Trial]) -> str | None:
         """One sentence for all pending trials whose knobs a finished run has; None without one."""
@@ -134,9 +134,9 @@ def _deciding(params: Mapping[str, str]) -> dict[str, str]:
     return {knob: value for knob, value in params.items() if knob not in WITHOUT_EFFECT}
 
 
-def _differences(wanted: Mapping[str, str], had: Mapping[str, str]) -> list[str]:
-    known = _deciding(had).keys()
-    return [k for k in [*wanted, *sorted(known - wanted.keys())] if wanted.get(k) != had.get(k)]
+def _differences(now: Mapping[str, str], before: Mapping[str, str]) -> list[str]:
+    known = _deciding(before).keys()
+    return [k for k in [*now, *sorted(known - now.keys())] if now.get(k) != before.get(k)]
 
 
 def _fingerprint_by_todays_code(trial: Trial, run: StoredRun) -> str:

@@ -126,7 +126,7 @@ def _mended(folder: SweepFolder, planned: Manifest) -> Manifest:
     if num_lines := folder.journal.set_damaged_aside():
         say(
             f"{num_lines} damaged lines of its journal were set aside (journal.jsonl.damaged in "
-            f"{folder.folder}): what they told is found in the store, or done again"
+            f"{folder.folder}): what they said is in the store, or done again"
         )
     try:
         return folder.manifest()
@@ -272,8 +272,8 @@ def _deliver_ended(manifest: Manifest) -> dict[int, str]:
 def _records_of(manifest: Manifest) -> list[RunFolder]:
     """Of what can go on: the sweep's own and those of trials that were cut short."""
     own = parent_run.record_id(manifest)
-    found = all_records(project.records())
-    return [r for r in found if r.run.record_id == own or r.run.parent == own]
+    records = all_records(project.records())
+    return [r for r in records if r.run.record_id == own or r.run.parent == own]
 
 
 def _conclude(folder: SweepFolder, manifest: Manifest, summary: Summary, options: Options) -> None:

@@ -17,7 +17,7 @@ from digitlab.tracking.store import RunStore
 from digitlab.tracking.stored_run import AmbiguousRun, Chosen, StoredRun
 
 
-def choose(store: RunStore, wanted: str) -> Chosen:
+def choose(store: RunStore, word: str) -> Chosen:
     """A study by its name, a sweep by its id or name, or a run; ids may be shortened.
 
     A run may also be asked for as the registered model that came of it: `NAME@alias`, `NAME/VERSION`.
@@ -25,49 +25,49 @@ def choose(store: RunStore, wanted: str) -> Chosen:
     Raises:
         UsageError: it is none of them, or more than one.
     """
-    if store.experiment_id(wanted) is not None:
-        runs = tuple(run for run in store.all_runs(wanted) if KIND_TAG not in run.tags)
-        return Chosen(kind="study", name=wanted, runs=runs, asked=wanted)
-    found = [chosen for chosen in (_sweep(store, wanted), _run(store, wanted)) if chosen]
-    if not found and is_registered_name(wanted):
-        run = store.find(Registry(store.uri).run_id(wanted))
-        return Chosen(kind="run", name=run.name, runs=(run,), asked=wanted)
-    if not found:
+    if store.experiment_id(word) is not None:
+        runs = tuple(run for run in store.all_runs(word) if KIND_TAG not in run.tags)
+        return Chosen(kind="study", name=word, runs=runs, asked=word)
+    matches = [chosen for chosen in (_sweep(store, word), _run(store, word)) if chosen]
+    if not matches and is_registered_name(word):
+        run = store.find(Registry(store.uri).run_id(word))
+        return Chosen(kind="run", name=run.name, runs=(run,), asked=word)
+    if not matches:
         raise UsageError(
-            f"{wanted!r} is no run, sweep or study in this store{_nearest(store, wanted)}: "
+            f"{word!r} is no run, sweep or study in this store{_nearest(store, word)}: "
             "`digitlab runs` lists runs, `digitlab sweeps` sweeps"
         )
-    if len(found) > 1:
+    if len(matches) > 1:
         raise UsageError(
-            f"{wanted} is the start of a run's id ({found[1].runs[0].short_id}, {found[1].name!r}) and "
-            f"of the sweep {found[0].name!r}: give more of it"
+            f"{word} is the start of a run's id ({matches[1].runs[0].short_id}, {matches[1].name!r}) "
+            f"and of the sweep {matches[0].name!r}: give more of it"
         )
-    return replace(found[0], asked=wanted)
+    return replace(matches[0], asked=word)
 
 
-def shown_run(store: RunStore, wanted: str) -> StoredRun:
+def shown_run(store: RunStore, word: str) -> StoredRun:
     """The run, or a sweep's own run by the sweep's id or name.
 
     Raises:
         UsageError: it is neither, or a study.
     """
-    chosen = choose(store, wanted)
+    chosen = choose(store, word)
     if chosen.kind == "study":
         raise UsageError(
-            f"{wanted} is a study: `digitlab runs --study {shlex.quote(wanted)}` lists its runs"
+            f"{word} is a study: `digitlab runs --study {shlex.quote(word)}` lists its runs"
         )
     return chosen.own_run or chosen.runs[0]
 
 
-def _nearest(store: RunStore, wanted: str) -> str:
-    found = difflib.get_close_matches(wanted, store.studies(), n=1)
-    return f"; did you mean {found[0]}?" if found else ""
+def _nearest(store: RunStore, word: str) -> str:
+    matches = difflib.get_close_matches(word, store.studies(), n=1)
+    return f"; did you mean {matches[0]}?" if matches else ""
 
 
-def _sweep(store: RunStore, wanted: str) -> Chosen | None:
-    sweep_id = wanted
+def _sweep(store: RunStore, word: str) -> Chosen | None:
+    sweep_id = word
     with suppress(UsageError):
-        sweep_id = find_sweep(project.sweeps(), wanted).id
+        sweep_id = find_sweep(project.sweeps(), word).id
     if not re.fullmatch(r"[\w-]+", sweep_id):
         return None
     own_run = store.with_tag(PARENT_SWEEP_TAG, sweep_id)
@@ -78,10 +78,10 @@ def _sweep(store: RunStore, wanted: str) -> Chosen | None:
     return Chosen(kind="sweep", name=own_run.name, runs=runs, own_run=own_run)
 
 
-def _run(store: RunStore, wanted: str) -> Chosen | None:
+def _run(store: RunStore, word: str) -> Chosen | None:
     """None if there is none; raises UsageError if there are several, or if a sweep's own was named."""
     try:
-        run = store.find(wanted)
+        run = store.find(word)
     except AmbiguousRun:
         raise
     except UsageError:
@@ -91,5 +91,5 @@ def _run(store: RunStore, wanted: str) -> Chosen | None:
     return Chosen(kind="run", name=run.name, runs=(run,))
 
 
-def choose_all(store: RunStore, wanted: Sequence[str]) -> list[Chosen]:
-    return [choose(store, word) for word in dict.fromkeys(wanted)]
+def choose_all(store: RunStore, words: Sequence[str]) -> list[Chosen]:
+    return [choose(store, word) for word in dict.fromkeys(words)]

@@ -34,7 +34,7 @@ def damage(folder: SweepFolder) -> list[str]:
         return []
     return [
         f"{lost} damaged lines in the journal of sweep {folder.id} are left out: "
-        f"digitlab resume {folder.id} sets them aside and does again what they told of"
+        f"digitlab resume {folder.id} sets them aside and does again what they said"
     ]
 
 

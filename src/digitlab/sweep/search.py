@@ -114,11 +114,11 @@ class Search:
         replaces = not self._is_new(params)
         if replaces:
             self._give_up(number)
-            found = self._new_point(number)
-            if found is None:
+            other = self._new_point(number)
+            if other is None:
                 self._end(number)
                 return []
-            params = self._choose(number, fixed=found)
+            params = self._choose(number, fixed=other)
         self._folder.log("asked", point=number, params=params, replaces=replaces)
         return self._trials(number, params)
 
@@ -141,13 +141,13 @@ class Search:
         self._study.tell(self._asked.pop(number), state=TrialState.FAIL)
 
     def _end(self, num_points: int) -> None:
-        made = num_points * self._settings.repeats
-        self._folder.log("used up", trials=made)
+        total = num_points * self._settings.repeats
+        self._folder.log("used up", trials=total)
         self._say(
-            f"the search ends after {made} of {self._num_trials} trials: "
+            f"the search ends after {total} of {self._num_trials} trials: "
             "every configuration that it can choose has had its turn"
         )
-        self._num_trials = made
+        self._num_trials = total
 
     def _trials(self, number: int, params: Point) -> list[Trial]:
         trials = _trials_of(self._manifest, number, params)

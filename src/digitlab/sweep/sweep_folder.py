@@ -87,7 +87,7 @@ class SweepFolder:
         except BlockingIOError:
             return True
         except OSError:
-            return False  # no such file, or one that nobody may even read
+            return False  # no such file, or one that may not even be read
         return False
 
     def release(self) -> None:
@@ -131,8 +131,8 @@ def all_sweeps(sweeps: Path) -> list[SweepFolder]:
 def newest_of(sweeps: Path, key: str) -> SweepFolder | None:
     """The sweep of that key, or its last repetition by --rerun."""
     start = key[:ID_LENGTH]
-    found = [f for f in all_sweeps(sweeps) if f.id == start or f.id.startswith(f"{start}-")]
-    return max(found, key=lambda folder: _repetition(folder.id), default=None)
+    matches = [f for f in all_sweeps(sweeps) if f.id == start or f.id.startswith(f"{start}-")]
+    return max(matches, key=lambda folder: _repetition(folder.id), default=None)
 
 
 def new_id(sweeps: Path, key: str) -> str:
@@ -141,21 +141,21 @@ def new_id(sweeps: Path, key: str) -> str:
     return key[:ID_LENGTH] if last is None else f"{key[:ID_LENGTH]}-{_repetition(last.id) + 1}"
 
 
-def find_sweep(sweeps: Path, wanted: str) -> SweepFolder:
+def find_sweep(sweeps: Path, word: str) -> SweepFolder:
     """The sweep with that id, start of an id, or name.
 
     Raises:
         UsageError: there is none, or more than one.
     """
     known = all_sweeps(sweeps)
-    exact = [folder for folder in known if folder.id == wanted]
-    found = exact or [folder for folder in known if wanted and folder.id.startswith(wanted)]
-    found = found or [folder for folder in known if _name(folder) == wanted]
-    if not found:
-        raise UsageError(f"no sweep {wanted}: `digitlab sweeps` lists them")
-    if len(found) > 1:
-        raise UsageError(f"{wanted} means {len(found)} sweeps: {', '.join(f.id for f in found)}")
-    return found[0]
+    exact = [folder for folder in known if folder.id == word]
+    matches = exact or [folder for folder in known if word and folder.id.startswith(word)]
+    matches = matches or [folder for folder in known if _name(folder) == word]
+    if not matches:
+        raise UsageError(f"no sweep {word}: `digitlab sweeps` lists them")
+    if len(matches) > 1:
+        raise UsageError(f"{word} means {len(matches)} sweeps: {', '.join(f.id for f in matches)}")
+    return matches[0]
 
 
 def _name(folder: SweepFolder) -> str | None:

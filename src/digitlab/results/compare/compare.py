@@ -148,15 +148,15 @@ def _find(store: RunStore, reference: Group, others: Sequence[Group]) -> list[Fi
             answers[run.run_id] = recorded_answers(store, run)
         return answers[run.run_id]
 
-    found = []
+    findings = []
     for other in others:
         if not _same_test(reference, other):
-            found.append(untested(_difference(other, reference), "tested on different images"))
+            findings.append(untested(_difference(other, reference), "tested on different images"))
         elif len(reference.runs) == len(other.runs) == 1:
-            found.append(compare_predictions(right(other).right, right(reference).right))
+            findings.append(compare_predictions(right(other).right, right(reference).right))
         else:
-            found.append(compare_seeds(_by_seed(other), _by_seed(reference)))
-    return found
+            findings.append(compare_seeds(_by_seed(other), _by_seed(reference)))
+    return findings
 
 
 def _same_test(one: Group, other: Group) -> bool:

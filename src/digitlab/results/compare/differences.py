@@ -45,7 +45,7 @@ def differences(store: RunStore, runs: Sequence[StoredRun]) -> list[Difference]:
         UsageError: a run has no record.json, or one that is damaged.
     """
     flat = [_flat(read_document(store, run)) for run in runs]
-    found = []
+    rows = []
     for section, keys in SECTIONS.items():
         names = dict.fromkeys(
             n for one in flat for n in one for k in keys if n == k or n.startswith(f"{k}.")
@@ -54,8 +54,8 @@ def differences(store: RunStore, runs: Sequence[StoredRun]) -> list[Difference]:
             values = tuple(one.get(name, ABSENT) for one in flat)
             shown = name.removeprefix("config.") if section == "knobs" else name
             if len(set(values)) > 1 and shown not in WITHOUT_EFFECT:
-                found.append(Difference(section, shown, values))
-    return found + _source_files(flat)
+                rows.append(Difference(section, shown, values))
+    return rows + _source_files(flat)
 
 
 def read_document(store: RunStore, run: StoredRun) -> Document:
@@ -106,10 +106,10 @@ def arithmetic_differences(recorded: Document, repeated: Document) -> list[str]:
     """What is known to change rounding: `threads is 2, was 1`."""
     before, now = recorded.arithmetic, repeated.arithmetic
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    found = [f"{name} is {_or_unset(now, name)}, was {_or_unset(before, name)}" for name in names]
-    if not found and recorded.canary != repeated.canary:
-        found = ["the canary digest is another, though nothing known to change rounding differs"]
-    return found
+    changes = [f"{name} is {_or_unset(now, name)}, was {_or_unset(before, name)}" for name in names]
+    if not changes and recorded.canary != repeated.canary:
+        changes = ["the canary digest is another, though nothing known to change rounding differs"]
+    return changes
 
 
 def _or_unset(values: Mapping[str, str], name: str) -> str:

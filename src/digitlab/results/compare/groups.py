@@ -61,10 +61,10 @@ def group_by_seed(runs: Sequence[StoredRun], *, each: bool = False) -> list[Grou
     knobs = differing_knobs(runs, with_seed=each)
     return [
         Group(
-            runs=tuple(sorted(found, key=lambda run: int(run.params.get(SEED, "0")))),
-            knobs={knob: found[0].params[knob] for knob in knobs if knob in found[0].params},
+            runs=tuple(sorted(alike, key=lambda run: int(run.params.get(SEED, "0")))),
+            knobs={knob: alike[0].params[knob] for knob in knobs if knob in alike[0].params},
         )
-        for found in members.values()
+        for alike in members.values()
     ]
 
 
@@ -118,19 +118,19 @@ def ranked(groups: Sequence[Group], metric: str) -> list[Group]:
     sign = -1 if METRICS[metric][1] else 1
 
     def place(group: Group) -> tuple[bool, float]:
-        found = group.estimate(metric)
-        return found is None, sign * found.mean if found else 0.0
+        score = group.estimate(metric)
+        return score is None, sign * score.mean if score else 0.0
 
     return sorted(groups, key=place)
 
 
 def best(groups: Sequence[Group], metric: str) -> list[Group]:
     """Those with the best mean; more than one where they tie."""
-    means = {id(g): found.mean for g in groups if (found := g.estimate(metric))}
+    means = {id(g): score.mean for g in groups if (score := g.estimate(metric))}
     if not means:
         return []
-    wanted = max(means.values()) if METRICS[metric][1] else min(means.values())
-    return [group for group in groups if means.get(id(group)) == wanted]
+    best_mean = max(means.values()) if METRICS[metric][1] else min(means.values())
+    return [group for group in groups if means.get(id(group)) == best_mean]
 
 
 def default_metric(groups: Sequence[Group]) -> str:

@@ -81,9 +81,11 @@ def _by_code(documents: _Documents, runs: list[StoredRun]) -> tuple[list[StoredR
     names = sorted({name for files in known for name in differing_source(known[0], files)})
     what = names[0] if len(names) == 1 else f"{len(names)} files" if names else "unrecorded"
     values = {run.run_id: f"{what} {digests[run.tags.get(SOURCE_TAG, '')][:DIGITS]}" for run in runs}
-    told = {digests[s]: f"{digests[s][:DIGITS]} {_origin(read[s], first[s])}" for s in reversed(first)}
+    origin = {
+        digests[s]: f"{digests[s][:DIGITS]} {_origin(read[s], first[s])}" for s in reversed(first)
+    }
     listed = f": {', '.join(names)}" if names else ""
-    note = f"The code that decides numbers differs{listed} ({'; '.join(told.values())})."
+    note = f"The code that decides numbers differs{listed} ({'; '.join(origin.values())})."
     return _with_knob(runs, CODE, values), [note]
 
 
@@ -100,17 +102,17 @@ def _rounding_notes(documents: _Documents, runs: Sequence[StoredRun]) -> list[st
     lines = []
     for run in runs[1:]:
         before, now = documents.of(runs[0]), documents.of(run)
-        told = "; ".join(arithmetic_differences(before, now)) if before and now else "not recorded"
+        reasons = "; ".join(arithmetic_differences(before, now)) if before and now else "not recorded"
         pair = f"{_canary(run)[:DIGITS]} and {_canary(runs[0])[:DIGITS]}"
-        lines.append(f"The same seed was trained with other rounding, {pair}: {told}.")
+        lines.append(f"The same seed was trained with other rounding, {pair}: {reasons}.")
     return lines
 
 
 def _by(key: Callable[[StoredRun], _Key], runs: Sequence[StoredRun]) -> dict[_Key, list[StoredRun]]:
-    found: dict[_Key, list[StoredRun]] = {}
+    groups: dict[_Key, list[StoredRun]] = {}
     for run in runs:
-        found.setdefault(key(run), []).append(run)
-    return found
+        groups.setdefault(key(run), []).append(run)
+    return groups
 
 
 def _with_knob(runs: Sequence[StoredRun], knob: str, values: Mapping[str, str]) -> list[StoredRun]:

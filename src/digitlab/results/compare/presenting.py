@@ -40,10 +40,10 @@ def print_comparison(comparison: Comparison, differing: Sequence[Difference]) ->
     if len(rows) > MAX_ROWS:
         lines.append(f"… and {len(rows) - MAX_ROWS} more (all with --csv, --markdown or --json)")
     lines.append(legend(comparison))
-    if told := sentences(comparison):
-        lines += ["", question(comparison), *(f"  {line}" for line in told[:MAX_SENTENCES])]
-        if len(told) > MAX_SENTENCES:
-            lines.append(f"  … and {len(told) - MAX_SENTENCES} more")
+    if verdicts := sentences(comparison):
+        lines += ["", question(comparison), *(f"  {line}" for line in verdicts[:MAX_SENTENCES])]
+        if len(verdicts) > MAX_SENTENCES:
+            lines.append(f"  … and {len(verdicts) - MAX_SENTENCES} more")
         lines.append("")
     lines += notes(comparison)
     echo("\n".join(lines))
@@ -63,9 +63,9 @@ def as_json(comparison: Comparison, differing: Sequence[Difference] | None) -> s
                 "seeds": group.seeds,
                 "runs": [run.run_id for run in group.runs],
                 "metrics": {
-                    metric: dataclasses.asdict(found)
+                    metric: dataclasses.asdict(score)
                     for metric in METRICS
-                    if (found := group.estimate(metric))
+                    if (score := group.estimate(metric))
                 },
                 "best_in": [metric for metric in METRICS if group in best(groups, metric)],
             }
@@ -91,7 +91,7 @@ def as_json(comparison: Comparison, differing: Sequence[Difference] | None) -> s
 
 def as_csv(comparison: Comparison) -> str:
     """One row a group: knobs by their full path, numbers in full precision."""
-    groups, findings = comparison.groups, {id(group): found for group, found in comparison.findings}
+    groups, findings = comparison.groups, {id(group): finding for group, finding in comparison.findings}
     knobs = knobs_of(groups)
     metrics = [metric for metric in METRICS if any(group.estimate(metric) for group in groups)]
     text = io.StringIO()
@@ -102,8 +102,8 @@ def as_csv(comparison: Comparison) -> str:
     for place, group in enumerate(groups, start=1):
         numbers: list[Any] = []
         for metric in metrics:
-            found = group.estimate(metric)
-            numbers += [found.mean, found.half_width] if found else [None, None]
+            score = group.estimate(metric)
+            numbers += [score.mean, score.half_width] if score else [None, None]
         lists = [" ".join(group.seeds), " ".join(run.run_id for run in group.runs)]
         one = findings.get(id(group))
         low, high = (one.interval or (None, None)) if one else (None, None)
@@ -117,8 +117,8 @@ def as_markdown(comparison: Comparison, differing: Sequence[Difference] = ()) ->
     rows = table_rows(comparison)
     parts = [markdown_table([list(rows[0]), *(list(row.values()) for row in rows)])]
     parts.append(legend(comparison))
-    if told := sentences(comparison):
-        parts += [question(comparison), "\n".join(f"- {line}" for line in told)]
+    if verdicts := sentences(comparison):
+        parts += [question(comparison), "\n".join(f"- {line}" for line in verdicts)]
     parts += notes(comparison)
     if differing:
         runs = [group.runs[0].short_id for group in comparison.groups]
@@ -130,8 +130,8 @@ def as_markdown(comparison: Comparison, differing: Sequence[Difference] = ()) ->
 def as_latex(comparison: Comparison) -> str:
     """What else is said of the table are comments of LaTeX."""
     rows = table_rows(comparison)
-    told = [legend(comparison), *sentences(comparison), *notes(comparison)]
-    comments = [f"% {line}" for text in told for line in text.splitlines()]
+    texts = [legend(comparison), *sentences(comparison), *notes(comparison)]
+    comments = [f"% {line}" for text in texts for line in text.splitlines()]
     table = latex_table([list(rows[0]), *(list(row.values()) for row in rows)])
     return "\n".join([r"% needs \usepackage{booktabs}", *comments, table]) + "\n"
 

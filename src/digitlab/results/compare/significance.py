@@ -100,16 +100,16 @@ def compare_seeds(first: Mapping[str, float], second: Mapping[str, float]) -> Fi
         warnings.simplefilter("ignore", RuntimeWarning)
         if is_paired:
             test = f"paired t-test over {len(a)} seeds"
-            found: Any = stats.ttest_rel(a, [second[seed] for seed in first])
+            result: Any = stats.ttest_rel(a, [second[seed] for seed in first])
         else:
             test = f"Welch's t-test over {len(a)} and {len(b)} seeds"
-            found = stats.ttest_ind(a, b, equal_var=False)
-    interval = found.confidence_interval(1 - LEVEL)
+            result = stats.ttest_ind(a, b, equal_var=False)
+    interval = result.confidence_interval(1 - LEVEL)
     return Finding(
         difference=difference,
         interval=(float(interval.low), float(interval.high)),
         test=test,
-        p=float(found.pvalue),
+        p=float(result.pvalue),
     )
 
 

@@ -56,8 +56,8 @@ def table_rows(comparison: Comparison) -> list[dict[str, str]]:
         if several:
             row["n"] = str(len(group.runs))
         if findings:
-            found = findings.get(id(group))
-            row[f"{AGAINST}{first}"] = _short(found) if found else ""
+            finding = findings.get(id(group))
+            row[f"{AGAINST}{first}"] = _short(finding) if finding else ""
         rows.append(row)
     return rows
 
@@ -137,8 +137,8 @@ def _sentence(finding: Finding) -> str:
 
 
 def _metrics(comparison: Comparison) -> list[str]:
-    wanted = [*SHOWN, *([comparison.metric] if comparison.metric not in SHOWN else [])]
-    return [m for m in wanted if any(group.estimate(m) for group in comparison.groups)]
+    metrics = [*SHOWN, *([comparison.metric] if comparison.metric not in SHOWN else [])]
+    return [m for m in metrics if any(group.estimate(m) for group in comparison.groups)]
 
 
 def _knob_titles(groups: Sequence[Group]) -> dict[str, str]:

@@ -135,16 +135,16 @@ def _commands(chosen: Chosen, comparison: Comparison) -> list[str]:
 def _environment(store: RunStore, comparison: Comparison, best: StoredRun) -> dict[str, str]:
     """Of the best run, and whether the others were made on the same machine."""
     runs = [run for group in comparison.groups for run in group.runs]
-    found: dict[str, str] = {"runs": str(len(runs))}
+    about: dict[str, str] = {"runs": str(len(runs))}
     try:
-        found |= _of_document(read_document(store, best))
+        about |= _of_document(read_document(store, best))
     except UsageError as error:
-        found["record"] = str(error)
+        about["record"] = str(error)
     for name, tag in ALIKE.items():
         kinds = len({run.tags.get(tag) for run in runs})
         if kinds > 1:
-            found[f"not all alike: {name}"] = f"{kinds} kinds; `digitlab compare --diff` says more"
-    return found
+            about[f"not all alike: {name}"] = f"{kinds} kinds; `digitlab compare --diff` says more"
+    return about
 
 
 def _of_document(document: Document) -> dict[str, str]:

@@ -34,8 +34,8 @@ def draw_against_knob(groups: Sequence[Group], knob: str, metric: str, file: Pat
     axes.set_title(f"{metric_title(metric, unit=False)} by {knob_title(knob)}", fontsize=10)
     axes.set_ylabel(metric_title(metric))
     _limit_to_the_better_half(axes, groups, metric)
-    told = [_meaning(groups, metric), *_not_shown(axes, groups, metric)]
-    figure.supxlabel("; ".join(told), fontsize=7)
+    captions = [_meaning(groups, metric), *_not_shown(axes, groups, metric)]
+    figure.supxlabel("; ".join(captions), fontsize=7)
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) > 1:
         figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
@@ -44,7 +44,7 @@ def draw_against_knob(groups: Sequence[Group], knob: str, metric: str, file: Pat
 
 def _meaning(groups: Sequence[Group], metric: str) -> str:
     """`bars: 95 % interval of the mean over 3 seeds; line: the best of each value`."""
-    sizes = sorted({found.n for group in groups if (found := group.estimate(metric))})
+    sizes = sorted({score.n for group in groups if (score := group.estimate(metric))})
     if not sizes:
         return f"no run has a {metric}"
     seeds = f"{sizes[0]} to {sizes[-1]} seeds" if len(sizes) > 1 else f"{sizes[0]} seeds"
@@ -95,15 +95,15 @@ def _draw_groups(
     best: dict[float, float] = {}
     sign = 1 if METRICS[metric][1] else -1
     for group in groups:
-        found = group.estimate(metric)
-        if found is None:
+        score = group.estimate(metric)
+        if score is None:
             continue
         x, unit = places[group.knobs[knob]], _unit(metric)
-        error = unit * found.half_width if found.half_width else None
+        error = unit * score.half_width if score.half_width else None
         axes.errorbar(
-            x, unit * found.mean, error, **style, ms=5, alpha=0.65, elinewidth=1, capsize=2, ls=""
+            x, unit * score.mean, error, **style, ms=5, alpha=0.65, elinewidth=1, capsize=2, ls=""
         )
-        best[x] = max(best.get(x, -math.inf), sign * unit * found.mean)
+        best[x] = max(best.get(x, -math.inf), sign * unit * score.mean)
     line = sorted(best)
     axes.plot(line, [sign * best[x] for x in line], **style, ms=0, lw=1.4, label=label)
 
@@ -112,7 +112,7 @@ def _limit_to_the_better_half(axes: Axes, groups: Sequence[Group], metric: str) 
     """One point that learned nothing must not press all others onto the upper edge."""
     if metric.endswith("accuracy"):
         axes.set_ylim(None, min(axes.get_ylim()[1], 100.5))
-    means = [_unit(metric) * found.mean for group in groups if (found := group.estimate(metric))]
+    means = [_unit(metric) * score.mean for group in groups if (score := group.estimate(metric))]
     if not means:
         return
     if not METRICS[metric][1]:
@@ -126,7 +126,7 @@ def _limit_to_the_better_half(axes: Axes, groups: Sequence[Group], metric: str) 
 def _not_shown(axes: Axes, groups: Sequence[Group], metric: str) -> Iterator[str]:
     """`not shown: means from 10 to 51.67`."""
     low, high = axes.get_ylim()
-    means = [_unit(metric) * found.mean for group in groups if (found := group.estimate(metric))]
+    means = [_unit(metric) * score.mean for group in groups if (score := group.estimate(metric))]
     if outside := [mean for mean in means if not low <= mean <= high]:
         ends = dict.fromkeys(f"{mean:.4g}" for mean in (min(outside), max(outside)))
         yield f"not shown: {len(outside)} of {len(means)} means, {' to '.join(ends)}"

@@ -54,18 +54,18 @@ def write_report(
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"-o {folder}: that is a file; name a folder")
     with tempfile.TemporaryDirectory() as scratch:
-        made = Path(scratch) / ARTIFACT_FOLDER
-        made.mkdir()
-        report = gather(store, chosen, comparison, made, question=question, vector=vector)
-        page = write_html(report, made)
-        markdown = write_markdown(report, made)
+        draft = Path(scratch) / ARTIFACT_FOLDER
+        draft.mkdir()
+        report = gather(store, chosen, comparison, draft, question=question, vector=vector)
+        page = write_html(report, draft)
+        markdown = write_markdown(report, draft)
         if vector:
-            (made / "table.tex").write_text(as_latex(comparison), "utf-8")
+            (draft / "table.tex").write_text(as_latex(comparison), "utf-8")
         own_run = chosen.own_run if unusable(store.uri) is None else None
         if own_run is not None:
             store.add_artifacts(own_run, Path(scratch))
         try:
-            shutil.copytree(made, folder, dirs_exist_ok=True)
+            shutil.copytree(draft, folder, dirs_exist_ok=True)
         except OSError as error:
             raise UsageError(f"-o {folder}: it cannot be written: {error}") from None
     return Written(folder / page.name, folder / markdown.name, own_run.short_id if own_run else None)

@@ -36,13 +36,13 @@ def plan(overrides: Sequence[str]) -> Manifest:
     Raises:
         ConfigError: with every problem of every trial.
     """
-    with composer() as made:
-        line = read_line(overrides, made)
-        settings = to_settings(made.compose_sweep(line.settings))
+    with composer() as conf:
+        line = read_line(overrides, conf)
+        settings = to_settings(conf.compose_sweep(line.settings))
         if settings.sweep.search != "grid":
-            return _plan_search(line, settings, made)
-        points = grid_points(settings, line, made)
-        composed = _compose_all([[*line.fixed.values(), *_overrides(p)] for p in points], points, made)
+            return _plan_search(line, settings, conf)
+        points = grid_points(settings, line, conf)
+        composed = _compose_all([[*line.fixed.values(), *_overrides(p)] for p in points], points, conf)
     return _plan_trials(list(zip(points, composed, strict=True)), settings)
 
 
@@ -111,9 +111,9 @@ def _check_repetitions(pairs: Sequence[tuple[Point, Config]]) -> None:
     for number, (point, config) in enumerate(pairs):
         if (other := first.setdefault(config, number)) != number:
             names = [shown_name(p) or "nothing varies" for p in (point, pairs[other][0])]
-            told = " and ".join(dict.fromkeys(names))
+            both = " and ".join(dict.fromkeys(names))
             problems.append(
-                f"trial {number} is the same as trial {other} ({told}): leave one out, or exclude it"
+                f"trial {number} is the same as trial {other} ({both}): leave one out, or exclude it"
             )
     if problems:
         raise ConfigError([*_cut(problems), "nothing was started"])
@@ -137,15 +137,15 @@ def _completed(pairs: Sequence[tuple[Point, Config]]) -> list[tuple[Point, Confi
     ]
 
 
-def _plan_search(line: Line, settings: Settings, made: Composer) -> Manifest:
-    space = search_space(settings, line, made)
-    groups = {k: axis for k, axis in space.axes.items() if made.is_group(k) and isinstance(axis, list)}
+def _plan_search(line: Line, settings: Settings, conf: Composer) -> Manifest:
+    space = search_space(settings, line, conf)
+    groups = {k: axis for k, axis in space.axes.items() if conf.is_group(k) and isinstance(axis, list)}
     choices = [dict(zip(groups, values, strict=True)) for values in itertools.product(*groups.values())]
     if len(choices) > MAX_BASES:
         raise ConfigError([f"a search over {len(choices)} combinations of groups is too wide"])
     if settings.sweep.repeats > 1 and "seed" in space.axes:
         raise ConfigError(["sweep.repeats sets the seeds, so seed cannot be swept as well"])
-    configs = _compose_all([[*line.fixed.values(), *_overrides(c)] for c in choices], choices, made)
+    configs = _compose_all([[*line.fixed.values(), *_overrides(c)] for c in choices], choices, conf)
     chosen = space.axes.get("arithmetic")
     _check_one_arithmetic(set(chosen) if isinstance(chosen, list) else {c.arithmetic for c in configs})
     axes: dict[str, Any] = {}
@@ -153,7 +153,7 @@ def _plan_search(line: Line, settings: Settings, made: Composer) -> Manifest:
         if isinstance(axis, Interval):
             axes[knob] = {"low": axis.low, "high": axis.high, "log": axis.log}
         else:
-            values = [] if knob in groups else [made.value(knob, text) for text in axis]
+            values = [] if knob in groups else [conf.value(knob, text) for text in axis]
             listed = values or axis
             if any(listed.index(value) < i for i, value in enumerate(listed)):
                 raise ConfigError([f"{knob} has a choice twice: {', '.join(axis)}"])
@@ -198,20 +198,20 @@ def _check_corners(manifest: Manifest) -> None:
         raise ConfigError(_cut(list(problems)))
 
 
-def _compose_all(lists: Sequence[list[str]], points: Sequence[Point], made: Composer) -> list[Config]:
-    """Every configuration, or every problem: what is wrong with all of them alike is told once."""
+def _compose_all(lists: Sequence[list[str]], points: Sequence[Point], conf: Composer) -> list[Config]:
+    """Every configuration, or every problem: what is wrong with all of them alike is said once."""
     configs: list[Config] = []
-    told: dict[str, list[int]] = {}
+    numbers_of: dict[str, list[int]] = {}
     for number, overrides in enumerate(lists):
         try:
-            configs.append(made.compose(overrides))
+            configs.append(conf.compose(overrides))
         except ConfigError as error:
             for problem in error.problems:
-                told.setdefault(problem, []).append(number)
-    if not told:
+                numbers_of.setdefault(problem, []).append(number)
+    if not numbers_of:
         return configs
     problems = []
-    for problem, numbers in told.items():
+    for problem, numbers in numbers_of.items():
         if len(numbers) == len(lists):
             problems.append(problem)
         else:
@@ -227,10 +227,9 @@ def _cut(problems: list[str]) -> list[str]:
 def _manifest(
     settings: Settings, configs: Sequence[Config], *, trials: list[Trial] | None = None, **parts: Any
 ) -> Manifest:
-    made, config = trials or [], configs[0]
-    varying = list(dict.fromkeys(k for trial in made for k in trial.swept)) or list(
-        parts.get("axes", [])
-    )
+    trials, config = trials or [], configs[0]
+    varying = list(dict.fromkeys(k for trial in trials for k in trial.swept))
+    varying = varying or list(parts.get("axes", []))
     leaves = " x ".join(knob.rpartition(".")[2] for knob in varying)
     return _with_key(
         Manifest(
@@ -243,7 +242,7 @@ def _manifest(
             device=_shared_device(configs),
             settings=settings,
             tracking_uri=resolve_uri(config.tracking.uri),
-            trials=made,
+            trials=trials,
             **parts,
         )
     )

@@ -155,8 +155,8 @@ def _combine(block: Block, where: str, composer: Composer, problems: list[str]) 
     rows = {k: _values(k, axis, f"{where}.zip", composer, problems) for k, axis in block.zip.items()}
     lengths = {knob: len(values) for knob, values in rows.items()}
     if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{knob} {length}" for knob, length in lengths.items())
-        problems.append(f"{where}.zip needs lists of the same length, got {told}")
+        listed = ", ".join(f"{knob} {length}" for knob, length in lengths.items())
+        problems.append(f"{where}.zip needs lists of the same length, got {listed}")
         return []
     zipped = [dict(zip(rows, row, strict=True)) for row in zip(*rows.values(), strict=True)] or [{}]
     crossed = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
@@ -236,8 +236,8 @@ def _exclude(
             if all(k in point and composer.value(k, point[k]) == v for k, v in values.items())
         ]
         if not hit:
-            told = ", ".join(f"{knob}={value}" for knob, value in texts.items())
-            problems.append(f"{where}: no combination has {told}, so there is nothing to exclude")
+            listed = ", ".join(f"{knob}={value}" for knob, value in texts.items())
+            problems.append(f"{where}: no combination has {listed}, so there is nothing to exclude")
         left = [point for point in left if point not in hit]
     if points and not left:
         problems.append(f"{where} excludes all {len(points)} combinations")

@@ -47,7 +47,7 @@ class ChunkTask:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Refused:
+class Refusal:
     """What a worker says when it trains these trials of a chunk one by one."""
 
     numbers: list[int]
@@ -63,7 +63,7 @@ class Refused:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Failing:
+class Failure:
     """What a worker says at once of a trial that fails beside others; its result follows, with its run.
 
     The answer is a reason to stop all of them, or None.
@@ -77,7 +77,7 @@ def run_chunk(
 ) -> list[TrialResult]:
     """Train, test and record all of them; `tell` hears of each trial's result when it ends.
 
-    Those that were cut short are INTERRUPTED: by a signal, or by what befell all of them.
+    A trial that a signal, or a failure of all of them, cut short is INTERRUPTED.
     """
     from digitlab.training.devices import prepare_process
 
@@ -148,7 +148,7 @@ class _Entry:
         end = error or self.opened.outcome()
         self.result = self.watch.result(end, seconds=share, refusal=self.refusal)
         if self.result.state == "FAILED":
-            self._tell(Failing(self.task.trial.number))
+            self._tell(Failure(self.task.trial.number))
 
     def settle_if_delivered(self) -> None:
         if self.run is None or self.run.delivery.is_finished():
@@ -187,10 +187,10 @@ class _Chunk:
     def left(self) -> list[_Entry]:
         return [entry for entry in self.entries if entry.result is None]
 
-    def _tell(self, said: Any) -> Any:
+    def _tell(self, message: Any) -> Any:
         """The controller's answer to a failure is a reason to stop all of them, or None."""
-        answer = self._controller(said)
-        if answer and isinstance(said, Failing):
+        answer = self._controller(message)
+        if answer and isinstance(message, Failure):
             self._must_stop = answer
         return answer
 
@@ -238,7 +238,7 @@ class _Chunk:
                 for entry in left:
                     entry.refusal = str(refusal)
                 numbers = [entry.task.trial.number for entry in left]
-                self._controller(Refused(numbers, str(refusal)))
+                self._controller(Refusal(numbers, str(refusal)))
                 self._train_apart(members)
 
     def _train_together(
@@ -312,7 +312,7 @@ class _Chunk:
         self._interrupts.check()
 
     def cut_short(self, error: BaseException) -> None:
-        """What is left is to be continued, by whoever asks for it again."""
+        """What is left goes on when the sweep is repeated."""
         for entry in self.left:
             if entry.run is None:
                 continue

@@ -8,13 +8,13 @@ from digitlab.results.trial_result import TrialResult
 from digitlab.text.terminal import console
 
 if TYPE_CHECKING:
-    from digitlab.sweep.workers.trial import Progress as Said
+    from digitlab.sweep.workers.trial import Progress as Message
 
 STYLES = {"FINISHED": "green", "FAILED": "red", "PRUNED": "dim", "INTERRUPTED": "yellow"}
 
 
 class SweepDisplay:
-    """On standard error; may be told from several threads."""
+    """On standard error; may be called from several threads."""
 
     def __init__(self, num_trials: int, num_finished: int, metric: str) -> None:
         self._console = console(stderr=True, soft_wrap=True)
@@ -39,9 +39,9 @@ class SweepDisplay:
     def stop(self) -> None:
         self._bar.stop()
 
-    def progress(self, said: "Said") -> None:
+    def progress(self, message: "Message") -> None:
         """One of the running trials has finished an epoch."""
-        self._running[said.number] = f"{said.number}: epoch {said.epoch}/{said.epochs}"
+        self._running[message.number] = f"{message.number}: epoch {message.epoch}/{message.epochs}"
         self._bar.update(self._task, running="  ".join([*self._running.values()][:4]))
 
     def ended(self, result: TrialResult) -> None:

@@ -20,7 +20,7 @@ from digitlab.runs.interrupts import Interrupts
 from digitlab.sweep import parent_run
 from digitlab.sweep.manifest import Manifest, Trial
 from digitlab.sweep.sweep_folder import SweepFolder
-from digitlab.sweep.workers.chunk import ChunkTask, Failing, Refused, run_chunk
+from digitlab.sweep.workers.chunk import ChunkTask, Failure, Refusal, run_chunk
 from digitlab.sweep.workers.display import SweepDisplay
 from digitlab.sweep.workers.executors.executor import Executor, TaskFailed, WorkerDied
 from digitlab.sweep.workers.outcomes import after_death, last_line, outcome
@@ -63,7 +63,7 @@ class Runner:
         self._is_stopping = False
         self._running: dict[Future[Any], list[Trial]] = {}
         self._failures, self._tries = folder.failures(), Counter[int]()
-        self._messages: queue.SimpleQueue[TrialResult | Refused] = queue.SimpleQueue()  # of chunks
+        self._messages: queue.SimpleQueue[TrialResult | Refusal] = queue.SimpleQueue()  # of chunks
         self._in_chunks: dict[int, Trial] = {}  # that have not ended yet
 
     def run(self) -> None:
@@ -127,15 +127,15 @@ class Runner:
 
     def _answer(self, message: Any) -> str | None:
         """The answer to a task's message; called in the executor's thread."""
-        if isinstance(message, Refused | TrialResult):
+        if isinstance(message, Refusal | TrialResult):
             self._messages.put(message)
             return None
-        if isinstance(message, Failing):
+        if isinstance(message, Failure):
             if self._policy.fail_fast and not self._policy.retries:
                 self._is_stopping = True
                 return "stopped at the first failure"
             return None
-        if isinstance(message, signal.Signals):  # whoever is signalled, all of them stop
+        if isinstance(message, signal.Signals):  # a signal to one of them stops all
             self._interrupts.request(message)
             return None
         self._display.progress(message)
@@ -182,7 +182,7 @@ class Runner:
         """Trials that have ended while others of their chunk go on, and chunks that were refused."""
         while not self._messages.empty():
             message = self._messages.get()
-            if isinstance(message, Refused):
+            if isinstance(message, Refusal):
                 self._say(str(message))
             elif trial := self._in_chunks.pop(message.number, None):
                 self._settle_one(trial, message)

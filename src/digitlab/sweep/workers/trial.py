@@ -35,7 +35,7 @@ TELL_EVERY_SECONDS = 0.5
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A trial and its place. tells_every_epoch: somebody decides after each whether to go on."""
+    """A trial and its place. tells_every_epoch: a pruner decides after each whether to go on."""
 
     trial: Trial
     member: Membership
@@ -136,8 +136,8 @@ class TrialWatch:
             if name.startswith(("train/", "validation/")):
                 self.history.setdefault(name, []).append((report.epoch, value))
         if self._task.tells_every_epoch or self._throttle.passes():
-            said = Progress(self._task.trial.number, report.epoch, self._epochs, metrics)
-            if reason := self._tell(said):
+            message = Progress(self._task.trial.number, report.epoch, self._epochs, metrics)
+            if reason := self._tell(message):
                 raise Pruned(epoch=report.epoch, reason=reason)
 
     def end(self) -> None:
