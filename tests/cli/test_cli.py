@@ -337,8 +337,9 @@ def test_help_and_config_errors_import_neither_torch_nor_mlflow(
 def test_doctor_finds_a_healthy_place_healthy(digitlab: Cli) -> None:
     result = digitlab("doctor")
     assert result.code == 0, result.out
+    assert {line.split()[0] for line in result.out.splitlines()} <= {"OK", "WARN"}
     for check in ("environment", "data digits", "tracking store", "runs that died", "disk"):
-        assert check in result.out
+        assert re.search(f"^OK +{check}  ", result.out, re.MULTILINE), check
 
 
 def test_doctor_names_a_damaged_record_and_a_dead_store(digitlab: Cli, home: Path) -> None:
@@ -347,7 +348,7 @@ def test_doctor_names_a_damaged_record_and_a_dead_store(digitlab: Cli, home: Pat
     (damaged / "run.json").write_text("{")
     result = digitlab("doctor", "tracking.uri=http://127.0.0.1:9")
     assert result.code == 1
-    assert str(damaged) in result.out
+    assert re.search(f"^FAIL  records +.*{re.escape(str(damaged))}", result.out, re.MULTILINE)
     assert "127.0.0.1:9 does not answer" in result.out
     assert "start the server" in result.out
 

@@ -1,4 +1,4 @@
-"""`digitlab doctor`: what is ill here, and what heals it."""
+"""`digitlab doctor`: what is wrong here, and how to mend it."""
 
 import importlib.metadata
 import re
@@ -19,10 +19,18 @@ from digitlab.tracking.run_folder import all_records, waiting_records, wrong_clo
 from digitlab.training import arithmetic
 
 MIN_FREE_BYTES = 1 << 30
+STYLES = {"OK": "green", "WARN": "yellow", "FAIL": "red"}
+
+
+class Warn(str):
+    """The text of a check: worth knowing, though nothing is broken."""
 
 
 def examine(uri: str) -> int:
-    """Print one line a check, with a remedy for each problem; returns 1 if there is any, else 0."""
+    """Print a line for each check, with a remedy for each problem; returns 1 if one is FAIL, else 0.
+
+    A check returns text, or Warn; it fails by raising DigitlabError.
+    """
     checks: dict[str, Callable[[], str]] = {
         "environment": _environment,
         "dependencies": _dependencies,
@@ -38,15 +46,16 @@ def examine(uri: str) -> int:
         "disk": _disk,
         "clock": _clock,
     }
-    out, problems = console(soft_wrap=True), 0
+    out, marks = console(soft_wrap=True), set()
     for name, check in checks.items():
         try:
-            mark, text = styled("ok ", "green"), check()
+            text = check()
+            mark = "WARN" if isinstance(text, Warn) else "OK"
         except DigitlabError as error:
-            mark, text = styled("ill", "red"), str(error)
-            problems += 1
-        out.print(mark, f"{name:18}", text, sep="  ")
-    return 1 if problems else 0
+            mark, text = "FAIL", str(error)
+        marks.add(mark)
+        out.print(styled(f"{mark:4}", STYLES[mark]), f"{name:18}", text, sep="  ")
+    return 1 if "FAIL" in marks else 0
 
 
 def _environment() -> str:
@@ -116,7 +125,7 @@ def _tracking(uri: str) -> str:
 
     open_store(uri).runs(limit=1)
     if reason := unusable(uri):
-        return f"{reason}; what is there can be looked at"
+        return Warn(f"{reason}; what is there can be looked at")
     return f"{uri}{_moved(file) if file else ''}"
 
 
@@ -142,7 +151,7 @@ def _dead_runs(uri: str) -> str:
     if unreachable(uri) is None and unusable(uri) is None:
         store = open_store(uri)
         names += [run.name for run in close_dead_runs(store, project.records())]
-    return f"now marked KILLED: {', '.join(names)}" if names else "none"
+    return Warn(f"now marked KILLED: {', '.join(names)}") if names else "none"
 
 
 def _records() -> str:
@@ -190,7 +199,7 @@ def _undelivered() -> str:
 
 
 def _cut_short() -> str:
-    """Runs that wait to be continued. Nothing is ill about them; they take room."""
+    """Runs that wait to be continued, and take room."""
     found = [r for r in all_records(project.records()) if r.delivered.is_closed and not r.run.parent]
     runs = [r for r in found if KIND_TAG not in r.run.tags]
     if not runs:
@@ -199,9 +208,9 @@ def _cut_short() -> str:
     names = [(r.delivered.run_id or r.run.record_id)[:8] for r in runs]
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     folder = project.records()
-    return (
+    return Warn(
         f"{', '.join(names[:5])}{more}: digitlab resume RUN goes on with them; "
-        f"they take {size / 1e6:.1f} MB in {folder}, where those not wanted may be deleted"
+        f"they take {size / 1e6:.1f} MB in {folder}, where any of them may be deleted"
     )
 
 

@@ -97,9 +97,10 @@ def ui(
 @click.option("--clean", is_flag=True, help="Remove what crashes have left in mlruns/.")
 @TRACKING
 def doctor(overrides: tuple[str, ...], clean: bool, tracking_uri: str | None) -> None:
-    """Say what is ill here, and what heals it.
+    """Say what is wrong here, and how to mend it.
 
-    Checks environment, data sets, tracking store, dead runs and disk; exit code 1 if any is ill.
+    Marks environment, data sets, tracking store, dead runs and disk OK, WARN, or FAIL with the remedy;
+    exit code 1 if any is FAIL.
     """
     from digitlab.cli import doctor
 
