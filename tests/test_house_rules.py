@@ -19,7 +19,7 @@ MAY_IMPORT = {
         *(f"digitlab.tracking.connection.{name}" for name in ("client", "sqlite_store", "relocation")),
         "digitlab.tracking.connection.ui_server",
     },
-    "hydra": {"digitlab.config.composition", "digitlab.config.overrides"},
+    "hydra": {f"digitlab.config.{name}" for name in ("composition", "conf_folder", "overrides")},
     "torchvision": {"digitlab.data.files"},
     "click": {
         *(f"digitlab.cli.{name}" for name in ("__init__", "options", "completion", *COMMANDS)),

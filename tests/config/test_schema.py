@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from digitlab.config import project, schema
-from digitlab.config.checking import knobs, nearest, to_config, to_dict
+from digitlab.config.checking import to_config, to_dict
 from digitlab.config.composition import compose
+from digitlab.config.knobs import knobs, nearest
 from digitlab.config.overrides import SWEEP_GROUPS
 from digitlab.config.schema import Config
 from digitlab.errors import ConfigError

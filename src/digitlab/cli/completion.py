@@ -99,7 +99,7 @@ def _pending_key(words: tuple[str, ...]) -> str | None:
 
 def _values(key: str, words: tuple[str, ...]) -> list[str]:
     from digitlab.config import project
-    from digitlab.config.checking import knobs
+    from digitlab.config.knobs import knobs
 
     known = knobs(_choices(words))
     if key in known:
@@ -110,7 +110,7 @@ def _values(key: str, words: tuple[str, ...]) -> list[str]:
 def _names(words: tuple[str, ...]) -> list[str]:
     """Groups and knobs as they stand before the equals sign; only the chosen model's knobs."""
     from digitlab.config import project
-    from digitlab.config.checking import knobs
+    from digitlab.config.knobs import knobs
 
     names = [*project.groups(), *knobs(_choices(words))]
     return [f"{name}=" for name in names if not name.endswith(".name")]

@@ -46,8 +46,8 @@ def print_sources(overrides: Sequence[str]) -> None:
 def explain_knobs(overrides: Sequence[str]) -> None:
     """All knobs; with overrides only those of the composition that they choose."""
     from digitlab.config import project
-    from digitlab.config.checking import knobs
     from digitlab.config.composition import compose
+    from digitlab.config.knobs import knobs
 
     choices: dict[str, str | None] = {}
     if overrides:

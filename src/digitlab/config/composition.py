@@ -1,4 +1,4 @@
-"""From conf/ and overrides to a checked Config: the only place that knows Hydra's compose API.
+"""From conf/ and overrides to a checked Config.
 
 Hydra alone accepts `+anything=1`, out-of-range values and reports the first problem only. Here the
 overrides are parsed and laid over the composed YAML one by one, so that every problem is told at once.
@@ -9,22 +9,11 @@ values are laid over it (under 1 ms).
 import copy
 import dataclasses
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
-from hydra._internal.hydra import Hydra
-from hydra._internal.sources_registry import SourcesRegistry
-from hydra._internal.utils import create_config_search_path
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
-from hydra.plugins.config_source import ConfigResult
-from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -32,32 +21,26 @@ from digitlab.config import project
 from digitlab.config.checking import (
     choices_of,
     flatten,
-    knobs,
-    nearest,
     set_leaf,
     shown,
-    text_knobs,
     to_config,
     to_dict,
     unknown,
 )
+from digitlab.config.conf_folder import NO_PRESET, Conf, Values, one_line, opened_conf
+from digitlab.config.knobs import knobs, nearest
 from digitlab.config.overrides import (
     ALIASES,
     SWEEP_GROUPS,
     Parser,
     line_of,
     misplaced,
-    quoted,
     typed_value,
     value_of,
 )
 from digitlab.config.schema import Config
 from digitlab.errors import ConfigError
 from digitlab.text import yaml_text
-
-Values = dict[str, Any]
-
-NO_PRESET = "experiment=null"  # which Hydra itself does not understand
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,53 +81,16 @@ def sources(overrides: Sequence[str]) -> dict[str, tuple[Any, str]]:
 @contextmanager
 def composer() -> Iterator["Composer"]:
     """Composes any number of configurations from conf/ as it is now."""
-    if GlobalHydra.instance().is_initialized():  # within an application of Hydra's
-        yield Composer()
-        return
-    with initialize_config_dir(str(project.conf()), version_base="1.3"):
-        SourcesRegistry.instance().register(_ConfFolder)
-        GlobalHydra.instance().clear()
-        folder = f"{_ConfFolder.scheme()}://{project.conf()}"
-        Hydra.create_main_hydra2("digitlab", create_config_search_path(folder))
-        yield Composer()
-
-
-class _ConfFolder(FileConfigSource):
-    """conf/ for Hydra, as our own YAML reads it."""
-
-    @staticmethod
-    def scheme() -> str:
-        return "digitlab"
-
-    def load_config(self, config_path: str) -> ConfigResult:
-        file = Path(self.path, self._normalize_file_name(config_path))
-        values = yaml_text.read(file, text_knobs())
-        if isinstance(listed := values.get("defaults"), list):
-            values["defaults"] = [entry for entry in listed if not _is_about_plugins(entry)]
-        try:
-            header = self._get_header_dict(yaml_text.text_of(file)[:512])
-        except ValueError as error:
-            raise ConfigError([f"{file}: {error}"]) from None
-        return ConfigResult(
-            provider=self.provider,
-            path=f"{self.scheme()}://{self.path}",
-            config=OmegaConf.create(values),
-            header=header,
-        )
-
-
-def _is_about_plugins(default: Any) -> bool:
-    """`override hydra/launcher: digitlab`, as every conf/ had it that an earlier digitlab made."""
-    return isinstance(default, dict) and all(str(key).startswith("override hydra/") for key in default)
+    with opened_conf() as conf:
+        yield Composer(conf)
 
 
 class Composer:
     """Remembers what it has read: a file that is edited meanwhile changes nothing."""
 
-    def __init__(self) -> None:
-        self._groups = project.groups()
-        self._bases: dict[tuple[str, ...], Values] = {}
-        parser = Parser(GlobalHydra.instance().config_loader())
+    def __init__(self, conf: Conf) -> None:
+        self.base, self.files, self._groups = conf.base, conf.files, conf.groups
+        parser = Parser(conf.loader)
         self.parse, self.parse_all = parser.parse, parser.parse_all
 
     def compose(self, overrides: Sequence[str]) -> Config:
@@ -178,37 +124,6 @@ class Composer:
 
     def is_group(self, name: str) -> bool:
         return name in self._groups
-
-    def base(self, groups: tuple[str, ...]) -> Values:
-        """The YAML files of the chosen groups, laid over one another by Hydra; not to be changed."""
-        if groups not in self._bases:
-            try:
-                composed = hydra_compose("config", overrides=_for_hydra(groups))
-                values = OmegaConf.to_container(composed, resolve=False)
-            except (HydraException, OmegaConfBaseException) as error:
-                raise ConfigError([f"conf/ does not compose: {_one_line(error)}"]) from None
-            assert isinstance(values, dict)
-            self._check_packages(groups, values)
-            self._bases[groups] = {str(key): value for key, value in values.items()}
-        return self._bases[groups]
-
-    def files(self, groups: Sequence[str]) -> list[tuple[str, str | None]]:
-        """The files that these choices are composed of, each with the group that it is laid into."""
-        loader: Any = GlobalHydra.instance().config_loader()
-        found = loader.compute_defaults_list("config", _for_hydra(groups), RunMode.RUN).defaults
-        return [
-            (f"conf/{default.config_path}.yaml", default.package)
-            for default in found
-            if default.config_path and not default.config_path.startswith("hydra")
-        ]
-
-    def _check_packages(self, groups: Sequence[str], composed: Mapping[Any, Any]) -> None:
-        """A preset sets knobs of the whole: left in a group of its own, they would set nothing."""
-        names = {field.name for field in dataclasses.fields(Config)}
-        strays = composed.keys() & self._groups.keys() - names - {*SWEEP_GROUPS}
-        if strays:
-            files = [file for file, package in self.files(groups) if package in strays]
-            raise ConfigError([f"{f} must begin with the line `# @package _global_`" for f in files])
 
     def lay_over(self, base: Values, overrides: Sequence[Override]) -> tuple[Values, list[str]]:
         """A copy of `base` with values set, and what is wrong with the overrides."""
@@ -257,7 +172,7 @@ def _resolve(values: Values) -> Values:
     try:
         resolved = OmegaConf.to_container(OmegaConf.create(values), resolve=True)
     except OmegaConfBaseException as error:
-        raise ConfigError([f"conf/ does not resolve: {_one_line(error)}"]) from None
+        raise ConfigError([f"conf/ does not resolve: {one_line(error)}"]) from None
     assert isinstance(resolved, dict)
     return {str(key): value for key, value in resolved.items()}
 
@@ -268,21 +183,6 @@ def _has_interpolation(value: Any) -> bool:
     if isinstance(value, list):
         return any(map(_has_interpolation, value))
     return isinstance(value, str) and "${" in value
-
-
-def _for_hydra(groups: Sequence[str]) -> list[str]:
-    """Choices of groups as Hydra understands them, whatever the names of the files."""
-    listed = project.default_choices()
-    return [
-        f"~{name}"
-        if f"{name}={choice}" == NO_PRESET
-        else f"{'' if name in listed else '+'}{name}={quoted(choice)}"
-        for name, _, choice in (group.partition("=") for group in groups)
-    ]
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _misspelt(name: str, available: list[str]) -> str | None:

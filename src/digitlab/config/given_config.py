@@ -8,14 +8,13 @@ from typing import Any
 from digitlab.config.checking import (
     choices_of,
     flatten,
-    knobs,
     recorded_config,
     set_leaf,
     shown,
-    text_knobs,
     to_dict,
     unknown,
 )
+from digitlab.config.knobs import knobs, text_knobs
 from digitlab.config.overrides import Parser, line_of, misplaced, value_of
 from digitlab.config.schema import Config
 from digitlab.errors import ConfigError, UsageError

@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, Quote, QuotedString
 from hydra.errors import HydraException
 
-from digitlab.config.checking import knobs
+from digitlab.config.knobs import knobs
 from digitlab.errors import ConfigError
 from digitlab.text.addresses import redacted
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import safetensors.torch
 
-from digitlab.config.checking import text_knobs
+from digitlab.config.knobs import text_knobs
 from digitlab.data.files import NUM_CLASSES
 from digitlab.errors import reason
 from digitlab.models.saved import CONFIG_FILE, WEIGHTS_FILE, weights_digest

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from digitlab.config.checking import nearest, shown
+from digitlab.config.checking import shown
+from digitlab.config.knobs import nearest
 from digitlab.config.schema import CLOSED, Integer, Metric, Number, Seed, Text
 from digitlab.errors import ConfigError
 

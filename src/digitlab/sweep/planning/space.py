@@ -9,8 +9,9 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from digitlab.config.checking import as_param, knobs
+from digitlab.config.checking import as_param
 from digitlab.config.composition import Composer
+from digitlab.config.knobs import knobs
 from digitlab.config.overrides import Span, about_hydra, is_about_sweep, quoted, swept
 from digitlab.errors import ConfigError
 from digitlab.sweep.settings import Axis, Block, Interval, Scalar, Settings

@@ -1,0 +1,154 @@
+"""What may be set: every knob of the schema with what it may be, and the knob most like a name."""
+
+import dataclasses
+import difflib
+import functools
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Lt, MaxLen
+from pydantic.fields import FieldInfo
+
+from digitlab.config.schema import Config
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Knob:
+    """One leaf of the configuration, such as `optimizer.learning_rate`."""
+
+    path: str
+    allowed: str
+    choices: tuple[str, ...]
+    is_text: bool
+    is_integer: bool
+    help: str
+    group: str = ""  # the only choice that has it, such as `model=cnn`
+
+
+def knobs(choices: Mapping[str, str | None] | None = None) -> dict[str, Knob]:
+    """All knobs by path; of the groups named in `choices` (`{"model": "cnn"}`) only that choice's."""
+    wanted = {group: choice for group, choice in (choices or {}).items() if group in variants()}
+    return _knobs(tuple(wanted.items()))
+
+
+@functools.cache
+def _knobs(choices: tuple[tuple[str, str | None], ...]) -> dict[str, Knob]:
+    found: dict[str, Knob] = {}
+    for knob in _walk(Config, "", dict(choices)):
+        if knob.path in found:  # several choices have it
+            found[knob.path] = dataclasses.replace(found[knob.path], group="")
+        else:
+            found[knob.path] = knob
+    return found
+
+
+def text_knobs() -> list[str]:
+    """Paths of the knobs whose values are text."""
+    return [path for path, knob in knobs().items() if knob.is_text]
+
+
+def nearest(name: str, known: Mapping[str, Any]) -> str | None:
+    """The known path most like `name`; abbreviations count: `optimizer.lr`, `lr`, `wd`."""
+    parent, _, leaf = name.rpartition(".")
+    abbreviated = [
+        path
+        for path in known
+        if leaf in (_initials(path), _initials(path).replace("_", "")) and path.startswith(parent)
+    ]
+    if abbreviated:
+        return abbreviated[0]
+    by_leaf = {path.rpartition(".")[2]: path for path in reversed(list(known))}
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
+    if close:
+        return close[0]
+    close = difflib.get_close_matches(leaf, list(by_leaf), n=1, cutoff=0.6)
+    return by_leaf[close[0]] if close else None
+
+
+def _initials(path: str) -> str:
+    return "".join(word[0] for word in path.rpartition(".")[2].split("_"))
+
+
+@functools.cache
+def variants() -> dict[str, dict[str, type]]:
+    """The choices of each group whose knobs depend on the choice: group -> name -> dataclass."""
+    found: dict[str, dict[str, type]] = {}
+    for group, hint in typing.get_type_hints(Config, include_extras=True).items():
+        bare, _ = _unwrap(hint)
+        if _is_union(bare) and all(map(dataclasses.is_dataclass, bare.__args__)):
+            found[group] = {
+                name: variant
+                for variant in bare.__args__
+                for name in typing.get_args(typing.get_type_hints(variant)["name"])
+            }
+    return found
+
+
+def _walk(schema: type, prefix: str, choices: Mapping[str, str | None]) -> Iterator[Knob]:
+    for name, hint in typing.get_type_hints(schema, include_extras=True).items():
+        bare, metadata = _unwrap(hint)
+        if name in variants() and not prefix:
+            named = variants()[name]
+            chosen = named.get(choices.get(name) or "")
+            for variant in [chosen] if chosen else dict.fromkeys(named.values()):
+                owner = " or ".join(f"{name}={n}" for n, other in named.items() if other is variant)
+                for knob in _walk(variant, f"{name}.", choices):
+                    yield dataclasses.replace(knob, group=owner)
+        elif dataclasses.is_dataclass(bare):
+            yield from _walk(typing.cast(type, bare), f"{prefix}{name}.", choices)
+        else:
+            yield _knob(f"{prefix}{name}", bare, metadata)
+
+
+def _unwrap(hint: Any) -> tuple[Any, list[Any]]:
+    """`Annotated[Annotated[int, a], b]` to `(int, [a, b])`, with pydantic's fields taken apart."""
+    metadata: list[Any] = []
+    if typing.get_origin(hint) is Annotated:
+        hint, *extra = typing.get_args(hint)
+        for item in extra:
+            metadata += [item, *item.metadata] if isinstance(item, FieldInfo) else [item]
+    return hint, metadata
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (types.UnionType, typing.Union)
+
+
+def _knob(path: str, hint: Any, metadata: list[Any]) -> Knob:
+    about = [m.description for m in metadata if isinstance(m, FieldInfo) and m.description]
+    optional = _is_union(hint)
+    if optional:
+        hint, inner = _unwrap(hint.__args__[0])
+        metadata = [*metadata, *inner]
+    choices: tuple[str, ...] = ()
+    if typing.get_origin(hint) is Literal:
+        choices = typing.get_args(hint)
+        allowed = "one of " + ", ".join(choices) if len(choices) > 1 else choices[0]
+    elif hint is bool:
+        choices, allowed = ("true", "false"), "true or false"
+    elif hint is str:
+        limit = next((m.max_length for m in metadata if isinstance(m, MaxLen)), None)
+        allowed = f"text of 1 to {limit} characters"
+    else:
+        allowed = _range("an integer" if hint is int else "a number", metadata)
+    if optional:
+        choices, allowed = (*choices, "null"), f"{allowed}, or null"
+    return Knob(path, allowed, choices, hint is str, hint is int, about[-1] if about else "")
+
+
+def _range(kind: str, metadata: list[Any]) -> str:
+    """`a number in (0, 1]`, `an integer >= 0`, from the bounds in the annotations."""
+    low = next((m for m in metadata if isinstance(m, Gt | Ge)), None)
+    high = next((m for m in metadata if isinstance(m, Lt | Le)), None)
+    match low, high:
+        case None, None:
+            return kind
+        case (Gt(gt=bound), None):
+            return f"{kind} > {bound}"
+        case (Ge(ge=bound), None):
+            return f"{kind} >= {bound}"
+    opening, lowest = ("(", low.gt) if isinstance(low, Gt) else ("[", low.ge)  # type: ignore[union-attr]
+    closing, highest = (")", high.lt) if isinstance(high, Lt) else ("]", high.le)  # type: ignore[union-attr]
+    return f"{kind} in {opening}{lowest}, {highest}{closing}"
