@@ -153,13 +153,14 @@ def test_a_diverging_run_is_failed_with_epoch_and_step(digitlab: Cli) -> None:
     assert (tags["digitlab.diverged.epoch"], tags["digitlab.diverged.step"]) == ("1", "2")  # type: ignore[index]
 
 
+@pytest.mark.parametrize("moment", ["_write_first_artifacts", "evaluate"])
 def test_an_exception_is_failed_with_its_traceback(
-    digitlab: Cli, monkeypatch: pytest.MonkeyPatch
+    moment: str, digitlab: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr("digitlab.runs.experiment.evaluate", broken)
+    monkeypatch.setattr(f"digitlab.runs.experiment.{moment}", broken)
     result = digitlab("train", "epochs=1")
     assert result.code == 1
     assert "RuntimeError: out of luck" in result.err
