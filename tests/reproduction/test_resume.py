@@ -806,6 +806,12 @@ def small_disk(home: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(records)], check=True)
 
 
+def fill(filler: Path) -> None:
+    with filler.open("wb", buffering=0) as handle, contextlib.suppress(OSError):
+        while True:
+            handle.write(bytes(4096))
+
+
 @pytest.mark.parametrize("saved", [0, 1, 3])
 def test_a_full_disk_fails_the_run_and_costs_no_checkpoint(
     saved: int,
@@ -821,9 +827,7 @@ def test_a_full_disk_fails_the_run_and_costs_no_checkpoint(
 
     def filling(file: Path, content: bytes) -> None:
         if written[0] == saved:
-            with filler.open("wb", buffering=0) as handle, contextlib.suppress(OSError):
-                while True:
-                    handle.write(bytes(4096))
+            fill(filler)
         written[0] += 1
         write_atomically(file, content)
 
@@ -851,6 +855,24 @@ def test_a_full_disk_fails_the_run_and_costs_no_checkpoint(
     assert end_of_run(home) == expected
     (run,) = the_runs(digitlab)
     assert "Traceback" not in digitlab("show", run["run_id"]).out
+
+
+def test_a_disk_that_is_full_at_the_very_end_leaves_room_for_it(
+    small_disk: Path, digitlab: Cli, expected: End, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = RunFolder.finish
+
+    def filling(folder: RunFolder, *arguments: Any) -> None:
+        fill(small_disk / "filler")
+        real(folder, *arguments)
+
+    monkeypatch.setattr(RunFolder, "finish", filling)
+    result = digitlab(*RUN)
+    assert result.code == 0, result.err
+    (run,) = the_runs(digitlab)
+    assert (run["status"], run["delivered"]) == ("FINISHED", True)
+    (small_disk / "filler").unlink()
+    assert end_of_run(home) == expected
 
 
 def test_a_file_that_may_not_grow_fails_the_run_and_it_goes_on_later(

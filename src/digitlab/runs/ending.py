@@ -50,7 +50,7 @@ def ending_of(error: BaseException) -> Ending:
 
 
 def record_ending(record: RunFolder, error: BaseException) -> None:
-    """Write down the run's true end. Never raises OSError: the disk may be full."""
+    """Write down the run's true end, as far as a full disk allows."""
     record.make_room()
     run, ending = record.run, ending_of(error)
     tags = {names.ERROR_TAG: ending.error}
@@ -71,7 +71,5 @@ def record_ending(record: RunFolder, error: BaseException) -> None:
         with contextlib.suppress(OSError):  # the disk may be full: the status matters more
             (record.artifacts / names.TRACEBACK_FILE).write_text(ending.traceback)
             error.add_note("its record holds the traceback (artifact traceback.txt)")
-    with contextlib.suppress(
-        OSError
-    ):  # then the next command finds its process dead and marks it KILLED
+    with contextlib.suppress(OSError):  # the next command finds its process dead: KILLED
         record.finish(ending.status, tags)

@@ -239,6 +239,7 @@ class RunFolder:
     def finish(self, status: Status, tags: Mapping[str, str] | None = None) -> None:
         """The run's true end. Further calls change nothing: the first end is the true one."""
         if self.run.status == "RUNNING":
+            self.make_room()
             self.run.status, self.run.end_time = status, self._end_time()
             self.run.tags |= tags or {}
             self.save()
