@@ -1,4 +1,4 @@
-"""The `digitlab` command: one module for each family of subcommands, and what becomes of errors.
+"""The `digitlab` command: one module for each family of subcommands; errors become messages here.
 
 Nothing imports this room. It imports nothing slow: what a subcommand needs is imported when it runs.
 Start with train.py.
@@ -39,17 +39,17 @@ Examples:
 
 
 class Commands(click.Group):
-    """What the machine refuses to any subcommand is one message.
+    """Group of subcommands whose system errors (no memory, no space, no threads) become one message.
 
-    It is caught before click sees it: click takes every broken pipe for standard output's, and every
-    end of a stream for Ctrl-C.
+    They are caught before click sees them: click takes every broken pipe for standard output's, and
+    every end of a stream for Ctrl-C.
     """
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            if _threads_are_to_be_had():
+            if _can_start_threads():
                 raise
             raise DigitlabError("the system gives no more threads (ulimit -u)") from None
         except Exception as error:
@@ -91,7 +91,7 @@ for family in FAMILIES:
 
 
 def main(arguments: Sequence[str] | None = None) -> Any:
-    """Run the command line; errors that are a user's business become one message and an exit code."""
+    """Run the command line; an error that a user can act on becomes one message and an exit code."""
     gc.set_threshold(100_000, 50, 100)  # what is imported stays: 0.3 s of fruitless collections less
     atexit.register(gc.freeze)  # the last ones, at the end of the process: 0.5 s less
     register_shells()
@@ -117,8 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> Any:
         sys.exit(error.exit_code)
 
 
-def _threads_are_to_be_had() -> bool:
-    """Where there is none, OpenBLAS sends this process the very signal that Ctrl-C sends."""
+def _can_start_threads() -> bool:
+    """Without one OpenBLAS sends this process the signal that Ctrl-C sends."""
     try:
         threading.Thread(target=int).start()
     except RuntimeError:
@@ -127,7 +127,7 @@ def _threads_are_to_be_had() -> bool:
 
 
 def _is_unread(descriptor: int) -> bool:
-    """Whether nobody is left at the other end of a pipe."""
+    """Whether the other end of a pipe is closed."""
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
     return any(event & select.POLLERR for _, event in poll.poll(0))

@@ -11,7 +11,7 @@ from digitlab.text.terminal import echo, say
 
 @click.command()
 @click.argument(
-    "wanted",
+    "references",
     nargs=-1,
     required=True,
     metavar="RUN|SWEEP|STUDY...",
@@ -39,7 +39,7 @@ from digitlab.text.terminal import echo, say
 @JSON
 @TRACKING
 def compare(
-    wanted: tuple[str, ...],
+    references: tuple[str, ...],
     sort: str | None,
     against: str | None,
     diff: bool,
@@ -63,7 +63,7 @@ def compare(
     from digitlab.sweep.lookup import choose, choose_all
 
     reference = choose(store, against) if against else None
-    found = compare_runs(store, choose_all(store, wanted), sort=sort, against=reference)
+    found = compare_runs(store, choose_all(store, references), sort=sort, against=reference)
     runs = [group.runs[0] for group in found.groups]
     differing = differences(store, runs) if diff else None
     match "json" if as_json else form:
@@ -83,7 +83,7 @@ def compare(
 
 
 @click.command()
-@click.argument("wanted", metavar="SWEEP|STUDY", shell_complete=complete_names("sweep", "study"))
+@click.argument("reference", metavar="SWEEP|STUDY", shell_complete=complete_names("sweep", "study"))
 @click.option(
     "-o",
     "--output",
@@ -100,7 +100,7 @@ def compare(
 )
 @TRACKING
 def report(
-    wanted: str,
+    reference: str,
     output: Path | None,
     question: str | None,
     sort: str | None,
@@ -118,7 +118,7 @@ def report(
     from digitlab.sweep.lookup import choose
 
     say("writing the report")
-    chosen = choose(store, wanted)
+    chosen = choose(store, reference)
     written = write_report(store, chosen, output, question=question, sort=sort, vector=vector)
     echo(f"wrote {written.page} and {written.markdown}")
     if written.own_run:

@@ -54,12 +54,12 @@ def complete_override(context: Context, parameter: Parameter, incomplete: str) -
         return [CompletionItem(value) for value in _completed(pending, incomplete, words)]
     key, equals, value = incomplete.partition("=")
     if equals:
-        return [CompletionItem(f"{key}={made}") for made in _completed(key, value, words)]
+        return [CompletionItem(f"{key}={choice}") for choice in _completed(key, value, words)]
     return [CompletionItem(name) for name in _names(words) if name.startswith(incomplete)]
 
 
 def complete_names(*kinds: "Kind | Literal['file', 'override']") -> Completer:
-    """Completes ids of runs and sweeps, names of studies, files, and overrides, whichever are meant."""
+    """Completes what `kinds` name: ids of runs and sweeps, names of studies, files, overrides."""
 
     def completer(context: Context, parameter: Parameter, incomplete: str) -> list[CompletionItem]:
         from digitlab.tracking.connection.catalogue import names

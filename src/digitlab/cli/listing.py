@@ -82,14 +82,16 @@ def ui(
     """
     from digitlab.cli import ui as user_interface
 
-    wanted = [text for text in overrides if "=" not in text]
-    if len(wanted) > 1:
-        raise UsageError(f"one run or sweep can be opened, got {len(wanted)}: {' '.join(wanted)}")
-    if wanted and study:
+    references = [text for text in overrides if "=" not in text]
+    if len(references) > 1:
+        raise UsageError(
+            f"one run or sweep can be opened, got {len(references)}: {' '.join(references)}"
+        )
+    if references and study:
         raise UsageError("--study opens a study: leave it out, or the run or sweep")
     uri = store_uri([text for text in overrides if "=" in text], tracking_uri)
-    opened = wanted[0] if wanted else None
-    user_interface.serve(uri, host=host, port=port, study=study, wanted=opened)
+    opened = references[0] if references else None
+    user_interface.serve(uri, host=host, port=port, study=study, reference=opened)
 
 
 @click.command()

@@ -46,8 +46,8 @@ def predict(
     MNIST's authors did: cropped, fitted, centred by mass. The model is a run's, a sweep's best by
     validation, or one from the registry (NAME@ALIAS, NAME/VERSION).
 
-    With --labels folder, IMAGE may be a folder with a folder for each class; told are accuracy,
-    confusion and the worst.
+    With --labels folder, IMAGE may be a folder with a folder for each class: then accuracy, confusion
+    and the worst mistakes are shown.
 
     Exit code 2 if a picture was refused; the others are read all the same.
     """
@@ -77,8 +77,8 @@ def promote(run: str, name: str, tracking_uri: str | None) -> None:
     run_id, version, before = register(store, run, name, alias if at else None)
     asked = f"{name}@{alias}" if alias else f"{name}/{version}"
     moved = f" (before: version {before})" if before not in (None, version) else ""
-    alias_told = f", {alias}{moved}" if alias else ""
-    echo(f"run {run_id[:8]} is version {version} of {name}{alias_told}")
+    suffix = f", {alias}{moved}" if alias else ""
+    echo(f"run {run_id[:8]} is version {version} of {name}{suffix}")
     echo(f"  use it:   digitlab predict {shlex.quote(asked)} IMAGE...")
     address, served = shlex.quote(store.uri), shlex.quote(f"models:/{asked}")
     echo(
@@ -129,11 +129,11 @@ def export_onnx(model: str, file: Path, tracking_uri: str | None) -> None:
     echo(f"wrote {file} ({size:,.0f} kB); onnxruntime agrees with the model to {difference:.0e}")
 
 
-def _trained(tracking_uri: str | None, wanted: str) -> "TrainedModel":
+def _trained(tracking_uri: str | None, reference: str) -> "TrainedModel":
     store = opened_store(store_uri((), tracking_uri))
     from digitlab.inference.trained_model import load_model
 
-    return load_model(store, wanted)
+    return load_model(store, reference)
 
 
 def _warn_of_small_data(*models: "TrainedModel") -> None:

@@ -43,7 +43,7 @@ def opened_store(uri: str) -> "RunStore":
     """The one way in which a command opens its store: dead runs are settled first, and it answers.
 
     Raises:
-        TrackingError: it cannot be read, told within 3 s.
+        TrackingError: it cannot be read; raised within 3 s.
     """
     from digitlab.tracking.delivery import open_answering
 
@@ -52,7 +52,7 @@ def opened_store(uri: str) -> "RunStore":
 
 
 def settle_dead_runs() -> None:
-    """Mark and deliver runs whose process is gone: what is looked at afterwards is true."""
+    """Mark and deliver runs whose process is gone: the statuses shown afterwards are true."""
     deliver_records(mark_dead_runs())
 
 
@@ -76,19 +76,19 @@ def deliver_records(records: "Sequence[RunFolder]") -> None:
             Delivery(record, say).finish()
 
 
-def choose_port(host: str, wanted: int | None, first: int) -> int:
-    """The wanted one, or the first free one from `first` on.
+def choose_port(host: str, port: int | None, first: int) -> int:
+    """`port`, or the first free one from `first` on.
 
     Raises:
         UsageError: it is taken, none is free, or there is no such host.
     """
-    if wanted and not _is_free(host, wanted):
-        raise UsageError(f"port {wanted} is taken: choose another with --port, or leave it to digitlab")
-    if wanted:
-        return wanted
-    for port in range(first, first + NUM_PORTS):
-        if _is_free(host, port):
-            return port
+    if port and not _is_free(host, port):
+        raise UsageError(f"port {port} is taken: choose another with --port, or leave it to digitlab")
+    if port:
+        return port
+    for candidate in range(first, first + NUM_PORTS):
+        if _is_free(host, candidate):
+            return candidate
     raise UsageError(f"no free port from {first} on: choose one with --port")
 
 

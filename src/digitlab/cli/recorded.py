@@ -25,7 +25,7 @@ from digitlab.cli.train import (
     RETRIES,
     SAVE_BEST,
     exit_code,
-    failures_told,
+    failures_as_messages,
     print_outcome,
     run_config,
 )
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 @click.option(
     "--force", is_flag=True, help="Go on with a run though code, data or arithmetic have changed."
 )
-@click.argument("wanted", metavar="RUN|SWEEP", shell_complete=complete_names("run", "sweep"))
-def resume(wanted: str, force: bool, **options: Any) -> None:
+@click.argument("reference", metavar="RUN|SWEEP", shell_complete=complete_names("run", "sweep"))
+def resume(reference: str, force: bool, **options: Any) -> None:
     """Go on with what was cut short: a run, or a sweep (what repeating its command does).
 
     RUN and SWEEP are ids, which may be shortened; a sweep's name will do, too. A run goes on at its
@@ -55,7 +55,7 @@ def resume(wanted: str, force: bool, **options: Any) -> None:
     --fail-fast and --save-best are for sweeps.
     """
 
-    sys.exit(resume_any(wanted, force=force, **options))
+    sys.exit(resume_any(reference, force=force, **options))
 
 
 @click.command()
@@ -205,12 +205,12 @@ def reproduce_config(file: Path, tracking_uri: str | None, options: "ReproduceOp
     return verdict.exit_code
 
 
-def resume_any(wanted: str, *, force: bool, **options: Any) -> int:
+def resume_any(reference: str, *, force: bool, **options: Any) -> int:
     """Go on with a run from its record, or a sweep from its manifest; returns 1 if a trial failed."""
     from digitlab.config import project
 
     settle_dead_runs()
-    if record := _interrupted_run(wanted):
+    if record := _interrupted_run(reference):
         _resume_run(record, force=force)
         return 0
     from digitlab.sweep.launch import Options, launch
@@ -218,9 +218,9 @@ def resume_any(wanted: str, *, force: bool, **options: Any) -> int:
     from digitlab.sweep.sweep_folder import find_sweep
 
     try:
-        frozen = find_sweep(project.sweeps(), wanted).manifest()
+        frozen = find_sweep(project.sweeps(), reference).manifest()
     except UsageError as error:
-        reason = _why_not_to_go_on(wanted) or f"no run {wanted} was cut short, and {error}"
+        reason = _why_not_to_go_on(reference) or f"no run {reference} was cut short, and {error}"
         raise UsageError(reason) from None
     today = refreshed(frozen)
     if today.key != frozen.key:
@@ -228,7 +228,7 @@ def resume_any(wanted: str, *, force: bool, **options: Any) -> int:
     return exit_code(launch(today, Options(**options)))
 
 
-def _interrupted_run(wanted: str) -> "RunFolder | None":
+def _interrupted_run(reference: str) -> "RunFolder | None":
     """The run that is meant; None if it must be a sweep, or one that has ended."""
     from digitlab.config import project
     from digitlab.tracking.run_folder import all_records
@@ -237,16 +237,16 @@ def _interrupted_run(wanted: str) -> "RunFolder | None":
     found = [
         record
         for record in all_records(records)
-        if wanted == record.run.record_id or (record.delivered.run_id or " ").startswith(wanted)
+        if reference == record.run.record_id or (record.delivered.run_id or " ").startswith(reference)
     ]
     of_runs = [record for record in found if KIND_TAG not in record.run.tags]
     if len(of_runs) > 1:
         ids = ", ".join((record.delivered.run_id or "")[:12] for record in of_runs)
-        raise UsageError(f"{wanted} is the start of {len(of_runs)} runs: {ids}")
+        raise UsageError(f"{reference} is the start of {len(of_runs)} runs: {ids}")
     return of_runs[0] if of_runs else None
 
 
-def _why_not_to_go_on(wanted: str) -> str | None:
+def _why_not_to_go_on(reference: str) -> str | None:
     """What the store knows of a run that this disk has nothing of to go on with."""
     from digitlab.tracking.connection.location import resolve_uri, unreachable
     from digitlab.tracking.delivery import open_store
@@ -255,7 +255,7 @@ def _why_not_to_go_on(wanted: str) -> str | None:
     try:
         if unreachable(uri):
             return None
-        run = open_store(uri).find(wanted)
+        run = open_store(uri).find(reference)
     except (UsageError, TrackingError):
         return None
     return f"{run.name!r} has ended as {run.status}: there is nothing here to go on with"
@@ -267,7 +267,7 @@ def _resume_run(record: "RunFolder", *, force: bool) -> None:
     from digitlab.runs.interrupts import Interrupts
     from digitlab.runs.progress import TrainingProgress
 
-    with Interrupts() as interrupts, failures_told():
+    with Interrupts() as interrupts, failures_as_messages():
         session = Session(interrupts, say, TrainingProgress())
         config, outcome = resume_run(record, session, force=force)
     print_outcome(config, outcome)

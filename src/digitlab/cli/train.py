@@ -135,14 +135,14 @@ def run_config(config: "Config") -> "Outcome":
     from digitlab.runs.interrupts import Interrupts
     from digitlab.runs.progress import TrainingProgress
 
-    with Interrupts() as interrupts, failures_told():
+    with Interrupts() as interrupts, failures_as_messages():
         session = Session(interrupts, say, TrainingProgress())
         return run_experiment(request_run(config, say=say), session)
 
 
 @contextlib.contextmanager
-def failures_told() -> Iterator[None]:
-    """Whatever a run may fail with as one message."""
+def failures_as_messages() -> Iterator[None]:
+    """Raise what a run fails with as one message, if its record or the machine says enough."""
     try:
         yield
     except DigitlabError:

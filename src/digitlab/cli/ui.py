@@ -29,13 +29,13 @@ START_SECONDS = 120
 Links = Callable[[str], str]  # from the address of a server
 
 
-def serve(uri: str, *, host: str, port: int | None, study: str | None, wanted: str | None) -> None:
+def serve(uri: str, *, host: str, port: int | None, study: str | None, reference: str | None) -> None:
     """Serve until Ctrl-C; for a tracking server, which has a UI of its own, only print the link.
 
-    wanted: the run or the sweep to open, instead of a study.
+    reference: the run or the sweep to open, instead of a study.
     """
     store = options.opened_store(uri)
-    links = _links_to(store, wanted) if wanted else _links_to_runs(store, study)
+    links = _links_to(store, reference) if reference else _links_to_runs(store, study)
     if uri.startswith(("http://", "https://")):
         echo(links(shown_server(uri)))
         say("elsewhere on this server MLflow shows its GenAI pages: click on “Model training” once")
@@ -67,9 +67,9 @@ def _links_to_runs(store: RunStore, study: str | None) -> Links:
     return links
 
 
-def _links_to(store: RunStore, wanted: str) -> Links:
+def _links_to(store: RunStore, reference: str) -> Links:
     """A sweep's comparison, or a run. Raises UsageError if there is neither."""
-    run = shown_run(store, wanted)
+    run = shown_run(store, reference)
     if sweep := run.tags.get(PARENT_SWEEP_TAG):
         return lambda address: (
             f"runs:   {link(address, run.experiment_id, key=sweep)}\n"

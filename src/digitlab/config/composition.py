@@ -1,8 +1,8 @@
 """From conf/ and overrides to a checked Config.
 
 Hydra alone accepts `+anything=1`, out-of-range values and reports the first problem only. Here the
-overrides are parsed and laid over the composed YAML one by one, so that every problem is told at once.
-A sweep composes the same few choices of groups again and again: each is composed once (0.1 s) and
+overrides are parsed and laid over the composed YAML one by one, so that all problems are reported at
+once. A sweep composes the same few choices of groups again and again: each is composed once (0.1 s) and
 values are laid over it (under 1 ms).
 """
 
@@ -45,7 +45,7 @@ from digitlab.text import yaml_text
 
 @dataclasses.dataclass(frozen=True)
 class _Sorted:
-    """Overrides by what they do; `problems` holds those that do nothing sensible."""
+    """Overrides by what they set; problems: what is wrong with the others."""
 
     groups: tuple[str, ...]
     values: list[Override]
@@ -58,16 +58,16 @@ def compose(overrides: Sequence[str]) -> Config:
     Raises:
         ConfigError: with every problem of the overrides and the files at once.
     """
-    with composer() as made:
-        return made.compose(overrides)
+    with composer() as opened:
+        return opened.compose(overrides)
 
 
 def sources(overrides: Sequence[str]) -> dict[str, tuple[Any, str]]:
     """For each knob of the composition its value and the file or override that set it."""
-    with composer() as made:
-        config = made.compose(overrides)
-        chosen = made.sort([made.parse(text) for text in overrides])
-        files = made.files(chosen.groups)
+    with composer() as opened:
+        config = opened.compose(overrides)
+        chosen = opened.sort([opened.parse(text) for text in overrides])
+        files = opened.files(chosen.groups)
     set_by: dict[str, str] = {}
     for file, package in files:
         values = yaml_text.read(project.home() / file)
@@ -119,7 +119,7 @@ class Composer:
         return values
 
     def value(self, knob: str, text: str) -> Any:
-        """What a text sets, typed as the value of a knob."""
+        """The value that a text means for a knob."""
         return value_of(self.parse(f"{knob}={text}"))
 
     def is_group(self, name: str) -> bool:

@@ -108,7 +108,7 @@ class _ConfFolder(FileConfigSource):
 
 
 def _is_about_plugins(default: Any) -> bool:
-    """`override hydra/launcher: digitlab`, as every conf/ had it that an earlier digitlab made."""
+    """`override hydra/launcher: digitlab`, which every conf/ of an earlier digitlab has."""
     return isinstance(default, dict) and all(str(key).startswith("override hydra/") for key in default)
 
 

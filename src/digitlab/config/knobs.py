@@ -29,8 +29,8 @@ class Knob:
 
 def knobs(choices: Mapping[str, str | None] | None = None) -> dict[str, Knob]:
     """All knobs by path; of the groups named in `choices` (`{"model": "cnn"}`) only that choice's."""
-    wanted = {group: choice for group, choice in (choices or {}).items() if group in variants()}
-    return _knobs(tuple(wanted.items()))
+    relevant = {group: choice for group, choice in (choices or {}).items() if group in variants()}
+    return _knobs(tuple(relevant.items()))
 
 
 @functools.cache

@@ -59,9 +59,7 @@ def make_server(models: Sequence[TrainedModel], *, host: str, port: int) -> Thre
 
 
 class _Server(ThreadingHTTPServer):
-    request_queue_size = (
-        MAX_CLIENTS  # of clients that wait to be accepted, or be told that they are not
-    )
+    request_queue_size = MAX_CLIENTS  # that wait to be accepted or refused
     daemon_threads = False  # joined at the end, when all clients are let go
 
     def __init__(self, host: str, port: int, models: Sequence[TrainedModel]) -> None:
@@ -92,7 +90,7 @@ class _Server(ThreadingHTTPServer):
         super().server_close()
 
     def _let_go(self, seconds: float) -> None:
-        """Of clients that came so long ago; the thread of each sees an end, and ends."""
+        """Disconnect clients that came so many seconds ago: the thread of each ends."""
         for request, since in list(self.accepted.items()):
             if time.monotonic() - since >= seconds:
                 with suppress(OSError):
@@ -184,7 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
         return False
 
     def _refuse(self, status: HTTPStatus, reason: str) -> None:
-        """Whoever may still be sending: closed before that ends, a connection loses its answer."""
+        """Answer, and read what is still being sent: closed earlier, a connection loses its answer."""
         self.close_connection = True
         self._answer_json(status, {"error": reason})
         with suppress(OSError):

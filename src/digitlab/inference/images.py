@@ -35,21 +35,21 @@ class RefusedImage(UsageError):  # noqa: N818  (what happened to it)
     """A file that is no image we read, is damaged or too large: one line that says which."""
 
 
-def expand(wanted: Sequence[str]) -> Iterator[str]:
+def expand(paths: Sequence[str]) -> Iterator[str]:
     """The files meant: a folder stands for its images, sorted; anything else for itself.
 
     So does a folder without images, or that cannot be read: `read_grey` says why, and the others are
     still answered.
     """
-    for name in wanted:
+    for name in paths:
         found = [] if name == STDIN else _images_in(name)
         yield from found or [name]
 
 
-def check_any_exists(wanted: Sequence[str]) -> None:
+def check_any_exists(paths: Sequence[str]) -> None:
     """Before a model is loaded for seconds. Raises UsageError if none of the files is there."""
-    missing = [name for name in wanted if name != STDIN and _is_missing(name)]
-    if len(missing) == len(wanted):
+    missing = [name for name in paths if name != STDIN and _is_missing(name)]
+    if len(missing) == len(paths):
         raise UsageError(f"there is no file or folder {', '.join(missing)}")
 
 

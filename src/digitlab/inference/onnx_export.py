@@ -1,6 +1,6 @@
 """`digitlab export-onnx`: a trained model as one ONNX file that needs nothing of digitlab.
 
-Pixels go in and probabilities come out, so that whoever uses it cannot forget the normalisation.
+Pixels go in and probabilities come out, so that no user of the file can forget the normalisation.
 """
 
 import contextlib
@@ -63,15 +63,15 @@ def export_onnx(trained: TrainedModel, file: Path) -> float:
 
 def _write_checked(trained: TrainedModel, file: Path) -> float:
     with tempfile.TemporaryDirectory(dir=file.absolute().parent, prefix=".onnx-") as scratch:
-        made = Path(scratch) / "model.onnx"
-        _write(trained, made)
-        difference = _largest_difference(trained, made)
+        written = Path(scratch) / "model.onnx"
+        _write(trained, written)
+        difference = _largest_difference(trained, written)
         if not difference <= TOLERANCE:
             raise DigitlabError(
                 f"the exported model differs from the trained one by {difference:.1e}, more than "
                 f"{TOLERANCE:.0e}: {file} was not written"
             )
-        made.replace(file)
+        written.replace(file)
     return difference
 
 
@@ -107,8 +107,8 @@ def _largest_difference(trained: TrainedModel, file: Path) -> float:
         images = generator.integers(0, 256, (size, SIDE, SIDE), dtype=np.uint8)
         images[: size // 2] //= 8  # nearly black: what most of a digit is
         (answer,) = session.run([OUTPUT], {INPUT: images})
-        wanted: npt.NDArray[np.float32] = trained.classifier.predict(images)
-        found.append(float(np.abs(answer - wanted).max()))
+        expected: npt.NDArray[np.float32] = trained.classifier.predict(images)
+        found.append(float(np.abs(answer - expected).max()))
     return max(found)
 
 

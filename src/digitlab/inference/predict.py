@@ -35,13 +35,13 @@ class Reading:
     error: str | None = None
 
 
-def predict_files(model: TrainedModel, wanted: Sequence[str], *, as_given: bool, as_json: bool) -> int:
+def predict_files(model: TrainedModel, paths: Sequence[str], *, as_given: bool, as_json: bool) -> int:
     """Print what the model reads on each file; returns 2 if one was refused, else 0.
 
     as_given: 28x28 pictures are taken pixel by pixel.
     """
     names = class_names(model.data_name)
-    readings = read_files(model.classifier, expand(wanted), as_given=as_given)
+    readings = read_files(model.classifier, expand(paths), as_given=as_given)
     if as_json:
         found = list(readings)
         echo_json([_json(reading, names) for reading in found])
@@ -50,7 +50,7 @@ def predict_files(model: TrainedModel, wanted: Sequence[str], *, as_given: bool,
     for number, reading in enumerate(readings):
         if reading.error:
             refused = True
-            _tell_refused(reading)
+            _show_refused(reading)
         else:
             if out.is_terminal and number < MAX_DRAWN:
                 out.print(_drawn(reading, names))
@@ -58,10 +58,10 @@ def predict_files(model: TrainedModel, wanted: Sequence[str], *, as_given: bool,
     return 2 if refused else 0
 
 
-def score_files(model: TrainedModel, wanted: Sequence[str], *, as_given: bool, as_json: bool) -> int:
+def score_files(model: TrainedModel, paths: Sequence[str], *, as_given: bool, as_json: bool) -> int:
     """The same for files in folders that are named by their classes: print how often it is right."""
     names = class_names(model.data_name)
-    files = expand(scoring.class_folders(wanted, names))
+    files = expand(scoring.class_folders(paths, names))
     readings = list(read_files(model.classifier, files, as_given=as_given))
     truths = [scoring.truth_of(reading.file, names) for reading in readings]
     for place, (reading, truth) in enumerate(zip(readings, truths, strict=True)):
@@ -87,13 +87,13 @@ def score_files(model: TrainedModel, wanted: Sequence[str], *, as_given: bool, a
     else:
         for reading in readings:
             if reading.error:
-                _tell_refused(reading)
+                _show_refused(reading)
         for line in scoring.lines(labelled, names):
             echo(line)
     return _exit_code(readings)
 
 
-def _tell_refused(reading: Reading) -> None:
+def _show_refused(reading: Reading) -> None:
     echo(f"digitlab: {reading.file}: {reading.error}", err=True)
 
 
@@ -146,25 +146,25 @@ def _line(reading: Reading, names: Sequence[str]) -> str:
     order = np.argsort(-reading.probabilities, kind="stable")
     first, *others = (f"{100 * reading.probabilities[place]:.1f} %" for place in order[:3])
     then = ", ".join(f"{names[p]}: {text}" for p, text in zip(order[1:3], others, strict=True))
-    told = [reading.found.told_from]
-    told += [f"{part} left out" for part in reading.found.left_out]
-    told += [f"in doubt: {doubt}" for doubt in doubts(reading.found, reading.probabilities)]
-    return f"{reading.file}  {names[order[0]]}  ({first}, then {then})  {'; '.join(told)}"
+    remarks = [reading.found.told_from]
+    remarks += [f"{part} left out" for part in reading.found.left_out]
+    remarks += [f"in doubt: {doubt}" for doubt in doubts(reading.found, reading.probabilities)]
+    return f"{reading.file}  {names[order[0]]}  ({first}, then {then})  {'; '.join(remarks)}"
 
 
 def _json(reading: Reading, names: Sequence[str]) -> dict[str, object]:
     """`label` is `prediction` under the name that it had first."""
-    told: dict[str, object] = {"file": reading.file, "prediction": None, "label": None}
-    told |= {"probabilities": None, "error": reading.error}
+    content: dict[str, object] = {"file": reading.file, "prediction": None, "label": None}
+    content |= {"probabilities": None, "error": reading.error}
     if reading.probabilities is not None and reading.found is not None:
-        told["prediction"] = told["label"] = names[int(reading.probabilities.argmax())]
-        told["probabilities"] = {
+        content["prediction"] = content["label"] = names[int(reading.probabilities.argmax())]
+        content["probabilities"] = {
             name: float(p) for name, p in zip(names, reading.probabilities, strict=True)
         }
-        told["ink"] = reading.found.told_from
-        told["left_out"] = list(reading.found.left_out)
-        told["doubts"] = doubts(reading.found, reading.probabilities)
-    return told
+        content["ink"] = reading.found.told_from
+        content["left_out"] = list(reading.found.left_out)
+        content["doubts"] = doubts(reading.found, reading.probabilities)
+    return content
 
 
 def _drawn(reading: Reading, names: Sequence[str]) -> Text:

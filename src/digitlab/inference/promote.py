@@ -16,7 +16,9 @@ NEEDED = ("MLmodel", f"{PAYLOAD}/{CONFIG_FILE}", f"{PAYLOAD}/{WEIGHTS_FILE}")
 WHOLE = {f"{MODEL_FOLDER}/{name}" for name in NEEDED}
 
 
-def promote(store: RunStore, wanted: str, name: str, alias: str | None) -> tuple[str, str, str | None]:
+def promote(
+    store: RunStore, reference: str, name: str, alias: str | None
+) -> tuple[str, str, str | None]:
     """Register the run's model (of a sweep: its best trial's); returns the run's id, the version,
     and the version that had the alias before.
 
@@ -26,7 +28,7 @@ def promote(store: RunStore, wanted: str, name: str, alias: str | None) -> tuple
         UsageError: no such run, no weights, or a name that cannot be.
     """
     check_name(name, alias)
-    run = find_run(store, wanted)
+    run = find_run(store, reference)
     there = {path for path, _ in store.artifacts(run)}
     if not there >= WHOLE:  # an upload that was cut short is made again
         with tempfile.TemporaryDirectory() as scratch:

@@ -22,10 +22,10 @@ class LabelledReading:
     share: float
 
 
-def class_folders(wanted: Sequence[str], names: Sequence[str]) -> list[str]:
+def class_folders(paths: Sequence[str], names: Sequence[str]) -> list[str]:
     """A folder with folders that are named by classes stands for these; anything else for itself."""
     found = []
-    for name in wanted:
+    for name in paths:
         inner = sorted(file for file in _inside(name) if _class_of(file.name, names) is not None)
         found += [str(file) for file in inner if file.is_dir()] or [name]
     return found

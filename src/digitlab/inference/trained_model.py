@@ -32,17 +32,17 @@ class TrainedModel:
         return self.classifier.config.data.name
 
 
-def find_run(store: RunStore, wanted: str) -> StoredRun:
+def find_run(store: RunStore, reference: str) -> StoredRun:
     """A run by its id, or a sweep's best trial by validation.
 
     Raises:
         UsageError: there is none, or it is a study.
     """
-    chosen = choose(store, wanted)
+    chosen = choose(store, reference)
     if chosen.kind == "study":
         raise UsageError(
-            f"{wanted} is a study of {len(chosen.runs)} runs: name one of them "
-            f"(`digitlab compare {wanted}` ranks them), or a sweep, for its best"
+            f"{reference} is a study of {len(chosen.runs)} runs: name one of them "
+            f"(`digitlab compare {reference}` ranks them), or a sweep, for its best"
         )
     if chosen.own_run is None:
         return chosen.runs[0]
@@ -54,7 +54,7 @@ def find_run(store: RunStore, wanted: str) -> StoredRun:
     return store.find(best)
 
 
-def load_model(store: RunStore, wanted: str) -> TrainedModel:
+def load_model(store: RunStore, reference: str) -> TrainedModel:
     """A run, a sweep, `NAME@alias` or `NAME/VERSION`, ready to predict.
 
     Raises:
@@ -62,18 +62,18 @@ def load_model(store: RunStore, wanted: str) -> TrainedModel:
         DigitlabError: the model is damaged, or another than its run recorded.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        if is_registered_name(wanted):
-            folder, run_id = Registry(store.uri).download(wanted, Path(scratch))
-            classifier = _loaded(folder / PAYLOAD, wanted)
+        if is_registered_name(reference):
+            folder, run_id = Registry(store.uri).download(reference, Path(scratch))
+            classifier = _loaded(folder / PAYLOAD, reference)
             with suppress(UsageError, DeletedError):  # the run may have been deleted since
                 _check_weights(classifier, store.find(run_id))
-            return TrainedModel(name=wanted, run_id=run_id, classifier=classifier)
+            return TrainedModel(name=reference, run_id=run_id, classifier=classifier)
         try:
-            run = find_run(store, wanted)
+            run = find_run(store, reference)
         except UsageError as error:
-            if names := Registry(store.uri).names_of(wanted):
+            if names := Registry(store.uri).names_of(reference):
                 which = " or ".join(names)
-                raise UsageError(f"{wanted} is a registered model: say which, {which}") from None
+                raise UsageError(f"{reference} is a registered model: say which, {which}") from None
             raise error from None
         download_model(store, run, Path(scratch))
         name = f"{run.name} ({run.short_id})"

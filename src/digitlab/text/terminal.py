@@ -1,6 +1,6 @@
-"""The terminal, on which a user's text is text: nothing in it is markup, nothing in it is obeyed.
+"""Everything that is shown on the terminal: a user's text is text, never markup or an escape sequence.
 
-Whatever is shown passes by here; names, tags and errors may come from a store that others write to.
+Names, tags and errors may come from a store that others write to.
 """
 
 import sys
@@ -41,12 +41,12 @@ def echo_json(values: Any) -> None:
 
 
 def say(message: str) -> None:
-    """What is no result: on standard error."""
+    """Show what is no result, on standard error."""
     click.secho(printable(message), fg="yellow", err=True)
 
 
 def confirm(question: str) -> bool:
-    """Whether somebody at the terminal agrees; without one nobody does."""
+    """Whether the user at the terminal agrees; False without a terminal."""
     return sys.stdin.isatty() and click.confirm(printable(question), err=True)
 
 
@@ -58,7 +58,7 @@ def styled(text: str, style: str) -> "Text":
 
 
 def console(*, stderr: bool = False, soft_wrap: bool = False, width: int | None = None) -> "Console":
-    """The one way to make one."""
+    """A console that shows text as it is; every console is made here."""
     from rich.console import Console
 
     class PrintableConsole(Console):

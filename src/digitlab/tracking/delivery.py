@@ -1,4 +1,4 @@
-"""Bringing a record to its tracking store, never at the expense of the run."""
+"""Delivery of a record to its tracking store, never at the expense of the run."""
 
 import contextlib
 import functools
@@ -35,9 +35,9 @@ def open_answering(uri: str) -> RunStore:
 
 
 def check_before_training(uri: str, study: str, records: Iterable[RunFolder] = ()) -> None:
-    """Refuse what could be trained to its end and never be delivered; a store may well be away.
+    """Refuse what could be trained to its end and never be delivered; a store may be away meanwhile.
 
-    records: those that are to go on.
+    records: of runs that will be continued.
 
     Raises:
         DigitlabError: this project can only be read.
@@ -81,7 +81,7 @@ class Delivery:
         self._has_failed = False
 
     def push(self) -> None:
-        """See to it that what is new is delivered, if it is time to; waits for nothing."""
+        """Ask for delivery of what is new, if it is time to; waits for nothing."""
         now = time.monotonic()
         try:
             if self._pushed:
@@ -148,7 +148,7 @@ class Delivery:
 
 
 def import_early(uri: str = "") -> None:
-    """Let the imports, which take seconds, begin beside what comes before the first delivery.
+    """Start the imports, which take seconds, beside what comes before the first delivery.
 
     uri: of the store, if it is known: one that is away needs no imports.
     """

@@ -1,6 +1,6 @@
-"""What crashes leave: runs whose process is gone, marked KILLED here, and files that nothing will use.
+"""What crashes leave: runs whose process is gone, which become KILLED here, and unused files.
 
-The latter are run folders that hold no run, and files that were being written.
+Unused are run folders that hold no run, and files that were being written.
 """
 
 import shutil
@@ -35,7 +35,7 @@ def close_dead_records(records: Iterable[RunFolder], say: Callable[[str], None])
 
 
 def close_dead_runs(store: RunStore, records: Path) -> list[StoredRun]:
-    """The same for RUNNING runs in the store that this host's processes of other checkouts left."""
+    """The same in the store, for runs of this host whose record is not in this checkout."""
     local = {record.run.record_id for record in all_records(records)}
     dead = []
     for run in store.running():

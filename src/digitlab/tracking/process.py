@@ -1,4 +1,4 @@
-"""A process, by everything that tells it from a later one with the same number."""
+"""A process of this machine or another, and whether it is dead."""
 
 import dataclasses
 import functools

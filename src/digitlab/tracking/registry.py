@@ -7,7 +7,7 @@ from typing import Any
 from digitlab.errors import UsageError
 from digitlab.text.addresses import with_secrets
 from digitlab.tracking.connection.client import open_client
-from digitlab.tracking.connection.plainly import told_plainly
+from digitlab.tracking.connection.plainly import plain_errors
 from digitlab.tracking.connection.relocation import present_address
 from digitlab.tracking.names import MODEL_FOLDER
 from digitlab.tracking.stored_run import StoredRun
@@ -17,9 +17,9 @@ ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,99}")
 VERSION_LIKE = re.compile(r"v[0-9]+|latest", re.IGNORECASE)  # MLflow keeps these for itself
 
 
-def is_registered_name(wanted: str) -> bool:
+def is_registered_name(reference: str) -> bool:
     """Whether `NAME@alias` or `NAME/VERSION` is meant, not a run."""
-    return "@" in wanted or "/" in wanted
+    return "@" in reference or "/" in reference
 
 
 def check_name(name: str, alias: str | None) -> None:
@@ -51,7 +51,7 @@ class Registry:
         """
         from mlflow.exceptions import MlflowException
 
-        with told_plainly(self._uri):
+        with plain_errors(self._uri):
             try:
                 self._client.create_registered_model(name)
             except MlflowException as error:
@@ -67,16 +67,16 @@ class Registry:
                 self._client.set_registered_model_alias(name, alias, made.version)
         return str(made.version), before if before is None else str(before)
 
-    def download(self, wanted: str, folder: Path) -> tuple[Path, str]:
+    def download(self, reference: str, folder: Path) -> tuple[Path, str]:
         """The model's folder of `NAME@alias` or `NAME/VERSION`, and the id of its run.
 
         Raises:
             UsageError: there is none.
         """
-        version = self._version(wanted)
+        version = self._version(reference)
         from mlflow.artifacts import download_artifacts
 
-        with told_plainly(self._uri):
+        with plain_errors(self._uri):
             # Not models:/..., which asks the registry of this process and not that of self._uri.
             source = self._client.get_model_version_download_uri(version.name, version.version)
             path = download_artifacts(
@@ -86,11 +86,11 @@ class Registry:
             )
         return Path(path), str(version.run_id or "")
 
-    def run_id(self, wanted: str) -> str:
+    def run_id(self, reference: str) -> str:
         """Of the run that trained it. Raises UsageError: no such model, or none that a run left."""
-        found = self._version(wanted).run_id
+        found = self._version(reference).run_id
         if not found:
-            raise UsageError(f"the model {wanted} came of no run in {self._uri}")
+            raise UsageError(f"the model {reference} came of no run in {self._uri}")
         return str(found)
 
     def names_of(self, name: str) -> list[str]:
@@ -102,19 +102,19 @@ class Registry:
             name, source=f"{run.artifact_uri}/{MODEL_FOLDER}", run_id=run.run_id, description=run.name
         )
 
-    def _version(self, wanted: str) -> Any:
+    def _version(self, reference: str) -> Any:
         from mlflow.exceptions import MlflowException
 
-        name, at, alias = wanted.partition("@")
+        name, at, alias = reference.partition("@")
         if not at:
-            name, _, number = wanted.partition("/")
+            name, _, number = reference.partition("/")
         try:
             if at:
                 return self._client.get_model_version_by_alias(name, alias)
             return self._client.get_model_version(name, number)
         except MlflowException as error:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                with told_plainly(self._uri):
+                with plain_errors(self._uri):
                     raise
             names = self._names()
         there = (
@@ -122,12 +122,12 @@ class Registry:
             if names
             else "there is none yet: `digitlab promote RUN NAME`"
         )
-        raise UsageError(f"no model {wanted} in {self._uri}; {there}")
+        raise UsageError(f"no model {reference} in {self._uri}; {there}")
 
     def _names(self) -> list[str]:
         """Every name with its aliases, else its last version, as they can be asked for."""
         found = []
-        with told_plainly(self._uri):
+        with plain_errors(self._uri):
             for model in self._client.search_registered_models(max_results=20):
                 aliases = [f"{model.name}@{alias}" for alias in sorted(model.aliases)]
                 versions = [version.version for version in model.latest_versions]

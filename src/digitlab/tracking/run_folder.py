@@ -104,7 +104,7 @@ class RunFolder:
     def create(cls, records: Path, *, record_id: str | None = None, **details: Any) -> "RunFolder":
         """A new record, owned by this process until it ends.
 
-        In a folder whose run.json is damaged it takes that one's place: the rest of it is used.
+        It replaces a damaged run.json in its folder, and keeps the other files there.
         """
         record_id = record_id or f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
         run = Run(record_id=record_id, status="RUNNING", start_time=now(), **details)
@@ -113,7 +113,7 @@ class RunFolder:
             # There already where a kill came between this and the next lines.
             record.artifacts.mkdir(parents=True, exist_ok=True)
             record._lock.acquire(timeout=0)
-            record._take_the_place_of_a_damaged_one()
+            record._set_damaged_aside()
             record.save()
             record._reserve()
         except (OSError, Timeout) as error:
@@ -127,15 +127,15 @@ class RunFolder:
         try:
             run = _RUN.validate_python(json.loads((folder / RUN_FILE).read_bytes()))
         except (OSError, ValueError, RecursionError) as error:
-            told = str(error).splitlines()[0]
-            raise DamagedRecord(f"{folder / RUN_FILE} cannot be read: {told}") from None
+            cause = str(error).splitlines()[0]
+            raise DamagedRecord(f"{folder / RUN_FILE} cannot be read: {cause}") from None
         uri = keep_secrets(run.tracking_uri)  # in old records
         run.tracking_uri = project.present_uri(uri, _mlruns(folder))
         return cls(folder, run, _read_delivered(folder))
 
     @classmethod
     def named(cls, records: Path, record_id: str) -> "RunFolder | None":
-        """The one with exactly this id; None if no record has it, whatever text it is."""
+        """The record with exactly this id; None if there is none, whatever the text."""
         folder = records / record_id
         is_one = folder.parent == records and is_file_of_some_kind(folder / RUN_FILE)
         return cls.load(folder) if is_one else None
@@ -221,7 +221,7 @@ class RunFolder:
         """Of metrics.jsonl: the epochs, or the test, that cannot be read any more."""
         return self._journal.num_damaged()
 
-    def _take_the_place_of_a_damaged_one(self) -> None:
+    def _set_damaged_aside(self) -> None:
         file = self.folder / RUN_FILE
         if not file.exists():
             return
@@ -250,14 +250,14 @@ class RunFolder:
         return max(self.run.start_time, opened + round(1000 * (time.monotonic() - monotonic)))
 
     def make_room(self) -> None:
-        """For what is still to be written of a run that ends on a full disk."""
+        """Free the reserve for what is still to be written at the end of a run, on a full disk."""
         (self.folder / RESERVE).unlink(missing_ok=True)
 
     def _reserve(self) -> None:
         (self.folder / RESERVE).write_bytes(bytes(RESERVE_BYTES))
 
     def try_to_own(self) -> bool:
-        """Whether nobody else is working on this record; it stays ours until `release`."""
+        """Whether no other process works on this record; this one owns it until `release`."""
         try:
             self._lock.acquire(timeout=0)
         except (Timeout, OSError):
@@ -272,7 +272,7 @@ class RunFolder:
 
 
 def waiting_records(records: Path) -> Iterator[RunFolder]:
-    """Those that a store is still to be told something of, a sweep's own before its trials'."""
+    """Records that are not completely delivered, a sweep's parent run before its trials."""
     found = [record for record in all_records(records) if not record.delivered.is_closed]
     yield from sorted(found, key=lambda record: record.run.parent is not None)
 
@@ -293,11 +293,11 @@ def wrong_clock() -> str:
     """What is wrong with this machine's clock, if anything is known to be."""
     if (year := time.gmtime().tm_year) >= YEAR_OF_THIS:
         return ""
-    return f"this machine's clock is in {year}: set it, since the times of runs are told by it"
+    return f"this machine's clock is in {year}: set it, since runs take their times from it"
 
 
 def _read_delivered(folder: Path) -> Delivered:
-    """Where it is damaged, nothing is known of the store: it is asked, and told all of it again."""
+    """A damaged file counts as nothing delivered: the store is asked, and everything is sent again."""
     try:
         return _DELIVERED.validate_python(json.loads((folder / DELIVERY_FILE).read_bytes()))
     except (OSError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Runs in an MLflow tracking store: found, and read back.
+"""Runs in an MLflow tracking store: searched for and read.
 
 Uses MlflowClient with explicit experiment and run ids only; nothing here knows of an active run.
 """
@@ -12,7 +12,7 @@ from typing import Any
 from digitlab.errors import UsageError
 from digitlab.tracking.connection.client import open_client
 from digitlab.tracking.connection.location import sqlite_file
-from digitlab.tracking.connection.plainly import deleted_run, told_plainly
+from digitlab.tracking.connection.plainly import deleted_run, plain_errors
 from digitlab.tracking.connection.relocation import present_address, repository, update_addresses
 from digitlab.tracking.connection.sqlite_store import ensure_store
 from digitlab.tracking.names import ERROR_TAG, FINGERPRINT_TAG
@@ -44,7 +44,7 @@ class RunStore:
             ensure_store(file)
         upload = Upload(self._client, self.uri)
         if file:
-            with told_plainly(self.uri):
+            with plain_errors(self.uri):
                 update_addresses(file)
         return upload
 
@@ -63,7 +63,7 @@ class RunStore:
         Raises:
             UsageError: there is no such study.
         """
-        with told_plainly(self.uri):
+        with plain_errors(self.uri):
             experiments = {e.experiment_id: e.name for e in self._client.search_experiments()}
             if study is not None:
                 experiments = {i: name for i, name in experiments.items() if name == study}
@@ -71,22 +71,22 @@ class RunStore:
                     names = self.studies()
                     there = f"there are: {', '.join(names)}" if names else "there is none yet"
                     raise UsageError(f"no study {study!r} in {self.uri}; {there}")
-            found = self._client.search_runs(
+            matches = self._client.search_runs(
                 list(experiments),
                 filter_string=search_filter,
                 order_by=["attributes.start_time DESC"],
                 max_results=limit,
             )
-            return [self._stored(run, experiments[run.info.experiment_id]) for run in found]
+            return [self._stored(run, experiments[run.info.experiment_id]) for run in matches]
 
     def running(self) -> list[StoredRun]:
         """The runs of all studies that have not ended, as far as the store knows."""
-        with told_plainly(self.uri):
+        with plain_errors(self.uri):
             experiments = {e.experiment_id: e.name for e in self._client.search_experiments()}
-            found = self._client.search_runs(
+            matches = self._client.search_runs(
                 list(experiments), filter_string="attributes.status = 'RUNNING'"
             )
-        return [self._stored(run, experiments[run.info.experiment_id]) for run in found]
+        return [self._stored(run, experiments[run.info.experiment_id]) for run in matches]
 
     def find(self, prefix: str) -> StoredRun:
         """The run whose id starts with `prefix`.
@@ -98,39 +98,39 @@ class RunStore:
         """
         check_prefix(prefix)
         starts_so = f"attributes.run_id LIKE '{prefix}%'"
-        with told_plainly(self.uri):
+        with plain_errors(self.uri):
             experiments = {e.experiment_id: e.name for e in self._client.search_experiments()}
-            found = self._client.search_runs(
+            matches = self._client.search_runs(
                 list(experiments),
                 starts_so,
                 order_by=["attributes.start_time DESC"],
                 max_results=MAX_MATCHES,
             )
-        if not found:
+        if not matches:
             self._raise_if_deleted(starts_so)
             raise UsageError(f"no run {prefix} in {self.uri}: `digitlab runs` lists them")
-        if len(found) > 1:
+        if len(matches) > 1:
             lines = [
                 f"  {run.info.run_id[:12]}  {run.info.run_name}  ({age(run.info.start_time)} ago)"
-                for run in found
+                for run in matches
             ]
-            many = "or more " * (len(found) == MAX_MATCHES)
-            told = f"{prefix} is the start of {len(found)} {many}runs: give more of it"
-            raise AmbiguousRun("\n".join([told, *lines]))
-        return self._stored(found[0], experiments[found[0].info.experiment_id])
+            many = "or more " * (len(matches) == MAX_MATCHES)
+            problem = f"{prefix} is the start of {len(matches)} {many}runs: give more of it"
+            raise AmbiguousRun("\n".join([problem, *lines]))
+        return self._stored(matches[0], experiments[matches[0].info.experiment_id])
 
     def with_tag(self, name: str, value: str) -> StoredRun | None:
         """The newest run that has the tag, in any study. Raises DeletedError if it was deleted."""
         has_tag = f"tags.`{name}` = '{value}'"
-        with told_plainly(self.uri):
+        with plain_errors(self.uri):
             experiments = {e.experiment_id: e.name for e in self._client.search_experiments()}
-            found = self._client.search_runs(
+            matches = self._client.search_runs(
                 list(experiments), has_tag, order_by=["attributes.start_time DESC"], max_results=1
             )
-        if not found:
+        if not matches:
             self._raise_if_deleted(has_tag)
             return None
-        return self._stored(found[0], experiments[found[0].info.experiment_id])
+        return self._stored(matches[0], experiments[matches[0].info.experiment_id])
 
     def check_not_deleted(self, run_ids: Sequence[str]) -> None:
         """Raises DeletedError if nothing can be delivered to one of them any more."""
@@ -140,12 +140,12 @@ class RunStore:
     def _raise_if_deleted(self, search_filter: str) -> None:
         from mlflow.entities import ViewType
 
-        with told_plainly(self.uri):
+        with plain_errors(self.uri):
             experiments = self._client.search_experiments(ViewType.ALL)
             ids = [experiment.experiment_id for experiment in experiments]
-            found = self._client.search_runs(ids, search_filter, ViewType.DELETED_ONLY, max_results=1)
-            if found:
-                raise deleted_run(found[0].info.run_id, self.uri)
+            matches = self._client.search_runs(ids, search_filter, ViewType.DELETED_ONLY, max_results=1)
+            if matches:
+                raise deleted_run(matches[0].info.run_id, self.uri)
 
     def finished(self, study: str) -> list[StoredRun]:
         """A study's FINISHED runs that have a fingerprint, oldest first; none of an unknown study."""
@@ -154,8 +154,8 @@ class RunStore:
 
     def all_runs(self, study: str, search_filter: str = "") -> list[StoredRun]:
         """Every run of a study, oldest first; none of an unknown one. The filter in MLflow's syntax."""
-        found: list[StoredRun] = []
-        with told_plainly(self.uri):
+        runs: list[StoredRun] = []
+        with plain_errors(self.uri):
             experiment = self._client.get_experiment_by_name(study)
             token: str | None = None
             while experiment is not None:
@@ -166,19 +166,19 @@ class RunStore:
                     max_results=1000,
                     page_token=token,
                 )
-                found += [self._stored(run, study) for run in page]
+                runs += [self._stored(run, study) for run in page]
                 token = page.token
                 if not token:
                     break
-        return found
+        return runs
 
     def set_view(self, experiment_id: str, key: str, view: View) -> None:
         """Keep a ready-made view, which a link with its key opens."""
-        with told_plainly(self.uri):
+        with plain_errors(self.uri):
             self._client.set_experiment_tag(experiment_id, tag_name(key), view_tag(view))
 
     def set_tag(self, run_id: str, name: str, value: str) -> None:
-        with told_plainly(self.uri):
+        with plain_errors(self.uri):
             self._client.set_tag(run_id, name, value)
 
     def artifacts(self, run: StoredRun) -> list[tuple[str, int]]:
@@ -191,19 +191,19 @@ class RunStore:
                 else:
                     yield item.path, item.file_size or 0
 
-        with told_plainly(self.uri):
+        with plain_errors(self.uri):
             stored = repository(self.uri, run.artifact_uri)
             return sorted(walk(None))
 
     def history(self, run: StoredRun, metric: str) -> list[tuple[int, float]]:
         """Step and value of one metric over a run."""
-        with told_plainly(self.uri):
+        with plain_errors(self.uri):
             points = self._client.get_metric_history(run.run_id, metric)
         return sorted({(point.step, point.value) for point in points})
 
     def contents(self, run: StoredRun, artifacts: Sequence[str]) -> dict[str, bytes]:
         """Of those of these artifacts, none of them in a folder, that the run has."""
-        with told_plainly(self.uri), tempfile.TemporaryDirectory() as scratch:
+        with plain_errors(self.uri), tempfile.TemporaryDirectory() as scratch:
             stored = repository(self.uri, run.artifact_uri)
             there = {item.path for item in stored.list_artifacts(None)}
             return {
@@ -221,28 +221,28 @@ class RunStore:
 
     def download(self, run: StoredRun, artifact: str, folder: Path) -> Path:
         """Copy one artifact into `folder`."""
-        with told_plainly(self.uri):
+        with plain_errors(self.uri):
             return Path(
                 repository(self.uri, run.artifact_uri).download_artifacts(artifact, str(folder))
             )
 
     def add_artifacts(self, run: StoredRun, folder: Path) -> None:
         """Add the files in `folder` to a run."""
-        with told_plainly(self.uri):
+        with plain_errors(self.uri):
             repository(self.uri, run.artifact_uri).log_artifacts(str(folder))
 
     def mark_killed(self, run: StoredRun, reason: str) -> None:
         """End a run whose process is gone."""
-        with told_plainly(self.uri):
+        with plain_errors(self.uri):
             self._client.set_tag(run.run_id, ERROR_TAG, reason)
             self._client.set_terminated(run.run_id, "KILLED", end_time=max(now(), run.start_time))
 
     def studies(self) -> list[str]:
-        with told_plainly(self.uri):
+        with plain_errors(self.uri):
             return [e.name for e in self._client.search_experiments() if e.name != "Default"]
 
     def experiment_id(self, study: str) -> str | None:
-        with told_plainly(self.uri):
+        with plain_errors(self.uri):
             experiment = self._client.get_experiment_by_name(study)
         return experiment.experiment_id if experiment else None
 

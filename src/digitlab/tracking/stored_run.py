@@ -56,7 +56,7 @@ class StoredRun:
 
 
 def undelivered(record: RunFolder) -> StoredRun:
-    """A record that the store does not have, in the form of those that it has."""
+    """A run whose record is still on this disk, as the store would have it."""
     run = record.run
     metrics = {k: v for line in record.metric_lines() for k, v in line["metrics"].items()}
     return StoredRun(

@@ -10,7 +10,7 @@ from typing import Any
 
 from digitlab.errors import TrackingError
 from digitlab.tracking.connection.location import artifact_location
-from digitlab.tracking.connection.plainly import deleted_run, deleted_study, told_plainly
+from digitlab.tracking.connection.plainly import deleted_run, deleted_study, plain_errors
 from digitlab.tracking.connection.relocation import repository
 from digitlab.tracking.names import ERROR_TAG, NOTE_TAG, PARENT_TAG, PROCESS_TAG, RECORD_TAG
 from digitlab.tracking.run_folder import Run, RunFolder
@@ -35,7 +35,7 @@ class Upload:
         A run that has ended is closed in the store and its record deleted, unless it can be continued.
         """
         has_ended = record.run.status != "RUNNING"
-        with told_plainly(self._uri):
+        with plain_errors(self._uri):
             run_id = self._ensure_run(record)
             if record.delivered.is_stale:
                 self._reopen(record, run_id)
@@ -98,13 +98,13 @@ class Upload:
     def _run_id_of(self, experiment_id: str, record_id: str) -> str:
         """The run that a record was delivered as."""
         if record_id not in self._run_ids:
-            found = self._client.search_runs(
+            matches = self._client.search_runs(
                 [experiment_id], filter_string=f"tags.`{RECORD_TAG}` = '{record_id}'", max_results=1
             )
-            if not found:
+            if not matches:
                 self._raise_if_deleted(experiment_id, record_id)
                 raise TrackingError(f"the sweep {record_id} has not been delivered to {self._uri} yet")
-            self._run_ids[record_id] = found[0].info.run_id
+            self._run_ids[record_id] = matches[0].info.run_id
         return self._run_ids[record_id]
 
     def _raise_if_deleted(self, experiment_id: str, record_id: str) -> None:

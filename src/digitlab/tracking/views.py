@@ -61,7 +61,7 @@ STUDY_VIEW = View(name="digitlab")
 def sweep_view(name: str, sweep_id: str, metric: str, knobs: Sequence[str]) -> View:
     """The trials of one sweep, best first by `metric`, with the knobs that vary.
 
-    Bars and curves show the best 20: more cannot be told apart. The other charts show them all.
+    Bars and curves show the best 20: more cannot be distinguished. The other charts show them all.
     """
     others = [m for m in (MERIT, TEST_ACCURACY) if m != metric]
     return View(

@@ -10,7 +10,7 @@ from digitlab.errors import TrackingError
 from digitlab.text.addresses import DATABASES, with_secrets
 from digitlab.tracking.connection.environment import quiet_mlflow
 from digitlab.tracking.connection.location import sqlite_file, unreachable
-from digitlab.tracking.connection.plainly import told_plainly
+from digitlab.tracking.connection.plainly import plain_errors
 
 
 def open_client(uri: str) -> Any:
@@ -24,7 +24,7 @@ def open_client(uri: str) -> Any:
     quiet_mlflow()
     from mlflow.client import MlflowClient
 
-    with told_plainly(uri):
+    with plain_errors(uri):
         address = with_secrets(uri)
         if address.startswith(DATABASES):
             _check_connection(address)

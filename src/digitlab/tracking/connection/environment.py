@@ -32,5 +32,5 @@ def quiet_mlflow() -> None:
             os.environ[name] = value
     for inherited in UNHEEDED:
         os.environ.pop(inherited, None)
-    # It logs with a traceback whatever its database raises, and raises it too: `told_plainly` tells it.
+    # It logs with a traceback whatever its database raises, and raises it too: `plain_errors` tells it.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)

@@ -22,7 +22,7 @@ DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 def resolve_uri(chosen: str | None) -> str:
     """The knob `tracking.uri`, $MLFLOW_TRACKING_URI, or mlruns/mlflow.db of the project; absolute.
 
-    Without its secrets: `addresses.with_secrets` has them for whoever connects.
+    Without its secrets, which `addresses.with_secrets` has for a connection.
 
     Raises:
         UsageError: no address of a store.
@@ -64,7 +64,7 @@ def artifact_location(uri: str) -> Path | None:
 
 
 def unreachable(uri: str) -> str | None:
-    """Why the store cannot be read, told within 3 s; None if it can, or if that cannot be told."""
+    """Why the store cannot be read, within 3 s; None if it can, or if that cannot be known."""
     if file := sqlite_file(uri):
         return _unreadable(file)
     answers: list[str | None] = []
@@ -77,7 +77,7 @@ def unreachable(uri: str) -> str | None:
 
 
 def _probe(uri: str) -> str | None:
-    """What is wrong with the store's answer; None if nothing is, or if that cannot be told."""
+    """What is wrong with the store's answer; None if nothing is, or if that cannot be known."""
     whole = uri
     try:
         whole = addresses.with_secrets(uri)
@@ -128,7 +128,7 @@ def unusable(uri: str) -> str | None:
 
 
 def read_only(path: Path) -> Path | None:
-    """What stops a file or folder from being written or made: itself, or the nearest that exists."""
+    """What is read-only of a file or folder: itself, or its nearest parent that exists; else None."""
     nearest = next(p for p in (path, *path.parents) if _exists(p))
     return None if os.access(nearest, os.W_OK) else nearest
 

@@ -13,7 +13,7 @@ from digitlab.text.addresses import redacted_for, with_secrets
 
 
 @contextmanager
-def told_plainly(uri: str) -> Iterator[None]:
+def plain_errors(uri: str) -> Iterator[None]:
     """Whatever MLflow, SQLAlchemy or requests raise becomes one TrackingError of one line."""
     try:
         yield
@@ -32,8 +32,8 @@ def told_plainly(uri: str) -> Iterator[None]:
             *(line for line in text.splitlines() if not line.startswith(about_flushing)),
             type(error).__name__,
         ]
-        said = _of_another_version(str(error), uri) or lines[0]
-        raise TrackingError(f"tracking store {uri}: {said}") from error
+        problem = _of_another_version(str(error), uri) or lines[0]
+        raise TrackingError(f"tracking store {uri}: {problem}") from error
 
 
 def deleted_run(run_id: str, uri: str) -> DeletedError:

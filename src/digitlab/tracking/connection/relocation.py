@@ -28,7 +28,7 @@ def present_address(uri: str, recorded: str) -> str:
     """Where the artifacts of a study, a run or a model of the store `uri` are, or will be written.
 
     recorded: what the store says: `ROOT/STUDY`, `ROOT/STUDY/RUN/artifacts` or something below that.
-    An address that was chosen by somebody, and one that is not a file's, stay as they are.
+    An address that a user chose, and one that is not a file's, stay as they are.
     """
     here, path = artifact_location(uri), file_path(recorded)
     if here is None or path is None:

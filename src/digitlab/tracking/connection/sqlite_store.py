@@ -21,7 +21,7 @@ from filelock import FileLock
 from digitlab.errors import TrackingError
 from digitlab.tracking.connection.environment import quiet_mlflow
 from digitlab.tracking.connection.location import artifact_location, is_made
-from digitlab.tracking.connection.plainly import deleted_study, told_plainly
+from digitlab.tracking.connection.plainly import deleted_study, plain_errors
 
 
 def ensure_store(file: Path) -> None:
@@ -38,7 +38,7 @@ def ensure_store(file: Path) -> None:
 
 def check_study(file: Path, study: str) -> None:
     """Raises DeletedError if the study was deleted. Does not import mlflow."""
-    with told_plainly(f"sqlite:///{file}"), closing(sqlite3.connect(file)) as store:
+    with plain_errors(f"sqlite:///{file}"), closing(sqlite3.connect(file)) as store:
         named = "SELECT experiment_id FROM experiments WHERE name = ? AND lifecycle_stage = 'deleted'"
         for (experiment_id,) in store.execute(named, (study,)):
             raise deleted_study(study, experiment_id, f"sqlite:///{file}")

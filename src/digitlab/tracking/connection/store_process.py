@@ -87,7 +87,7 @@ class StoreProcess:
         return number
 
     def is_answered(self, number: int) -> bool:
-        """Also: whether it has died, which is an answer, too."""
+        """Also True if the process has died, which is an answer, too."""
         self._hear(0.0)
         return number in self._answers
 
@@ -170,7 +170,7 @@ class StoreProcess:
         self._importing_since = time.monotonic()
 
     def _hear(self, seconds: float) -> None:
-        """All that it has said; waits so long for the first word."""
+        """Receive its answers; wait this long for the first."""
         try:
             while self._connection is not None and self._connection.poll(seconds):
                 seconds, (number, content) = 0.0, self._connection.recv()
