@@ -98,10 +98,11 @@ def digitlab_process(home: Path) -> Callable[..., subprocess.Popen[str]]:
     """Start the command line in a process of its own."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+    def start(*arguments: str, is_real: bool = False, **environment: str) -> subprocess.Popen[str]:
         process = start_module(
             ["digitlab.cli", *arguments],
             environment,
+            is_real=is_real,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             process_group=0,  # as a shell does, so that a test can press Ctrl-C for all of it

@@ -186,7 +186,7 @@ def test_a_place_that_cannot_be_written_is_named(digitlab: Cli, home: Path) -> N
 def test_a_signal_ends_a_run_as_killed_within_a_step(
     number: signal.Signals, code: int, digitlab: Cli, digitlab_process: Start
 ) -> None:
-    process = digitlab_process(*LONG_RUN)
+    process = digitlab_process(*LONG_RUN, is_real=number == signal.SIGINT)
     await_epochs(process, 2)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)

@@ -1,15 +1,19 @@
-"""Commands in processes of their own that need not import torch first: 3 s of processor time each.
+"""Commands in processes of their own that need not import torch and mlflow first: 5 s each.
 
-One process has imported the libraries that every command needs, nothing of digitlab, and runs no code
-of them. For each command it forks a child, which then is what `python -m MODULE` would be: a child of
-the tests with its own arguments, environment, folder, group and standard streams. Only what a variable
-decides at the import of a library, and the start of Python itself, takes a real start.
+One process has imported the libraries that every command needs, and runs no code of them. For each
+command it forks a child, which then is what `python -m MODULE` would be: a child of the tests with its
+own arguments, environment, folder, group and standard streams. So are its store process and the process
+that its workers are forked from. Only the start of Python itself, and what a variable decides when a
+library is imported, takes a real start.
 """
 
 import contextlib
 import ctypes
+import fcntl
 import functools
 import importlib
+import itertools
+import multiprocessing.util
 import os
 import pickle
 import runpy
@@ -17,13 +21,19 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = ("torch", "hydra", "pydantic", "pyarrow.parquet", "pandas", "rich.progress", "psutil")
+from digitlab.tracking.connection.client import import_mlflow
+
+LIBRARIES = ("torch", "hydra", "pydantic", "pyarrow.parquet", "rich.progress", "psutil")
+STORE = "mlflow.store.tracking.sqlalchemy_store"
 CHECKOUT = Path(__file__).resolve().parents[2]
 PR_SET_CHILD_SUBREAPER = 36
+ROOM = "x" * 5000  # for what a child has in its environment: see `_show`
+LAST_FILE = 1 << 16
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Forked(subprocess.Popen[str]):
@@ -50,9 +60,12 @@ def _zygote() -> tuple[socket.socket, subprocess.Popen[bytes]]:
     with theirs:
         line = [sys.executable, "-m", "tests.support.zygote", str(theirs.fileno())]
         outside = {k: v for k, v in os.environ.items() if k != "DIGITLAB_HOME"}  # it is of no home
-        files = [theirs.fileno()]
         return ours, subprocess.Popen(
-            line, cwd=CHECKOUT, env=outside, pass_fds=files, start_new_session=True
+            line,
+            cwd=CHECKOUT,
+            env={"ROOM": ROOM, **outside},
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
         )
 
 
@@ -78,9 +91,7 @@ def _serve(connection: socket.socket) -> tuple[list[str], str, dict[str, str], b
             if child := os.fork():
                 os.write(writer, str(child).encode())
                 os._exit(0)
-            for number, stream in enumerate(streams):
-                os.dup2(stream, number)
-            os.closerange(3, 1000)
+            _take_files(streams, range(3))
             connection.detach()
             return pickle.loads(request)  # type: ignore[no-any-return]
         os.waitpid(between, 0)  # now the child is a child of the tests
@@ -89,9 +100,64 @@ def _serve(connection: socket.socket) -> tuple[list[str], str, dict[str, str], b
             os.close(file)
 
 
+def _take_files(files: Sequence[int], numbers: Sequence[int]) -> None:
+    """Have these files under these numbers, and no others but the standard ones."""
+    above = max(*numbers, *files) + 1
+    copies = [fcntl.fcntl(file, fcntl.F_DUPFD, above) for file in files]
+    for copy, number in zip(copies, numbers, strict=True):
+        os.dup2(copy, number)
+    for kept, next_kept in itertools.pairwise([*sorted({2, *numbers}), LAST_FILE]):
+        os.closerange(kept + 1, next_kept)
+
+
+def _take_environment(environment: dict[str, str]) -> None:
+    """Also as /proc shows it to others, who look for the processes of a home."""
+    os.environ.clear()
+    os.environ.update(environment)
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    start, end = int(fields[47]), int(fields[48])  # fields 50 and 51 of proc(5)
+    shown = f"DIGITLAB_HOME={environment.get('DIGITLAB_HOME', '')}\0".encode()
+    ctypes.memmove(start, shown.ljust(end - start, b"\0"), end - start)
+
+
+def _fork_a_fork_server() -> Callable[..., int]:
+    """What starts multiprocessing's fork server: this copy of us waits until it is asked to be that."""
+    ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
+    real = multiprocessing.util.spawnv_passfds
+    if (pid := os.fork()) == 0:
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        ours.close()
+        request, files, _, _ = socket.recv_fds(theirs, 1 << 20, 10)
+        if not request:
+            os._exit(0)
+        program, numbers, environment, mask = pickle.loads(request)
+        _take_files(files, numbers)
+        theirs.detach()
+        _take_environment(environment)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        exec(program, {"__name__": "__main__"})
+        os._exit(0)
+    theirs.close()
+
+    def start(path: bytes, arguments: Sequence[str], files: Sequence[int]) -> int:
+        if "forkserver" not in arguments[-1] or ours.fileno() == -1:
+            return real(path, arguments, files)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        request = pickle.dumps((arguments[-1], list(files), dict(os.environ), mask))
+        with ours:
+            socket.send_fds(ours, [request], list(files))
+        return pid
+
+    return start
+
+
 def main() -> None:
     for library in LIBRARIES:
         importlib.import_module(library)
+    import_mlflow()
+    importlib.import_module(STORE)
+    from digitlab.tracking.connection.store_process import STORES
+
     work = _serve(socket.socket(fileno=int(sys.argv[1])))
     if work is None:
         return
@@ -100,9 +166,12 @@ def main() -> None:
         os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(environment)
+    _take_environment(environment)
     sys.path[0], sys.argv = folder, line
+    if "sweep" in line:
+        multiprocessing.util.spawnv_passfds = _fork_a_fork_server()
+    if "ui" not in line:
+        STORES.fork()
     runpy.run_module(line[0], run_name="__main__", alter_sys=True)
 
 

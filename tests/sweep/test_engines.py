@@ -31,7 +31,7 @@ from tests.support.processes import is_training, processes_of, wait_for, workers
 from tests.support.sweeps import bits, tree
 
 LONG = (
-    *("model=cnn", "model.channels_1=4", "model.channels_2=6", "model.hidden_units=20", "epochs=40"),
+    *("model=cnn", "model.channels_1=4", "model.channels_2=6", "model.hidden_units=20", "epochs=20"),
     *("batch_size=200", "seed=0,1,2,3", "data.order_seed=0", "engine=fused", "workers=1"),
 )
 
@@ -310,7 +310,7 @@ def test_a_stopped_chunk_is_finished_in_other_company(
     assert len({run.run_id for run in trials}) == 4, "each went on in the same run"
     assert bits("stopped") == undisturbed
     steps = [step for step, _ in history(trials[0], "train/loss")]
-    assert steps == list(range(1, 41)), "no epoch is missing, none is there twice"
+    assert steps == list(range(1, 21)), "no epoch is missing, none is there twice"
     assert own.status == "FINISHED"
 
 

@@ -301,7 +301,7 @@ def test_running_out_of_memory_costs_one_trial(home: Path, tmp_path: Path) -> No
 def test_a_worker_that_is_killed_costs_its_trial_and_is_continued(
     digitlab: Cli, digitlab_process: Start, home: Path
 ) -> None:
-    line = ["sweep", "model=cnn", "epochs=30", "study=worker", "seed=0,1,2", "workers=1"]
+    line = ["sweep", "model=cnn", "epochs=20", "study=worker", "seed=0,1,2", "workers=1"]
     line.append("checkpoint.every_seconds=0")
     process = digitlab_process(*line)
     wait_for(lambda: is_training(home), "training")
@@ -318,7 +318,7 @@ def test_a_worker_that_is_killed_costs_its_trial_and_is_continued(
     assert trials[0].run_id == killed, "the same run goes on"
     assert "digitlab.error" not in trials[0].tags
     assert own.status == "FINISHED"
-    digitlab("train", "model=cnn", "epochs=30", "study=alone")
+    digitlab("train", "model=cnn", "epochs=20", "study=alone")
     (alone,) = RunStore(resolve_uri(None)).runs("alone")
     assert alone.tags["digitlab.weights"] == trials[0].tags["digitlab.weights"]
 
@@ -348,7 +348,7 @@ def test_ctrl_c_on_the_terminal_while_workers_start_stops_too(
     delay: float, digitlab_process: Start, home: Path
 ) -> None:
     """It reaches every process of the group: the one that imports for the workers, as well."""
-    process = digitlab_process("sweep", *LONG, "study=early", "seed=0,1")
+    process = digitlab_process("sweep", *LONG, "study=early", "seed=0,1", is_real=True)
     wait_for(lambda: list((home / "mlruns").glob("sweeps/*/journal.jsonl")), "the sweep begins")
     time.sleep(delay)
     os.killpg(process.pid, signal.SIGINT)
