@@ -4,14 +4,14 @@ Creates nothing and starts nothing.
 """
 
 import contextlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from digitlab.config import project
 from digitlab.errors import DigitlabError
 from digitlab.sweep.finished import FinishedRuns, Remaining, finished_runs, remaining
 from digitlab.sweep.forecast import Reasons, estimate_seconds
 from digitlab.sweep.manifest import Manifest, Trial
+from digitlab.sweep.planning import axes
 from digitlab.sweep.planning.engines import plan_chunks
 from digitlab.sweep.search import num_trials
 from digitlab.sweep.sweep_folder import SweepFolder, newest_of
@@ -77,19 +77,13 @@ def _show_search(manifest: Manifest, known: SweepFolder | None, runs: Sequence[S
     pruned = "" if search.pruner == "none" else f"; the worst are given up early ({search.pruner})"
     echo(f"{search.search}: {search.trials} points{seeds} by {search.metric}{pruned}, chosen from")
     for knob, axis in manifest.axes.items():
-        echo(f"  {knob}: {_shown(axis)}")
+        echo(f"  {knob}: {axes.described(axis)}")
     results = known.results().values() if known else []
     ended = sum(result.state != "INTERRUPTED" for result in results)
     total = num_trials(known, manifest) if known else manifest.num_trials
     left = total - ended
     echo(f"{total} trials: {ended} ended, {left} to run")
     echo(f"time: {_time_of_search(manifest, left, runs)}")
-
-
-def _shown(axis: Mapping[str, Any]) -> str:
-    if "choices" in axis:
-        return ", ".join(map(str, axis["choices"]))
-    return f"{axis['low']} to {axis['high']}" + (" on a log scale" if axis["log"] else "")
 
 
 def _time(manifest: Manifest, pending: Sequence[Trial], runs: Sequence[StoredRun]) -> str:

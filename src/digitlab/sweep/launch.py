@@ -1,13 +1,12 @@
 """One invocation of a sweep from its plan to its summary: the one place where its parts meet."""
 
 import dataclasses
-import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
 
 from digitlab.config import project
-from digitlab.errors import DigitlabError, Interrupted
+from digitlab.errors import Interrupted
 from digitlab.results.summary import Summary, print_summary, summarise
 from digitlab.results.trial_result import State, TrialResult
 from digitlab.runs.interrupts import Interrupts
@@ -28,7 +27,7 @@ from digitlab.sweep.planning.engines import plan_chunks
 from digitlab.sweep.planning.plan import verify_data
 from digitlab.sweep.presets import check_preset, write_preset
 from digitlab.sweep.search import Search
-from digitlab.sweep.sweep_folder import SweepFolder, new_id, newest_of
+from digitlab.sweep.sweep_folder import SweepFolder, claim
 from digitlab.sweep.workers.display import SweepDisplay, in_words
 from digitlab.sweep.workers.executors.executor import Executor
 from digitlab.sweep.workers.executors.table import executor_of
@@ -37,7 +36,7 @@ from digitlab.sweep.workers.source import Listed, Source
 from digitlab.text.terminal import echo, say
 from digitlab.tracking.connection.location import undeliverable
 from digitlab.tracking.delivery import Delivery, bounded_store, check_before_training
-from digitlab.tracking.names import CHOSEN, ERROR_TAG, MANIFEST_FILE, SWEEP_TAG, TRIAL_TAG
+from digitlab.tracking.names import CHOSEN, ERROR_TAG, SWEEP_TAG, TRIAL_TAG
 from digitlab.tracking.run_folder import RunFolder, Status, all_records, waiting_records
 from digitlab.tracking.stored_run import StoredRun
 
@@ -86,7 +85,7 @@ def launch(planned: Manifest, options: Options) -> list[TrialResult]:
     if reason := unreadable_checkout():
         say(reason)
     with Interrupts() as interrupts, interrupts.deferred():
-        folder, manifest = _claim(planned, options)
+        folder, manifest = claim(planned, rerun=options.rerun, say=say)
         try:
             left = _what_is_left(folder, manifest, options)
             count = f"{left.num_trials} trial{'s' * (left.num_trials != 1)}"
@@ -103,40 +102,6 @@ def launch(planned: Manifest, options: Options) -> list[TrialResult]:
         finally:
             folder.release()
     return summary.results
-
-
-def _claim(planned: Manifest, options: Options) -> tuple[SweepFolder, Manifest]:
-    """The sweep's folder, owned, with its frozen manifest; the settings of execution are today's."""
-    sweeps = project.sweeps()
-    known = None if options.rerun else newest_of(sweeps, planned.key)
-    if known:
-        known.own()
-        return known, _mended(known, planned).executed_like(planned)
-    manifest = dataclasses.replace(planned, id=new_id(sweeps, planned.key))
-    folder = SweepFolder(sweeps / manifest.id)
-    folder.folder.mkdir(parents=True, exist_ok=True)
-    folder.own()
-    folder.freeze(manifest)
-    folder.log("planned", command=manifest.command)
-    return folder, manifest
-
-
-def _mended(folder: SweepFolder, planned: Manifest) -> Manifest:
-    """As it was frozen. A damaged manifest is frozen anew: what has the same key is the same."""
-    if num_lines := folder.journal.set_damaged_aside():
-        say(
-            f"{num_lines} damaged lines of its journal were set aside (journal.jsonl.damaged in "
-            f"{folder.folder}): what they said is in the store, or done again"
-        )
-    try:
-        return folder.manifest()
-    except DigitlabError:
-        frozen = dataclasses.replace(planned, id=folder.id)
-        file = folder.folder / MANIFEST_FILE
-        say(f"{file} was damaged: it is made anew, and kept as {file.name}.damaged")
-        shutil.copyfile(file, file.with_suffix(".json.damaged"))
-        folder.freeze(frozen)
-        return frozen
 
 
 def _what_is_left(folder: SweepFolder, manifest: Manifest, options: Options) -> _Left:

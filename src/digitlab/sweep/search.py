@@ -19,6 +19,7 @@ from digitlab.results.trial_result import TrialResult
 from digitlab.sweep.finished import OTHERS_UNKNOWN, finished_runs, with_history
 from digitlab.sweep.forecast import Reasons
 from digitlab.sweep.manifest import Manifest, Trial
+from digitlab.sweep.planning import axes
 from digitlab.sweep.planning.plan import trial_of_search
 from digitlab.sweep.planning.space import Point
 from digitlab.sweep.sweep_folder import SweepFolder
@@ -27,7 +28,6 @@ from digitlab.tracking.stored_run import StoredRun
 
 FIRST_TRIALS = 5  # that no pruner judges: there is nothing to compare them with
 MAX_CANDIDATES = 10_000  # that are looked at for one that is new
-STEPS = 1000  # into which an interval is cut for that
 
 
 class Search:
@@ -128,10 +128,10 @@ class Search:
     def _new_point(self, number: int) -> Point | None:
         """At random, of those that were not chosen yet."""
         dice = random.Random(derive_seed(self._settings.seed, "new point", number))
-        axes = self._manifest.axes
-        texts = [dice.sample(values, len(values)) for values in map(_texts, axes.values())]
-        candidates = itertools.islice(itertools.product(*texts), MAX_CANDIDATES)
-        points = (dict(zip(axes, candidate, strict=True)) for candidate in candidates)
+        knobs = self._manifest.axes
+        shuffled = [dice.sample(texts, len(texts)) for texts in map(axes.texts, knobs.values())]
+        candidates = itertools.islice(itertools.product(*shuffled), MAX_CANDIDATES)
+        points = (dict(zip(knobs, candidate, strict=True)) for candidate in candidates)
         return next(filter(self._is_new, points), None)
 
     def _give_up(self, number: int) -> None:
@@ -157,7 +157,9 @@ class Search:
     def _choose(self, number: int, fixed: Point | None = None) -> Point:
         self._study.sampler = _sampler(self._settings, number, self._num_workers)
         if fixed is not None:
-            self._study.enqueue_trial({k: _parsed(self._manifest.axes[k], v) for k, v in fixed.items()})
+            self._study.enqueue_trial(
+                {k: axes.chosen(self._manifest.axes[k], text) for k, text in fixed.items()}
+            )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # experimental samplers say so every time
             trial = self._study.ask(self._distributions)
@@ -212,7 +214,7 @@ def trials_made(folder: SweepFolder, manifest: Manifest) -> Iterator[Trial]:
 
 def _trials_of(manifest: Manifest, point: int, params: Point) -> list[Trial]:
     """params: exactly as Optuna chose them; the trials have six digits of them, for people to read."""
-    chosen = {knob: _readable(manifest.axes[knob], text) for knob, text in params.items()}
+    chosen = {knob: axes.readable(manifest.axes[knob], text) for knob, text in params.items()}
     repeats = manifest.settings.sweep.repeats
     return [trial_of_search(manifest, point * repeats + r, point, chosen, r) for r in range(repeats)]
 
@@ -276,39 +278,9 @@ def _distribution(axis: dict[str, Any]) -> Any:
 
     if "choices" in axis:
         return CategoricalDistribution(axis["choices"])
-    if _is_integer(axis):
+    if axes.is_integer(axis):
         return IntDistribution(axis["low"], axis["high"], log=axis["log"])
     return FloatDistribution(axis["low"], axis["high"], log=axis["log"])
-
-
-def _texts(axis: dict[str, Any]) -> list[str]:
-    """What may be chosen of an axis; of an interval, some of it."""
-    if "choices" in axis:
-        return list(axis["choices"])
-    low, high, is_integer = axis["low"], axis["high"], _is_integer(axis)
-    if is_integer and high - low <= STEPS:
-        return [str(value) for value in range(low, high + 1)]
-    start, stop = (math.log(low), math.log(high)) if axis["log"] else (low, high)
-    spaced = [start + (stop - start) * step / STEPS for step in range(STEPS + 1)]
-    values = [min(max(math.exp(x) if axis["log"] else x, low), high) for x in spaced]
-    return [str(round(x)) if is_integer else repr(x) for x in values]
-
-
-def _readable(axis: dict[str, Any], text: str) -> str:
-    value = _parsed(axis, text)
-    if not isinstance(value, float):
-        return text
-    return repr(min(max(float(f"{value:.6g}"), axis["low"]), axis["high"]))
-
-
-def _parsed(axis: dict[str, Any], text: str) -> Any:
-    if "choices" in axis:
-        return text
-    return int(text) if _is_integer(axis) else float(text)
-
-
-def _is_integer(axis: dict[str, Any]) -> bool:
-    return isinstance(axis["low"], int) and isinstance(axis["high"], int)
 
 
 def _tell(study: Any, trial: Any, results: list[TrialResult], metric: str) -> None:

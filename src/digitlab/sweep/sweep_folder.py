@@ -7,14 +7,18 @@
 Knows neither Hydra nor MLflow nor torch.
 """
 
+import dataclasses
 import fcntl
 import json
+import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from digitlab.config import project
 from digitlab.errors import DigitlabError, UsageError
 from digitlab.results.trial_result import TrialResult
 from digitlab.sweep.manifest import Manifest
@@ -120,6 +124,48 @@ class SweepFolder:
 
     def _events(self, name: str) -> list[dict[str, Any]]:
         return [event for event in self.events() if event["event"] == name]
+
+
+def claim(
+    planned: Manifest, *, rerun: bool, say: Callable[[str], None]
+) -> tuple[SweepFolder, Manifest]:
+    """The planned sweep's folder, owned, with its frozen manifest; executed as is asked for now.
+
+    rerun: a further folder for the same sweep.
+
+    Raises:
+        UsageError: another process works on it.
+    """
+    sweeps = project.sweeps()
+    known = None if rerun else newest_of(sweeps, planned.key)
+    if known:
+        known.own()
+        return known, _mended(known, planned, say).executed_like(planned)
+    manifest = dataclasses.replace(planned, id=new_id(sweeps, planned.key))
+    folder = SweepFolder(sweeps / manifest.id)
+    folder.folder.mkdir(parents=True, exist_ok=True)
+    folder.own()
+    folder.freeze(manifest)
+    folder.log("planned", command=manifest.command)
+    return folder, manifest
+
+
+def _mended(folder: SweepFolder, planned: Manifest, say: Callable[[str], None]) -> Manifest:
+    """As it was frozen. A damaged manifest is frozen anew: what has the same key is the same."""
+    if num_lines := folder.journal.set_damaged_aside():
+        say(
+            f"{num_lines} damaged lines of its journal were set aside (journal.jsonl.damaged in "
+            f"{folder.folder}): what they said is in the store, or done again"
+        )
+    try:
+        return folder.manifest()
+    except DigitlabError:
+        frozen = dataclasses.replace(planned, id=folder.id)
+        file = folder.folder / MANIFEST_FILE
+        say(f"{file} was damaged: it is made anew, and kept as {file.name}.damaged")
+        shutil.copyfile(file, file.with_suffix(".json.damaged"))
+        folder.freeze(frozen)
+        return frozen
 
 
 def all_sweeps(sweeps: Path) -> list[SweepFolder]:

@@ -19,6 +19,7 @@ from digitlab.data.files import known_digests, read_verified
 from digitlab.errors import ConfigError
 from digitlab.runs import provenance
 from digitlab.sweep.manifest import Base, Manifest, Trial, manifest_key
+from digitlab.sweep.planning import axes
 from digitlab.sweep.planning.space import Line, Point, grid_points, read_line, search_space, shown_name
 from digitlab.sweep.settings import Interval, Settings, to_settings, to_values
 from digitlab.tracking.connection.location import resolve_uri
@@ -64,7 +65,7 @@ def trial_of_search(manifest: Manifest, number: int, point: int, chosen: Point, 
     values = copy.deepcopy(base.values)
     for knob, text in chosen.items():
         if knob not in groups:
-            set_leaf(values, knob, _value(manifest.axes[knob], text))
+            set_leaf(values, knob, axes.value(manifest.axes[knob], text))
     config = recorded_config(values)
     swept = dict(chosen)
     if manifest.settings.sweep.repeats > 1:
@@ -148,20 +149,20 @@ def _plan_search(line: Line, settings: Settings, conf: Composer) -> Manifest:
     configs = _compose_all([[*line.fixed.values(), *_overrides(c)] for c in choices], choices, conf)
     chosen = space.axes.get("arithmetic")
     _check_one_arithmetic(set(chosen) if isinstance(chosen, list) else {c.arithmetic for c in configs})
-    axes: dict[str, Any] = {}
+    frozen: dict[str, axes.Axis] = {}
     for knob, axis in space.axes.items():
         if isinstance(axis, Interval):
-            axes[knob] = {"low": axis.low, "high": axis.high, "log": axis.log}
+            frozen[knob] = {"low": axis.low, "high": axis.high, "log": axis.log}
         else:
             values = [] if knob in groups else [conf.value(knob, text) for text in axis]
             listed = values or axis
             if any(listed.index(value) < i for i, value in enumerate(listed)):
                 raise ConfigError([f"{knob} has a choice twice: {', '.join(axis)}"])
-            axes[knob] = {"choices": axis, "values": values}
+            frozen[knob] = {"choices": axis, "values": values}
     manifest = _manifest(
         settings,
         configs,
-        axes=axes,
+        axes=frozen,
         bases=[Base(groups=c, values=to_dict(g)) for c, g in zip(choices, configs, strict=True)],
     )
     _check_corners(manifest)
@@ -184,10 +185,7 @@ def _check_corners(manifest: Manifest) -> None:
     problems: dict[str, None] = {}
     for base in manifest.bases:
         rest = {knob: axis for knob, axis in manifest.axes.items() if knob not in base.groups}
-        corners = {
-            knob: axis["choices"] if "choices" in axis else [str(axis["low"]), str(axis["high"])]
-            for knob, axis in rest.items()
-        }
+        corners = {knob: axes.ends(axis) for knob, axis in rest.items()}
         for i in range(max(map(len, corners.values()), default=1)):
             chosen = {knob: texts[min(i, len(texts) - 1)] for knob, texts in corners.items()}
             try:
@@ -297,10 +295,3 @@ def _device(config: Config) -> str:
 
 def _overrides(point: Point) -> list[str]:
     return [f"{knob}={text}" for knob, text in point.items()]
-
-
-def _value(axis: dict[str, Any], text: str) -> Any:
-    if "choices" in axis:
-        return axis["values"][axis["choices"].index(text)]
-    is_integer = isinstance(axis["low"], int) and isinstance(axis["high"], int)
-    return int(text) if is_integer else float(text)

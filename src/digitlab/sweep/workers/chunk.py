@@ -15,9 +15,9 @@ from digitlab.errors import CutShort, DigitlabError, Interrupted
 from digitlab.results.trial_result import TrialResult
 from digitlab.runs.interrupts import Interrupts
 from digitlab.sweep.planning.engines import engine_tag
+from digitlab.sweep.workers.entry import Entry, Failure
 from digitlab.sweep.workers.trial import (
     Task,
-    TrialWatch,
     load_data,
     release_gpu_memory,
     request_trial,
@@ -30,10 +30,8 @@ if TYPE_CHECKING:
     import torch
 
     from digitlab.data.splits import Dataset, Split
-    from digitlab.runs.experiment import OpenRun
     from digitlab.training.fused.epochs import Moment
     from digitlab.training.fused.members import Member
-    from digitlab.training.loop import EpochReport
 
 SHARE_OF_SAVING = 0.05  # of the time, at most, goes into checkpoints that are due by time
 
@@ -62,16 +60,6 @@ class Refusal:
         return f"trials {which} are trained one by one: {self.reason}"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Failure:
-    """What a worker says at once of a trial that fails beside others; its result follows, with its run.
-
-    The answer is a reason to stop all of them, or None.
-    """
-
-    number: int
-
-
 def run_chunk(
     task: ChunkTask, *, tell: Callable[[Any], Any], interrupts: Interrupts
 ) -> list[TrialResult]:
@@ -98,74 +86,6 @@ def run_chunk(
     return [entry.result for entry in chunk.entries if entry.result]
 
 
-class _Entry:
-    """One trial of a chunk; `result` once it has ended."""
-
-    def __init__(self, task: Task, num_trials: int, tell: Callable[[Any], Any]) -> None:
-        self._num_trials = num_trials
-        self.task, self.watch = task, TrialWatch(task, tell)
-        self.run: OpenRun | None = None
-        self.result: TrialResult | None = None
-        self.refusal = ""  # why it is trained by itself
-        self._is_settled = False
-        self._started, self._tell = time.monotonic(), tell
-
-    @property
-    def opened(self) -> "OpenRun":
-        assert self.run is not None, "it was opened"
-        return self.run
-
-    def follow(self, report: "EpochReport") -> bool:
-        """Take note of an epoch; whether the trial has ended with it."""
-        try:
-            is_over = self.opened.training.absorb(report)
-            self.opened.after_epoch(report)
-            if is_over:
-                self.conclude()
-        except Exception as error:
-            self.end(error)
-        return self.result is not None
-
-    def conclude(self) -> None:
-        try:
-            self.opened.training.settle()
-            self.opened.conclude()
-            self.end(None)
-        except Exception as error:
-            self.end(error)
-
-    def end(self, error: BaseException | None) -> None:
-        """With this error, or well; a signal or a failure of all leaves it to be continued.
-
-        Its delivery begins; those beside it do not wait for that.
-        """
-        if self.run is not None:
-            if error:
-                self.run.fail(error)
-            self.run.watch.end()
-            self.run.delivery.begin_finish()
-        share = (time.monotonic() - self._started) / self._num_trials
-        end = error or self.opened.outcome()
-        self.result = self.watch.result(end, seconds=share, refusal=self.refusal)
-        if self.result.state == "FAILED":
-            self._tell(Failure(self.task.trial.number))
-
-    def settle_if_delivered(self) -> None:
-        if self.run is None or self.run.delivery.is_finished():
-            self.settle()
-
-    def settle(self) -> None:
-        """Tell the controller of a trial that has ended, with its run in the store."""
-        if self.result is None or self._is_settled:
-            return
-        self._is_settled = True
-        if self.run is not None:
-            self.run.close()
-        self.result = dataclasses.replace(self.result, run_id=self.watch.run_id)
-        if self.result.state != "INTERRUPTED":
-            self._tell(self.result)
-
-
 class _Chunk:
     """runs: holds the runs that are open, so that none is left without its end."""
 
@@ -176,7 +96,7 @@ class _Chunk:
         interrupts: Interrupts,
         runs: contextlib.ExitStack,
     ) -> None:
-        self.entries = [_Entry(each, len(task.tasks), self._tell) for each in task.tasks]
+        self.entries = [Entry(each, len(task.tasks), self._tell) for each in task.tasks]
         self._controller, self._must_stop = tell, ""
         self._task, self._interrupts, self._runs = task, interrupts, runs
         self._saving = Throttle(task.tasks[0].trial.config().checkpoint.every_seconds)
@@ -184,7 +104,7 @@ class _Chunk:
         self._engine = engine_tag(len(self.entries))
 
     @property
-    def left(self) -> list[_Entry]:
+    def left(self) -> list[Entry]:
         return [entry for entry in self.entries if entry.result is None]
 
     def _tell(self, message: Any) -> Any:
@@ -222,12 +142,12 @@ class _Chunk:
         """Those that stand at the same step together, one such group after another."""
         from digitlab.training.fused.members import NotFusable
 
-        places: dict[tuple[int, int], list[_Entry]] = {}
+        places: dict[tuple[int, int], list[Entry]] = {}
         for entry in self.left:
             start = entry.opened.training.start
             places.setdefault((start.epoch, start.step), []).append(entry)
         for entries in places.values():
-            members = {_member(entry): entry for entry in entries}
+            members = {entry.member(): entry for entry in entries}
             if len(entries) == 1:
                 self._train_apart(members)
                 continue
@@ -242,7 +162,7 @@ class _Chunk:
                 self._train_apart(members)
 
     def _train_together(
-        self, members: "Mapping[Member, _Entry]", train: "Split", validation: "Split | None"
+        self, members: "Mapping[Member, Entry]", train: "Split", validation: "Split | None"
     ) -> None:
         from digitlab.training.fused.loop import fit_many
 
@@ -274,7 +194,7 @@ class _Chunk:
                     entry.settle_if_delivered()
             self._check()  # at a signal all have been saved now, by following their reports
 
-    def _train_apart(self, members: "Mapping[Member, _Entry]") -> None:
+    def _train_apart(self, members: "Mapping[Member, Entry]") -> None:
         """One after another, each by the plain loop: the same bits, in more time."""
         for member, entry in members.items():
             if entry.result:
@@ -292,7 +212,7 @@ class _Chunk:
                 entry.end(error)
             entry.settle()
 
-    def _before_step(self, moment: "Moment", members: "Mapping[Member, _Entry]") -> None:
+    def _before_step(self, moment: "Moment", members: "Mapping[Member, Entry]") -> None:
         """Save all of them if it is time to, or if this is the last moment to do so."""
         from digitlab.training.loop import Position
 
@@ -317,18 +237,3 @@ class _Chunk:
             if entry.run is None:
                 continue
             entry.end(error if isinstance(error, Interrupted) else CutShort(error))
-
-
-def _member(entry: _Entry) -> "Member":
-    from digitlab.training.fused.members import Member
-
-    training = entry.opened.training
-    seed, order_seed = training.config.seed, training.config.data.order_seed
-    return Member(
-        model=training.model,
-        optimizer=training.optimizer,
-        schedule=training.schedule,
-        seed=seed,
-        order_seed=seed if order_seed is None else order_seed,
-        position=training.start,
-    )

@@ -20,8 +20,9 @@ from digitlab.runs.interrupts import Interrupts
 from digitlab.sweep import parent_run
 from digitlab.sweep.manifest import Manifest, Trial
 from digitlab.sweep.sweep_folder import SweepFolder
-from digitlab.sweep.workers.chunk import ChunkTask, Failure, Refusal, run_chunk
+from digitlab.sweep.workers.chunk import ChunkTask, Refusal, run_chunk
 from digitlab.sweep.workers.display import SweepDisplay
+from digitlab.sweep.workers.entry import Failure
 from digitlab.sweep.workers.executors.executor import Executor, TaskFailed, WorkerDied
 from digitlab.sweep.workers.outcomes import after_death, last_line, outcome
 from digitlab.sweep.workers.source import Source
