@@ -18,7 +18,7 @@ class Estimate:
 
 
 def estimate(values: Iterable[float | None]) -> Estimate | None:
-    """Of those that are there and finite; None without any.
+    """Of the finite values; None if there is none.
 
     Student's t: half-width = t(0.975, n - 1) * s / sqrt(n).
     """

@@ -52,7 +52,7 @@ class Search:
         self._known: dict[str, StoredRun] = {}
         self._chosen: set[str] = set()  # fingerprints of points
         self._num_trials = num_trials(folder, manifest)
-        self._numbers: set[int] = set()  # of points; also of those that a damaged journal has lost
+        self._numbers: set[int] = set()  # of points, lost ones of a damaged journal included
         self._replay()
         finished = finished_runs(manifest.study, manifest.tracking_uri)
         self._known = {run.tags[FINGERPRINT_TAG]: run for run in finished.runs}

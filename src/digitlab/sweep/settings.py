@@ -4,7 +4,7 @@ Values live in conf/sweep/ and conf/executor/; like the knobs of a run they have
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -75,6 +75,7 @@ class InProcessSettings:
 
 
 ExecutorSettings = ProcessesSettings | InProcessSettings
+EXECUTORS = [get_args(get_type_hints(kind)["name"])[0] for kind in get_args(ExecutorSettings)]
 
 
 @dataclass(config=CLOSED, kw_only=True, slots=True, frozen=True)
@@ -106,7 +107,7 @@ ALLOWED = {
     "sweep.concat": "a list of sweeps, each with grid, zip and exclude of its own",
     "sweep.space": "knobs with what a search may choose: a list, or {low: , high: , log: }",
     "engine.name": "one of auto, fused, sequential",
-    "executor.name": "one of processes, inprocess",
+    "executor.name": f"one of {', '.join(EXECUTORS)}",
     "executor.workers": "an integer in [1, 1024], or null: one for each core",
     "executor.per_gpu": "an integer in [1, 64]: workers that share a GPU",
 }
@@ -140,8 +141,8 @@ def _always_exact(values: Mapping[str, Any]) -> Mapping[str, Any]:
         return values
     if engine["exact"] is not True:
         given = shown(engine["exact"])
-        told = "is no setting any more: trials side by side always have the bits of each alone"
-        raise ConfigError([f"engine.exact={given} {told}"])
+        reason = "trials side by side always have the bits of each alone"
+        raise ConfigError([f"engine.exact={given} is no setting any more: {reason}"])
     return {**values, "engine": {"name": engine.get("name")}}
 
 

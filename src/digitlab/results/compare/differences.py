@@ -77,7 +77,7 @@ def _flat(document: Document) -> dict[str, str]:
 
 
 def _source_files(flat: Sequence[dict[str, str]]) -> list[Difference]:
-    """One row for all source files: the names of those that decide numbers, the count of the others."""
+    """One row for all source files: the names of files that decide numbers, and how many others."""
     prefix = "code.files."
     first, *others = (
         {name.removeprefix(prefix): digest for name, digest in one.items() if name.startswith(prefix)}

@@ -99,7 +99,7 @@ def plan_chunks(trials: Sequence[Trial], engine: EngineSettings, workers: int) -
 
 
 def _unfit(trial: Trial, engine: EngineSettings) -> str | None:
-    """Why it is trained by itself, whatever the others are."""
+    """Why the trial is trained alone, whatever other trials there are; None if it need not be."""
     form = FORMS.get(_model(trial))
     if engine.name == "sequential":
         return "engine=sequential"

@@ -121,7 +121,7 @@ def _check_repetitions(pairs: Sequence[tuple[Point, Config]]) -> None:
 
 
 def _completed(pairs: Sequence[tuple[Point, Config]]) -> list[tuple[Point, Config]]:
-    """Points that all name whatever differs: what one block of a file sweeps is fixed in another."""
+    """Points that name every knob that differs: one block of a file may fix what another sweeps."""
     names = list(dict.fromkeys(knob for point, _ in pairs for knob in point))
     if all(len(point) == len(names) for point, _ in pairs):
         return list(pairs)

@@ -45,7 +45,7 @@ class Entry:
         return self.run
 
     def member(self) -> "Member":
-        """The training as those that compute it with others take it."""
+        """Its training as a member of the chunk."""
         from digitlab.training.fused.members import Member
 
         training = self.opened.training

@@ -34,7 +34,7 @@ class Worker:
         warm_up()
         context = multiprocessing.get_context("forkserver")
         self.connection, theirs = context.Pipe()
-        stop_reader, self._stop = context.Pipe(duplex=False)  # heeded whatever else is said
+        stop_reader, self._stop = context.Pipe(duplex=False)  # read whatever else is said
         arguments = (theirs, stop_reader, {**os.environ, **environment})
         self.process = context.Process(target=_work, args=arguments, daemon=True)
         try:
