@@ -110,7 +110,8 @@ def trace_differences(recorded: Trace, repeated: Trace) -> Iterator[str]:
     if epoch := _first_other(recorded.orders, repeated.orders):
         yield f"the order of the images in epoch {epoch}"
     if step := _first_other(recorded.step_losses, repeated.step_losses):
-        yield f"the loss of step {step}: {_pair(recorded.step_losses, repeated.step_losses, step)}"
+        was, now = (dict(enumerate(trace.step_losses, 1)).get(step) for trace in (recorded, repeated))
+        yield f"the loss of step {step}: {_pair(was, now)}"
     if epoch := _first_other(recorded.epochs, repeated.epochs):
         yield f"epoch {epoch}: {_metric(recorded.epochs, repeated.epochs, epoch)}"
     if recorded.weights != repeated.weights:
@@ -128,9 +129,8 @@ def loss_gap(recorded: Trace, repeated: Trace) -> float:
     """
     if len(recorded.step_losses) != len(repeated.step_losses):
         return math.inf
-    pairs = list(zip(recorded.step_losses, repeated.step_losses, strict=True))[:JUDGED_STEPS]
-    floats = [(float.fromhex(one), float.fromhex(other)) for one, other in pairs]
-    return max((_relative(one, other) for one, other in floats), default=0.0)
+    before, now = (map(float.fromhex, t.step_losses[:JUDGED_STEPS]) for t in (recorded, repeated))
+    return max(map(_relative, before, now), default=0.0)
 
 
 def accuracy_gap(recorded: Trace, repeated: Trace) -> float:
@@ -160,11 +160,9 @@ def _first_other(one: Sequence[Any], other: Sequence[Any]) -> int | None:
     return next((place for place, (a, b) in pairs if a != b), None)
 
 
-def _pair(recorded: Sequence[str], repeated: Sequence[str], place: int) -> str:
-    texts = [
-        f"{float.fromhex(values[place - 1]):.9g}" if place <= len(values) else "none"
-        for values in (repeated, recorded)
-    ]
+def _pair(was: str | None, now: str | None) -> str:
+    """Of hex floats: `0.12, was 0.13`."""
+    texts = [f"{float.fromhex(text):.9g}" if text else "none" for text in (now, was)]
     return f"{texts[0]}, was {texts[1]}"
 
 
@@ -175,5 +173,4 @@ def _metric(
         return f"{len(repeated)} epochs, were {len(recorded)}"
     before, now = recorded[epoch - 1], repeated[epoch - 1]
     name = next(name for name in {**before, **now} if before.get(name) != now.get(name))
-    texts = [f"{float.fromhex(v[name]):.9g}" if name in v else "none" for v in (now, before)]
-    return f"{name} is {texts[0]}, was {texts[1]}"
+    return f"{name} is {_pair(before.get(name), now.get(name))}"
