@@ -667,7 +667,7 @@ def failing(error: BaseException) -> Callable[..., None]:
 def test_what_the_machine_refuses_is_one_line_and_no_success(
     error: Exception, digitlab: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("digitlab.cli.train.train_one", failing(error))
+    monkeypatch.setattr("digitlab.cli.train.run_config", failing(error))
     result = digitlab("train")
     assert result.code == 1
     (line,) = result.err.splitlines()
@@ -675,7 +675,7 @@ def test_what_the_machine_refuses_is_one_line_and_no_success(
 
 
 def test_a_fault_of_ours_keeps_its_traceback(digitlab: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("digitlab.cli.train.train_one", failing(KeyError("x")))
+    monkeypatch.setattr("digitlab.cli.train.run_config", failing(KeyError("x")))
     with pytest.raises(KeyError):
         digitlab("train")
 
@@ -683,7 +683,7 @@ def test_a_fault_of_ours_keeps_its_traceback(digitlab: Cli, monkeypatch: pytest.
 def test_the_signal_that_a_library_sends_for_want_of_threads_is_not_ctrl_c(
     digitlab: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("digitlab.cli.train.train_one", failing(KeyboardInterrupt()))
+    monkeypatch.setattr("digitlab.cli.train.run_config", failing(KeyboardInterrupt()))
     assert digitlab("train").code == 130
     monkeypatch.setattr("threading.Thread.start", failing(RuntimeError("can't start new thread")))
     result = digitlab("train")

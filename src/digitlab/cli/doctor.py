@@ -7,16 +7,30 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import torch
+
 from digitlab.config import project
 from digitlab.config.schema import NUM_TRAIN, DataConfig
+from digitlab.data.files import is_present, raw_folder
+from digitlab.data.splits import load
 from digitlab.errors import DigitlabError
 from digitlab.runs import provenance
+from digitlab.sweep.overview import damage
+from digitlab.sweep.sweep_folder import all_sweeps
 from digitlab.text.terminal import console, say, styled
 from digitlab.tracking.connection.location import file_path, sqlite_file, unreachable, unusable
-from digitlab.tracking.leftovers import find_remains, remove_remains
+from digitlab.tracking.connection.relocation import update_addresses
+from digitlab.tracking.delivery import Delivery, open_store
+from digitlab.tracking.leftovers import (
+    close_dead_records,
+    close_dead_runs,
+    find_remains,
+    remove_remains,
+)
 from digitlab.tracking.names import KIND_TAG, METRICS_FILE
 from digitlab.tracking.run_folder import all_records, waiting_records, wrong_clock
 from digitlab.training import arithmetic
+from digitlab.training.fused.exactness import exactness
 
 MIN_FREE_BYTES = 1 << 30
 STYLES = {"OK": "green", "WARN": "yellow", "FAIL": "red"}
@@ -87,8 +101,6 @@ def _dependencies() -> str:
 
 
 def _compute() -> str:
-    import torch
-
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     found = arithmetic.machine()
     capability = torch.backends.cpu.get_cpu_capability()
@@ -97,15 +109,10 @@ def _compute() -> str:
 
 def _engine() -> str:
     """Whether trials side by side have the bits that each has alone, in the usual shapes."""
-    from digitlab.training.fused.exactness import exactness
-
     return exactness()
 
 
 def _data(name: str) -> str:
-    from digitlab.data.files import is_present, raw_folder
-    from digitlab.data.splits import load
-
     root = project.data_root(None)
     if not is_present(name, root):
         return f"not in {raw_folder(name, root)}; downloaded when first used"
@@ -121,8 +128,6 @@ def _tracking(uri: str) -> str:
     if reason := unreachable(uri):
         start_it = "" if file else "start the server, or "
         raise DigitlabError(f"{reason}; {start_it}choose another store with tracking.uri=URI")
-    from digitlab.tracking.delivery import open_store
-
     open_store(uri).runs(limit=1)
     if reason := unusable(uri):
         return Warn(f"{reason}; what is there can be looked at")
@@ -131,8 +136,6 @@ def _tracking(uri: str) -> str:
 
 def _moved(file: Path) -> str:
     """Everything finds a store that was moved; MLflow's own programs find what its addresses say."""
-    from digitlab.tracking.connection.relocation import update_addresses
-
     found = update_addresses(file)
     if not found:
         return ""
@@ -141,9 +144,6 @@ def _moved(file: Path) -> str:
 
 
 def _dead_runs(uri: str) -> str:
-    from digitlab.tracking.delivery import Delivery, open_store
-    from digitlab.tracking.leftovers import close_dead_records, close_dead_runs
-
     closed = close_dead_records(all_records(project.records()), say)
     for record in closed:
         Delivery(record, say).finish()
@@ -175,9 +175,6 @@ def _records() -> str:
 
 
 def _sweeps() -> str:
-    from digitlab.sweep.overview import damage
-    from digitlab.sweep.sweep_folder import all_sweeps
-
     sweeps = all_sweeps(project.sweeps())
     if problems := [problem for folder in sweeps for problem in damage(folder)]:
         raise DigitlabError("; ".join(problems))

@@ -49,8 +49,16 @@ def runs(
 @JSON
 def sweeps(as_json: bool) -> None:
     """List sweeps and how far they are."""
+    from digitlab.config import project
+    from digitlab.sweep.overview import describe_sweeps, print_sweeps
 
-    list_sweeps(as_json=as_json)
+    rows = describe_sweeps(project.sweeps())
+    if as_json:
+        echo_json(rows)
+    elif rows:
+        print_sweeps(rows)
+    else:
+        echo("no sweeps yet: `digitlab sweep seed=0,1` makes the first")
 
 
 @click.command()
@@ -118,19 +126,6 @@ def sync(tracking_uri: str | None) -> None:
     from digitlab.tracking.connection.location import resolve_uri
 
     sys.exit(deliver_waiting(resolve_uri(tracking_uri) if tracking_uri else None))
-
-
-def list_sweeps(*, as_json: bool) -> None:
-    from digitlab.config import project
-    from digitlab.sweep.overview import describe_sweeps, print_sweeps
-
-    rows = describe_sweeps(project.sweeps())
-    if as_json:
-        echo_json(rows)
-    elif rows:
-        print_sweeps(rows)
-    else:
-        echo("no sweeps yet: `digitlab sweep seed=0,1` makes the first")
 
 
 def list_runs(uri: str, *, study: str | None, limit: int, as_json: bool) -> None:

@@ -59,7 +59,14 @@ def train(overrides: tuple[str, ...], multirun: bool, file: Path | None) -> None
         raise UsageError("--config is one run: a sweep takes its knobs from conf/ and the command line")
     if multirun:
         sys.exit(sweep_trials(overrides))
-    train_one(overrides, file)
+    from digitlab.config.composition import compose
+    from digitlab.config.given_config import read_config
+
+    say_unheeded()
+    config = read_config(file, overrides, say) if file else compose(overrides)
+    dead = mark_dead_runs()
+    print_outcome(config, run_config(config))
+    deliver_records(dead)  # after the run: its first step waits for no store
 
 
 @click.command()
@@ -84,18 +91,6 @@ def sweep(overrides: tuple[str, ...], **options: Any) -> None:
     """
 
     sys.exit(sweep_trials(overrides, **options))
-
-
-def train_one(overrides: Sequence[str], file: Path | None) -> None:
-    """Train what conf/ or `file`, a run's config.yaml, says under overrides."""
-    from digitlab.config.composition import compose
-    from digitlab.config.given_config import read_config
-
-    say_unheeded()
-    config = read_config(file, overrides, say) if file else compose(overrides)
-    dead = mark_dead_runs()
-    print_outcome(config, run_config(config))
-    deliver_records(dead)  # after the run: its first step waits for no store
 
 
 def sweep_trials(overrides: Sequence[str], **options: Any) -> int:

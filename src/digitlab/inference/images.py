@@ -10,15 +10,12 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from digitlab.data.files import Bytes
 from digitlab.errors import UsageError
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
@@ -67,8 +64,6 @@ def read_grey(name: str) -> Bytes:
 
 def decode_grey(content: bytes) -> Bytes:
     """The same of a file's content."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
     if not content:
         raise RefusedImage("it is empty (0 bytes)")
     if len(content) > MAX_BYTES:
@@ -138,7 +133,7 @@ def _read_bytes(name: str) -> bytes:
         raise RefusedImage(getattr(error, "strerror", None) or str(error)) from None
 
 
-def _check_size(image: "Image", content: bytes) -> None:
+def _check_size(image: Image.Image, content: bytes) -> None:
     width, height = image.size
     is_jpeg = image.format in ("JPEG", "MPO")  # MPO: several of them, as some telephones write
     is_reduced = is_jpeg and "progressive" not in image.info
@@ -151,14 +146,12 @@ def _check_size(image: "Image", content: bytes) -> None:
         raise RefusedImage(f"it has {scans:,} scans, more than {MAX_SCANS}")
 
 
-def _grey(image: "Image") -> Bytes:
+def _grey(image: Image.Image) -> Bytes:
     """Made small before anything else, so that it is in memory once more at the most."""
-    from PIL.Image import fromarray
-
     if image.mode.startswith("I"):  # 16 bits a pixel
         step = -(-max(image.size) // MAX_SIDE)
         pixels = np.asarray(image)[::step, ::step]
-        image = fromarray((pixels.clip(0, 65535) // 257).astype(np.uint8))
+        image = Image.fromarray((pixels.clip(0, 65535) // 257).astype(np.uint8))
     has_alpha = "A" in image.getbands() or "transparency" in image.info
     small = image.convert("LA" if has_alpha else "L")
     small.thumbnail((MAX_SIDE, MAX_SIDE))

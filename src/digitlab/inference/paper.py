@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
@@ -236,7 +237,5 @@ def scaled(shape: tuple[int, ...], scale: float) -> tuple[int, int]:
 
 def resized(values: Floats, shape: tuple[int, int]) -> Floats:
     """With antialiasing, as Pillow does it."""
-    from PIL import Image
-
     image = Image.fromarray(values.astype(np.float32))
     return np.asarray(image.resize((shape[1], shape[0]), Image.Resampling.BICUBIC), dtype=np.float64)
