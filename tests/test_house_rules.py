@@ -128,6 +128,19 @@ def test_slow_libraries_are_never_imported_at_the_top_of_the_command_line() -> N
         assert not roots & {"torch", "mlflow", "pandas", "matplotlib", "sklearn"}, name
 
 
+def test_the_controller_of_a_sweep_does_not_wait_for_slow_libraries() -> None:
+    """Its workers import torch meanwhile."""
+    seen: set[str] = set()
+    left = {"digitlab.sweep.launch"}
+    while left:
+        name = left.pop()
+        seen.add(name)
+        modules = imports(FILES[name], everywhere=False)
+        slow = {m.partition(".")[0] for m in modules} & {"torch", "mlflow", "optuna", "matplotlib"}
+        assert not slow, name
+        left |= {module for module in modules if module in FILES} - seen
+
+
 def test_what_computes_numbers_is_what_decides_them() -> None:
     """By walking all imports, lazy ones too, from where numbers are computed."""
     decisive, used, left = set(), set(), set(COMPUTES)

@@ -103,16 +103,9 @@ def belongs(run: StoredRun, sweep_id: str) -> bool:
 
 def result_of(trial: Trial, run: StoredRun) -> TrialResult:
     """What the trial reached, without its history."""
-    return TrialResult(
-        number=trial.number,
-        point=trial.point,
-        name=trial.name,
-        state="FINISHED",
-        swept=trial.swept,
-        run_id=run.run_id if run.delivered else None,
-        metrics=run.metrics,
-        seconds=((run.end_time or run.start_time) - run.start_time) / 1000,
-        reused=True,
+    run_id = run.run_id if run.delivered else None
+    return trial.result(
+        "FINISHED", run_id=run_id, metrics=run.metrics, seconds=run.seconds, reused=True
     )
 
 

@@ -3,7 +3,7 @@
 import functools
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from digitlab.config.checking import as_param, flatten
 from digitlab.config.fingerprint import (
@@ -14,13 +14,14 @@ from digitlab.config.fingerprint import (
     source_files,
 )
 from digitlab.errors import TrackingError, UsageError
-from digitlab.results.compare.differences import read_document
-from digitlab.runs.document import Document
 from digitlab.sweep.manifest import Manifest, Trial
 from digitlab.sweep.planning.engines import num_side_by_side
 from digitlab.tracking.delivery import bounded_store
 from digitlab.tracking.names import DATA_TAG, DEVICE_TAG, ENGINE_TAG, FINGERPRINT_TAG, SOURCE_TAG
 from digitlab.tracking.stored_run import StoredRun
+
+if TYPE_CHECKING:
+    from digitlab.runs.document import Document
 
 
 class Reasons:
@@ -88,8 +89,10 @@ class Reasons:
         reasons = [*versions, *([source] if files else [])]
         return "; ".join(reasons) or f"run {run.short_id} has the fingerprint of an older digitlab"
 
-    def _document_of(self, run: StoredRun) -> Document | None:
+    def _document_of(self, run: StoredRun) -> "Document | None":
         """Of any run of the same source; None if none can be read."""
+        from digitlab.results.compare.differences import read_document  # imports torch
+
         source = run.tags.get(SOURCE_TAG, "")
         if source not in self._documents:
             try:
@@ -109,9 +112,8 @@ def estimate_seconds(configs: Iterable[Mapping[str, Any]], runs: Sequence[Stored
     for run in runs:
         epochs = int(run.params.get("epochs", "0"))
         if run.end_time and epochs:
-            seconds = (run.end_time - run.start_time) / 1000 / epochs
-            seconds /= num_side_by_side(run.tags.get(ENGINE_TAG))  # which took that time together
-            samples.setdefault(_kind(run.params), []).append(seconds)
+            together = num_side_by_side(run.tags.get(ENGINE_TAG))  # these trials took that time
+            samples.setdefault(_kind(run.params), []).append(run.seconds / epochs / together)
     total = 0.0
     for values in configs:
         params = {knob: as_param(value) for knob, value in flatten(values).items()}

@@ -13,6 +13,7 @@ from typing import Any, Self
 from digitlab.config import project
 from digitlab.config.checking import recorded_config
 from digitlab.config.schema import Config
+from digitlab.results.trial_result import State, TrialResult
 from digitlab.sweep.settings import Settings, to_settings, to_values
 from digitlab.text.addresses import keep_secrets
 
@@ -33,6 +34,17 @@ class Trial:
 
     def config(self) -> Config:
         return recorded_config(self.values)
+
+    def result(self, state: State, **details: Any) -> TrialResult:
+        """What came of it. details: the other fields of TrialResult."""
+        return TrialResult(
+            number=self.number,
+            point=self.point,
+            name=self.name,
+            swept=self.swept,
+            state=state,
+            **details,
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

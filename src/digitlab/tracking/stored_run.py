@@ -51,6 +51,11 @@ class StoredRun:
         return "PRUNED" if PRUNED_TAG in self.tags else self.status
 
     @property
+    def seconds(self) -> float:
+        """How long it took; 0 for a run that has not ended."""
+        return ((self.end_time or self.start_time) - self.start_time) / 1000
+
+    @property
     def short_id(self) -> str:
         return self.run_id[:SHORT_ID] if self.delivered else self.run_id
 

@@ -140,7 +140,7 @@ def _as_results(
                     run_id=run.run_id,
                     metrics=run.metrics,
                     history=history,
-                    seconds=((run.end_time or run.start_time) - run.start_time) / 1000,
+                    seconds=run.seconds,
                 )
             )
     return results

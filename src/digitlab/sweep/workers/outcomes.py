@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from digitlab.results.trial_result import State, TrialResult
+from digitlab.results.trial_result import TrialResult
 from digitlab.sweep.finished import result_of
 from digitlab.sweep.manifest import Trial
 from digitlab.sweep.workers.executors.executor import TaskFailed, WorkerDied
@@ -30,13 +30,12 @@ def outcome(
         has_died = result.state != "FINISHED"
         return dataclasses.replace(result, state="FAILED") if has_died else result, has_died
     except TaskFailed as error:
-        failed = _result(trial, state="FAILED", error=last_line(error))
-        return dataclasses.replace(failed, traceback=str(error)), False
+        return trial.result("FAILED", error=last_line(error), traceback=str(error)), False
 
 
 def after_death(trial: Trial, record: Path, cause: str, say: Callable[[str], None]) -> TrialResult:
     """End the run that a dead worker has left, in the store too: it may have been finished."""
-    cut_short = _result(trial, state="INTERRUPTED", error=cause)
+    cut_short = trial.result("INTERRUPTED", error=cause)
     try:
         folder = RunFolder.load(record)
     except DamagedRecord:  # or none
@@ -55,15 +54,3 @@ def after_death(trial: Trial, record: Path, cause: str, say: Callable[[str], Non
 def last_line(error: Exception) -> str:
     """Of a traceback: what was raised."""
     return str(error).strip().splitlines()[-1]
-
-
-def _result(trial: Trial, *, state: State, error: str) -> TrialResult:
-    """Of a trial of which nothing else is known."""
-    return TrialResult(
-        number=trial.number,
-        point=trial.point,
-        name=trial.name,
-        state=state,
-        swept=trial.swept,
-        error=error,
-    )

@@ -147,27 +147,21 @@ class TrialWatch:
         self, end: "Outcome | BaseException", *, seconds: float, refusal: str = ""
     ) -> TrialResult:
         """Of the trial, which came to this end."""
-        trial = self._task.trial
-        result = TrialResult(
-            number=trial.number,
-            point=trial.point,
-            name=trial.name,
-            state="FINISHED",
-            swept=trial.swept,
-            run_id=self.run_id,
-            history=self.history,
-            seconds=seconds,
-            refusal=refusal,
-        )
+        known = {
+            "run_id": self.run_id,
+            "history": self.history,
+            "seconds": seconds,
+            "refusal": refusal,
+        }
         if not isinstance(end, BaseException):
-            return dataclasses.replace(result, metrics=_metrics_of(end))
+            return self._task.trial.result("FINISHED", metrics=_metrics_of(end), **known)
         ending = ending_of(end)
-        return dataclasses.replace(
-            result,
-            state=ending.state,
+        return self._task.trial.result(
+            ending.state,
             error=ending.error,
             is_final=ending.is_final,
             traceback=ending.traceback,
+            **known,
         )
 
     def recorded(self, record: RunFolder) -> None:
