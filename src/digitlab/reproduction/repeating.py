@@ -8,7 +8,7 @@ computed. A later digitlab may talk to the recorded code of today: these message
                 "command": ...}
     described  {"event": "described", "document": ...}
     asked      "go" or nothing
-    ended      {"event": "ended", "status": ..., "run_id": ..., "record_id": ..., "document": ...}
+    ended      {"event": "ended", "run_id": ..., "record_id": ..., "document": ...}
     refused    {"event": "refused", "exit_code": ..., "message": ...}
 """
 

@@ -1,4 +1,4 @@
-"""What is known of a run before it trains: its document, and the record that it begins with.
+"""A run before it trains: the request for it, its document, and the folder that it begins with.
 
 A run that is killed in its first step is described as fully as one that has finished.
 """

@@ -15,8 +15,8 @@ class Ending:
     """The end of a run that did not finish.
 
     is_final: the same run would end in the same way again: it is neither continued nor retried.
-    traceback: of a failure that is none of the states of a training. spares_training: the disk failed,
-    not the training, which can go on even without a checkpoint.
+    traceback: of a failure that is none of the states of a training. spares_training: of a failure of
+    the disk, after which the training can go on even without a checkpoint.
     """
 
     state: Literal["INTERRUPTED", "PRUNED", "FAILED"]
@@ -34,7 +34,7 @@ class Ending:
 def ending_of(error: BaseException) -> Ending:
     match error:
         case Interrupted() | CutShort():
-            return Ending(state="INTERRUPTED", error=str(error), spares_training=True)
+            return Ending(state="INTERRUPTED", error=str(error))
         case Pruned():
             return Ending(state="PRUNED", error=str(error), is_final=True)
         case Diverged():
