@@ -1,4 +1,4 @@
-"""Every error that digitlab shows to a user as one message, with the exit code it ends with.
+"""The kinds of errors that a user sees as one message, with the exit code of each.
 
 DigitlabError       1   something went wrong that is not the user's mistake
 ├── UsageError      2   a wrong command line: an unknown run, an ambiguous id

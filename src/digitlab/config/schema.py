@@ -190,7 +190,7 @@ class Config:
     tracking: TrackingConfig
     study: Annotated[Text, _about("the question this run answers; an MLflow experiment")]
     run_name: Annotated[Text | None, _about("null: made of the model, the optimizer and the seed")]
-    seed: Annotated[Seed, _about("everything random derives from it")]
+    seed: Annotated[Seed, _about("initial weights, order of images and dropout derive from it")]
     batch_size: Annotated[Count, _about("images in one optimizer step")]
     epochs: Annotated[Count, _about("passes over the training images")]
     device: Annotated[

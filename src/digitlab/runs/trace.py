@@ -36,10 +36,10 @@ METRICS = (TRAIN_LOSS, TRAIN_ACCURACY, VALIDATION_LOSS, VALIDATION_ACCURACY)
 class Trace:
     """Digests are SHA-256 in hex; numbers are hex floats (C99), which lose no bit.
 
-    initial_weights, weights: over names, shapes and values (see saved.weights_digest).
+    initial_weights, weights: over names, shapes and values (see models/saved.py).
     orders: of the images, an entry for each epoch. step_losses: of the first steps of the training.
     epochs: the metrics of METRICS for each epoch. test: loss and accuracy, by the chosen weights.
-    predictions: of the test images' predicted classes. The last five are empty before the end.
+    predictions: of the test images' predicted classes. The last four are empty before the end.
     """
 
     initial_weights: Digest

@@ -23,7 +23,7 @@ from digitlab.training.evaluation import Scores, score
 from digitlab.training.optimizers import Optimizer
 from digitlab.training.schedules import Schedule
 
-NUM_FIRST_LOSSES = 30  # rounding stays below 1e-6 in so many steps, and a wrong learning rate does not
+NUM_FIRST_LOSSES = 30  # are recorded; a verdict looks at the first ten
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
