@@ -557,7 +557,7 @@ def test_a_bare_document_is_enough_to_judge_by(
 ) -> None:
     run = train(digitlab)
     file = tmp_path / "logistic.json"
-    file.write_bytes(RunStore(resolve_uri(None)).download(run, "record.json", tmp_path).read_bytes())
+    file.write_bytes(RunStore(resolve_uri(None)).content(run, "record.json"))
     shutil.copytree(home / "conf", tmp_path / "elsewhere" / "conf")
     monkeypatch.setenv("DIGITLAB_HOME", str(tmp_path / "elsewhere"))
     result = digitlab("reproduce", str(file))
@@ -647,8 +647,8 @@ def test_a_record_says_nothing_about_places_here(
 
 def test_a_bare_document_whose_code_takes_a_patch_says_so(digitlab: Cli, tmp_path: Path) -> None:
     run = train(digitlab)
-    file = RunStore(resolve_uri(None)).download(run, "record.json", tmp_path)
-    found = json.loads(file.read_text())
+    file = tmp_path / "record.json"
+    found = json.loads(RunStore(resolve_uri(None)).content(run, "record.json"))
     found["code"] |= {"commit": "0" * 40, "dirty": "true", "patch": "a" * 64}
     file.write_text(json.dumps(found))
     result = digitlab("reproduce", str(file), "--code", "recorded")

@@ -1,7 +1,5 @@
 """The pictures of runs: drawn at once, at a sweep's end, or on request, and always the same."""
 
-from pathlib import Path
-
 import pytest
 
 from digitlab.tracking.connection.location import resolve_uri
@@ -22,9 +20,7 @@ def pictures(run: StoredRun) -> set[str]:
     return {path for path, _ in store().artifacts(run)} & PICTURES
 
 
-def test_of_a_sweep_the_best_run_has_pictures_and_show_draws_others(
-    digitlab: Cli, tmp_path: Path
-) -> None:
+def test_of_a_sweep_the_best_run_has_pictures_and_show_draws_others(digitlab: Cli) -> None:
     assert digitlab("sweep", *LINE, "executor=inprocess", "seed=0,1,2").code == 0
     (own,), trials = tree("drawn")
     assert [run.run_id for run in trials if pictures(run)] == [own.tags["best.run"]]
@@ -39,7 +35,7 @@ def test_of_a_sweep_the_best_run_has_pictures_and_show_draws_others(
     alone = store().runs("drawn")[0]
     assert "trial" not in alone.tags
     for name in PICTURES:
-        redrawn, drawn = (store().download(run, name, tmp_path).read_bytes() for run in (other, alone))
+        redrawn, drawn = (store().content(run, name) for run in (other, alone))
         assert redrawn == drawn, name
 
 

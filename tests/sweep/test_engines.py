@@ -5,7 +5,6 @@ import json
 import re
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,9 +52,7 @@ def documents(study: str) -> dict[str, dict[str, Any]]:
     """What each run has recorded."""
     store, found = RunStore(resolve_uri(None)), {}
     for run in tree(study)[1]:
-        with tempfile.TemporaryDirectory() as scratch:
-            file = store.download(run, "record.json", Path(scratch))
-            found[run.name] = json.loads(file.read_text())
+        found[run.name] = json.loads(store.content(run, "record.json"))
     return found
 
 

@@ -75,7 +75,7 @@ def test_a_delivered_run_reads_back_whole(uri: str, tmp_path: Path) -> None:
     )
     assert store.history(run, "train/loss") == [(1, 1.0), (2, 0.5), (3, pytest.approx(1 / 3))]
     assert store.artifacts(run) == [("config.yaml", 8)]
-    assert store.download(run, "config.yaml", tmp_path).read_text() == "seed: 0\n"
+    assert store.content(run, "config.yaml") == b"seed: 0\n"
     assert not record.folder.exists(), "the store has all of it"
 
 

@@ -64,16 +64,18 @@ class RunStore:
             UsageError: there is no such study.
         """
         with plain_errors(self.uri):
-            experiments = {e.experiment_id: e.name for e in self._client.search_experiments()}
-            if study is not None:
-                experiments = {i: name for i, name in experiments.items() if name == study}
-                if not experiments:
-                    names = self.studies()
-                    there = f"there are: {', '.join(names)}" if names else "there is none yet"
-                    raise UsageError(f"no study {study!r} in {self.uri}; {there}")
+            experiments = {
+                experiment.experiment_id: experiment.name
+                for experiment in self._client.search_experiments()
+                if study in (None, experiment.name)
+            }
+            if study is not None and not experiments:
+                names = self.studies()
+                there = f"there are: {', '.join(names)}" if names else "there is none yet"
+                raise UsageError(f"no study {study!r} in {self.uri}; {there}")
             matches = self._client.search_runs(
                 list(experiments),
-                filter_string=search_filter,
+                search_filter,
                 order_by=["attributes.start_time DESC"],
                 max_results=limit,
             )
@@ -81,12 +83,7 @@ class RunStore:
 
     def running(self) -> list[StoredRun]:
         """The runs of all studies that have not ended, as far as the store knows."""
-        with plain_errors(self.uri):
-            experiments = {e.experiment_id: e.name for e in self._client.search_experiments()}
-            matches = self._client.search_runs(
-                list(experiments), filter_string="attributes.status = 'RUNNING'"
-            )
-        return [self._stored(run, experiments[run.info.experiment_id]) for run in matches]
+        return self.runs(search_filter="attributes.status = 'RUNNING'")
 
     def find(self, prefix: str) -> StoredRun:
         """The run whose id starts with `prefix`.
@@ -98,39 +95,25 @@ class RunStore:
         """
         check_prefix(prefix)
         starts_so = f"attributes.run_id LIKE '{prefix}%'"
-        with plain_errors(self.uri):
-            experiments = {e.experiment_id: e.name for e in self._client.search_experiments()}
-            matches = self._client.search_runs(
-                list(experiments),
-                starts_so,
-                order_by=["attributes.start_time DESC"],
-                max_results=MAX_MATCHES,
-            )
+        matches = self.runs(search_filter=starts_so, limit=MAX_MATCHES)
         if not matches:
             self._raise_if_deleted(starts_so)
             raise UsageError(f"no run {prefix} in {self.uri}: `digitlab runs` lists them")
         if len(matches) > 1:
-            lines = [
-                f"  {run.info.run_id[:12]}  {run.info.run_name}  ({age(run.info.start_time)} ago)"
-                for run in matches
-            ]
+            lines = [f"  {run.run_id[:12]}  {run.name}  ({age(run.start_time)} ago)" for run in matches]
             many = "or more " * (len(matches) == MAX_MATCHES)
             problem = f"{prefix} is the start of {len(matches)} {many}runs: give more of it"
             raise AmbiguousRun("\n".join([problem, *lines]))
-        return self._stored(matches[0], experiments[matches[0].info.experiment_id])
+        return matches[0]
 
     def with_tag(self, name: str, value: str) -> StoredRun | None:
         """The newest run that has the tag, in any study. Raises DeletedError if it was deleted."""
         has_tag = f"tags.`{name}` = '{value}'"
-        with plain_errors(self.uri):
-            experiments = {e.experiment_id: e.name for e in self._client.search_experiments()}
-            matches = self._client.search_runs(
-                list(experiments), has_tag, order_by=["attributes.start_time DESC"], max_results=1
-            )
+        matches = self.runs(search_filter=has_tag, limit=1)
         if not matches:
             self._raise_if_deleted(has_tag)
             return None
-        return self._stored(matches[0], experiments[matches[0].info.experiment_id])
+        return matches[0]
 
     def check_not_deleted(self, run_ids: Sequence[str]) -> None:
         """Raises DeletedError if nothing can be delivered to one of them any more."""
@@ -218,13 +201,6 @@ class RunStore:
             return self.contents(run, [artifact])[artifact]
         except KeyError:
             raise UsageError(f"run {run.short_id} is {run.status}: it has left no {artifact}") from None
-
-    def download(self, run: StoredRun, artifact: str, folder: Path) -> Path:
-        """Copy one artifact into `folder`."""
-        with plain_errors(self.uri):
-            return Path(
-                repository(self.uri, run.artifact_uri).download_artifacts(artifact, str(folder))
-            )
 
     def add_artifacts(self, run: StoredRun, folder: Path) -> None:
         """Add the files in `folder` to a run."""
