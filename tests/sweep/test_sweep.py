@@ -221,6 +221,9 @@ def test_a_diverging_trial_fails_alone(digitlab: Cli, home: Path) -> None:
     again = digitlab(*line)
     assert again.code == 1, "still"
     assert "all ended before" in again.out, "it would diverge again"
+    dry_run = digitlab(*line, "--dry-run").out
+    assert "failed    by the sweep's journal" in dry_run
+    assert "3 trials: 2 finished, 1 failed, 0 to run" in dry_run
     (journal,) = home.glob("mlruns/sweeps/*/journal.jsonl")
     journal.write_text(re.sub(r', "is_final": \w+', "", journal.read_text()))
     assert "all ended before" in digitlab(*line).out, "as journals of an earlier digitlab say it"

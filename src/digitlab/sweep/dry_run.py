@@ -8,7 +8,13 @@ from collections.abc import Sequence
 
 from digitlab.config import project
 from digitlab.errors import DigitlabError
-from digitlab.sweep.finished import FinishedRuns, Remaining, finished_runs, remaining
+from digitlab.sweep.finished import (
+    OTHERS_UNKNOWN,
+    FinishedRuns,
+    Remaining,
+    finished_runs,
+    remaining,
+)
 from digitlab.sweep.forecast import Reasons, estimate_seconds
 from digitlab.sweep.manifest import Manifest, Trial
 from digitlab.sweep.planning import axes
@@ -34,13 +40,17 @@ def dry_run(planned: Manifest, *, rerun: bool) -> None:
     finished = finished_runs(manifest.study, manifest.tracking_uri)
     if manifest.is_search:
         _show_search(manifest, known, finished.runs)
+        if finished.unanswered:
+            echo(f"{finished.unanswered}: {OTHERS_UNKNOWN}")
         return
     rest = remaining(manifest, FinishedRuns() if rerun else finished, known)
     _show_trials(manifest, rest, Reasons(manifest, finished.runs))
     for note in rest.notes:
         echo(note)
-    num_finished = len(manifest.trials) - len(rest.pending)
-    echo(f"{len(manifest.trials)} trials: {num_finished} finished, {len(rest.pending)} to run")
+    num_failed = sum(result.state == "FAILED" for result in rest.journal.values())
+    num_finished = len(manifest.trials) - len(rest.pending) - num_failed
+    failed = f", {num_failed} failed" if num_failed else ""
+    echo(f"{len(manifest.trials)} trials: {num_finished} finished{failed}, {len(rest.pending)} to run")
     if rest.pending:
         workers = executor_of(manifest).num_workers
         plan = plan_chunks(rest.pending, manifest.settings.engine, workers)
