@@ -18,7 +18,7 @@ from digitlab.sweep.planning.plan import plan
 from digitlab.sweep.sweep_folder import SweepFolder, new_id
 from digitlab.sweep.workers.display import SweepDisplay
 from digitlab.sweep.workers.executors.table import executor_of
-from digitlab.sweep.workers.runner import Policy, Runner
+from digitlab.sweep.workers.runner import Runner
 from digitlab.sweep.workers.source import Listed
 
 SAMPLE_EVERY = 100  # trials
@@ -58,7 +58,6 @@ def launch(planned: Manifest) -> None:
             manifest,
             Listed([trial] for trial in manifest.trials),
             executor,
-            policy=Policy(),
             display=display,
             interrupts=interrupts,
             say=print,

@@ -31,7 +31,7 @@ from digitlab.sweep.sweep_folder import SweepFolder, claim
 from digitlab.sweep.workers.display import SweepDisplay, in_words
 from digitlab.sweep.workers.executors.executor import Executor
 from digitlab.sweep.workers.executors.table import executor_of
-from digitlab.sweep.workers.runner import Policy, Runner
+from digitlab.sweep.workers.runner import Runner
 from digitlab.sweep.workers.source import Listed, Source
 from digitlab.text.terminal import echo, say
 from digitlab.tracking.connection.location import undeliverable
@@ -154,7 +154,8 @@ def _run(
         manifest,
         left.source,
         left.executor,
-        policy=Policy(fail_fast=options.fail_fast, retries=options.retries),
+        fail_fast=options.fail_fast,
+        retries=options.retries,
         display=SweepDisplay(left.num_trials, len(left.results), CHOSEN[metric]),
         interrupts=interrupts,
         say=say,

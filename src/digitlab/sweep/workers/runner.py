@@ -33,14 +33,6 @@ from digitlab.tracking.run_folder import Membership
 POLL_SECONDS = 0.2
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """What the command line asks for."""
-
-    fail_fast: bool = False
-    retries: int = 0
-
-
 class Runner:
     """One invocation's work on a sweep. Results appear in `results` as trials end."""
 
@@ -51,7 +43,8 @@ class Runner:
         source: Source,
         executor: Executor,
         *,
-        policy: Policy,
+        fail_fast: bool = False,
+        retries: int = 0,
         display: SweepDisplay,
         interrupts: Interrupts,
         say: Callable[[str], None],
@@ -59,7 +52,8 @@ class Runner:
         self.results: list[TrialResult] = []
         self._folder, self._manifest = folder, manifest
         self._source, self._executor = source, executor
-        self._policy, self._display, self._interrupts, self._say = policy, display, interrupts, say
+        self._fail_fast, self._retries = fail_fast, retries
+        self._display, self._interrupts, self._say = display, interrupts, say
         self._lock = threading.Lock()
         self._is_stopping = False
         self._running: dict[Future[Any], list[Trial]] = {}
@@ -84,7 +78,7 @@ class Runner:
                 self._settle_messages()
                 for future in done:
                     self._settle(future, self._running.pop(future))
-                if self._policy.fail_fast and any(r.state == "FAILED" for r in self.results):
+                if self._fail_fast and any(r.state == "FAILED" for r in self.results):
                     break
             self._stop()
             self._interrupts.check()
@@ -132,7 +126,7 @@ class Runner:
             self._messages.put(message)
             return None
         if isinstance(message, Failure):
-            if self._policy.fail_fast and not self._policy.retries:
+            if self._fail_fast and not self._retries:
                 self._is_stopping = True
                 return "stopped at the first failure"
             return None
@@ -198,8 +192,8 @@ class Runner:
         self._tries[trial.number] += 1
         tries = self._tries[trial.number]
         may_help = result.state == "FAILED" and not result.is_final and not self._must_end
-        if may_help and tries <= self._policy.retries:
-            self._say(f"{trial.name}: {result.error}; trying again ({tries} of {self._policy.retries})")
+        if may_help and tries <= self._retries:
+            self._say(f"{trial.name}: {result.error}; trying again ({tries} of {self._retries})")
             self._submit([trial])
             return
         self.results.append(result)
