@@ -14,7 +14,7 @@ import pytest
 from digitlab import cli
 from digitlab.config import project
 from digitlab.config.composition import compose
-from digitlab.sweep.planning.engines import FORMS, OTHER_ORDERS, Plan, plan_chunks
+from digitlab.sweep.planning.engines import OTHER_ORDERS, Plan, plan_chunks
 from digitlab.sweep.planning.plan import plan
 from digitlab.sweep.settings import EngineSettings
 from digitlab.tracking.connection.location import resolve_uri
@@ -22,6 +22,7 @@ from digitlab.tracking.run_folder import all_records
 from digitlab.tracking.store import RunStore
 from digitlab.tracking.stored_run import StoredRun
 from digitlab.training.fused import loop as fused_training
+from digitlab.training.fused.architectures import ARCHITECTURES
 from digitlab.training.fused.exact_ways import FILE, Answer
 from digitlab.training.fused.members import STACKED, SideBySide
 from digitlab.training.fused.probe import NOT_AT_ALL
@@ -78,7 +79,9 @@ def test_a_cnn_gains_by_company_in_the_same_order_only(monkeypatch: pytest.Monke
     assert planned(*cnn).alone == {OTHER_ORDERS: 8}
     assert sizes(planned(*cnn, "data.order_seed=0")) == [4, 4]
     assert sizes(planned(*cnn, engine="fused")) == [4, 4], "if it is asked for"
-    monkeypatch.setitem(FORMS, "cnn", dataclasses.replace(FORMS["cnn"], largest_batch=499))
+    monkeypatch.setitem(
+        ARCHITECTURES, "cnn", dataclasses.replace(ARCHITECTURES["cnn"], largest_batch=499)
+    )
     big = planned(*cnn, "data.order_seed=0", "batch_size=500")
     assert big.alone == {"batches of more than 499 of a cnn take too much memory": 8}
     rates = ["optimizer.learning_rate=0.1,0.01", "model.conv_dropout=0.1,0.2"]
@@ -99,7 +102,7 @@ def test_what_shapes_a_training_is_the_same_in_a_chunk() -> None:
 
 
 def test_every_model_has_a_form_or_is_trained_alone() -> None:
-    assert set(FORMS) == {"logistic_regression", "cnn"}
+    assert set(ARCHITECTURES) == {"logistic_regression", "cnn"}
     found = planned("seed=0,1", "threads=2")
     assert found.describe() == "2 one by one (threads is not 1)"
 

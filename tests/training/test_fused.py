@@ -20,14 +20,14 @@ from digitlab.config.schema import Config
 from digitlab.data.splits import Dataset, load
 from digitlab.models.saved import weights_digest
 from digitlab.training.fused import convnet, exact_ways, linear, probe
-from digitlab.training.fused.convnet import (
+from digitlab.training.fused.epochs import Moment
+from digitlab.training.fused.layers import (
     TOGETHER,
-    convolution_forms,
-    linear_form,
+    convolution_ways,
+    linear_way,
     multiply,
     multiply_backward,
 )
-from digitlab.training.fused.epochs import Moment
 from digitlab.training.fused.loop import fit_many
 from digitlab.training.fused.members import Member, NotFusable
 from digitlab.training.fused.stacking import LINE_BYTES, aligned
@@ -118,7 +118,7 @@ def test_an_operand_is_moved_to_where_it_would_stand_alone(size: int) -> None:
         bias, by_class = torch.randn(10, generator=draw), torch.randn(10, size, generator=draw)
         expected = [functional.linear(inputs, weight, bias)]
         expected += [by_class.t().mm(weight), by_class.mm(inputs), by_class.sum(1)]
-        way = linear_form(torch.Size((4, size, hidden)), 10, CPU, is_last=True)
+        way = linear_way(torch.Size((4, size, hidden)), 10, CPU, is_last=True)
         for offset in range(16):
             many = [aligned(placed(tensor, offset)) for tensor in (inputs, weight, bias, by_class)]
             assert all(part.data_ptr() % LINE_BYTES == 0 for stacked in many for part in stacked)
@@ -252,8 +252,8 @@ def test_a_checkpoint_of_the_plain_loop_can_be_continued_side_by_side(digits: Da
 @pytest.fixture
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
     """No answer of this machine is known, in memory or on the disk."""
-    caches: list[Any] = [linear.product_form, linear.outer_product_form, linear.batched_form]
-    caches += [convolution_forms, linear_form, exact_ways._answers]
+    caches: list[Any] = [linear.product_way, linear.outer_product_way, linear.batched_way]
+    caches += [convolution_ways, linear_way, exact_ways._answers]
     for cached in caches:
         cached.cache_clear()
     yield
@@ -271,7 +271,7 @@ def test_on_a_machine_where_nothing_wide_is_exact_the_plain_ways_are_taken(
     def choose(question: str, ways: Sequence[str], *_: object) -> str:
         return ways[-1]
 
-    for module in ("linear", "convnet"):
+    for module in ("linear", "layers"):
         monkeypatch.setattr(f"digitlab.training.fused.{module}.choose", choose)
     check(varied(model, "shared", "batch_size=50")[:4], some_of(digits, 120), digits.validation)
 
@@ -372,6 +372,6 @@ def test_a_model_without_a_form_is_refused(digits: Dataset) -> None:
 
 def test_wide_products_are_used_here_at_all() -> None:
     """Else it would all be exact, and nothing faster: not on any machine that this was tried on."""
-    assert linear.product_form(64, 100, CPU) != "columns 1"
-    forward, _, _ = convolution_forms(torch.Size((100, 1, 28, 28)), torch.Size((4, 10, 1, 5, 5)), CPU)
+    assert linear.product_way(64, 100, CPU) != "columns 1"
+    forward, _, _ = convolution_ways(torch.Size((100, 1, 28, 28)), torch.Size((4, 10, 1, 5, 5)), CPU)
     assert forward == TOGETHER

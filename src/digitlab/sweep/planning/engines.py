@@ -1,6 +1,6 @@
 """Which trials of a grid are trained side by side by one worker, and which by themselves.
 
-Decides by configurations alone; knows no torch. Whether a chunk is exact on this machine, how it can be
+Decides by configurations alone; loads no torch. Whether a chunk is exact on this machine, how it can be
 made so and what it gains is found out by the worker that trains it (see training/fused/).
 """
 
@@ -16,6 +16,7 @@ from typing import Any
 from digitlab.config.checking import flatten
 from digitlab.sweep.manifest import Trial
 from digitlab.sweep.settings import EngineSettings
+from digitlab.training.fused.architectures import ARCHITECTURES
 
 # Knobs in which the trials of a chunk may differ. Their order is one more, where that pays.
 FREE = (
@@ -25,26 +26,6 @@ FREE = (
 
 SEQUENTIAL, SIDE_BY_SIDE = "sequential", re.compile(r"fused, (\d+) side by side")
 OTHER_ORDERS = "each in an order of its own; data.order_seed=0 gives all the same"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Form:
-    """How a kind of model is trained side by side.
-
-    largest: chunk, in trials. needs_one_order: whether only trials that see the images in one order are
-    computed together. largest_batch: above it a chunk takes too much memory (a CNN 0.2 MB an image and
-    trial).
-    """
-
-    largest: int
-    needs_one_order: bool
-    largest_batch: int
-
-
-FORMS = {
-    "logistic_regression": Form(largest=256, needs_one_order=False, largest_batch=1_000_000),
-    "cnn": Form(largest=4, needs_one_order=True, largest_batch=2048),
-}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,29 +67,32 @@ def plan_chunks(trials: Sequence[Trial], engine: EngineSettings, workers: int) -
             alone[reason] += 1
             chunks.append([trial])
         else:
-            any_order = engine.name == "fused" or not FORMS[_model(trial)].needs_one_order
+            any_order = engine.name == "fused" or not ARCHITECTURES[_model(trial)].needs_one_order
             groups.setdefault(_kind(trial, any_order=any_order), []).append(trial)
     in_any_order = Counter(_kind(group[0], any_order=True) for group in groups.values())
     for group in groups.values():
         if len(group) == 1:
             others = in_any_order[_kind(group[0], any_order=True)] > 1
             alone[OTHER_ORDERS if others else "no other trial fits beside it"] += 1
-        chunks += _cut(sorted(group, key=_order), FORMS[_model(group[0])].largest, workers)
+        chunks += _cut(
+            sorted(group, key=_order), ARCHITECTURES[_model(group[0])].largest_chunk, workers
+        )
     chunks.sort(key=lambda chunk: min(trial.number for trial in chunk))
     return Plan(chunks, dict(alone.most_common()))
 
 
 def _unfit(trial: Trial, engine: EngineSettings) -> str | None:
     """Why the trial is trained alone, whatever other trials there are; None if it need not be."""
-    form = FORMS.get(_model(trial))
+    architecture = ARCHITECTURES.get(_model(trial))
     if engine.name == "sequential":
         return "engine=sequential"
-    if form is None:
+    if architecture is None:
         return f"{_model(trial)} has no form for many at once"
     if trial.values["threads"] != 1:
         return "threads is not 1"
-    if engine.name == "auto" and trial.values["batch_size"] > form.largest_batch:
-        return f"batches of more than {form.largest_batch} of a {_model(trial)} take too much memory"
+    largest = architecture.largest_batch
+    if engine.name == "auto" and trial.values["batch_size"] > largest:
+        return f"batches of more than {largest} of a {_model(trial)} take too much memory"
     return None
 
 

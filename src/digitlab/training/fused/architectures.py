@@ -1,65 +1,85 @@
-"""Which models can be trained side by side: the one place to add another."""
+"""Which models can be trained side by side, and in which chunks: the one place to name another.
+
+A sweep is planned by this table, so that nothing here loads torch (2 s) before members are trained.
+"""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
-import torch
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
-from digitlab.data.splits import Split
-from digitlab.models.cnn import ConvNet
-from digitlab.models.logistic_regression import LogisticRegression
-from digitlab.training.fused.convnet import FusedConvNet
-from digitlab.training.fused.linear import PIXELS, ROWS, FusedLogisticRegression
+    from digitlab.data.splits import Split
 
 
 class FusedModel(Protocol):
-    """K models of one architecture in G groups of equal size; those of a group see the same images."""
+    """K models of one kind in G groups of equal size; the members of a group see the same images.
 
-    def logits(self, images: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    network: the kind of model. spare: elements behind the last member's, in each stacked parameter.
+    max_groups: that see different images, at once; more would leave a core's cache.
+    """
+
+    network: "ClassVar[type[nn.Module]]"
+    spare: ClassVar[int]
+    max_groups: ClassVar[int]
+
+    def __init__(
+        self, models: "Sequence[nn.Module]", parameters: "Sequence[Tensor]", num_groups: int
+    ) -> None:
+        """parameters: the models', stacked (K, ...), with `spare`."""
+
+    def logits(self, images: "Tensor", generators: "Sequence[torch.Generator]") -> "Tensor":
         """(K, 10, B), in training mode, of images (G, B, 1, 28, 28).
 
-        generators: one of each member, that its dropout draws from as it would alone.
+        generators: one of each member, which its dropout draws from as it would alone.
         """
 
-    def backpropagate(self, by_class: Tensor, into: Sequence[Tensor]) -> None:
+    def backpropagate(self, by_class: "Tensor", into: "Sequence[Tensor]") -> None:
         """Write the parameters' gradients `into` (K, ...), from those (K, 10, B) of the last logits."""
 
-    def predict(self, split: Split) -> list[Tensor]:
+    def predict(self, split: "Split") -> "list[Tensor]":
         """Logits (N, 10) of each member of one group, in evaluation mode, on the CPU."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Layout:
-    """What a kind of model wants of those who bring many together.
+class Architecture:
+    """How a sweep makes chunks of one kind of model.
 
-    spare: elements behind the last member's, in each stacked parameter. max_groups: that see different
-    images, at once; more would leave a core's cache.
+    load: imports its class. largest_chunk: in trials. needs_one_order: whether only trials that see the
+    images in one order are computed together. largest_batch: above it a chunk takes too much memory (a
+    CNN 0.2 MB an image and trial).
     """
 
-    spare: int
-    max_groups: int
+    load: "Callable[[], type[FusedModel]]"
+    largest_chunk: int
+    needs_one_order: bool
+    largest_batch: int
 
 
-LAYOUTS: dict[type[nn.Module], Layout] = {
-    LogisticRegression: Layout(spare=ROWS * PIXELS, max_groups=16),
-    ConvNet: Layout(spare=0, max_groups=1),
+def _logistic_regression() -> type[FusedModel]:
+    from digitlab.training.fused.linear import FusedLogisticRegression
+
+    return FusedLogisticRegression
+
+
+def _cnn() -> type[FusedModel]:
+    from digitlab.training.fused.convnet import FusedConvNet
+
+    return FusedConvNet
+
+
+ARCHITECTURES = {  # by model.name
+    "logistic_regression": Architecture(
+        _logistic_regression, largest_chunk=256, needs_one_order=False, largest_batch=1_000_000
+    ),
+    "cnn": Architecture(_cnn, largest_chunk=4, needs_one_order=True, largest_batch=2048),
 }
 
 
-def layout_of(models: Sequence[nn.Module]) -> Layout | None:
-    """None: these models have no form for many at once."""
+def fused_model(models: "Sequence[nn.Module]") -> type[FusedModel] | None:
+    """The class for these models; None if they are of several kinds, or of none of the table."""
     kinds = {type(model) for model in models}
-    return LAYOUTS.get(kinds.pop()) if len(kinds) == 1 else None
-
-
-def fuse(models: Sequence[nn.Module], parameters: Sequence[Tensor], num_groups: int) -> FusedModel:
-    """Models of one kind side by side.
-
-    parameters: theirs, stacked (K, ...), as their layout wants them.
-    """
-    if isinstance(models[0], LogisticRegression):
-        return FusedLogisticRegression(parameters, num_groups)
-    networks = [model for model in models if isinstance(model, ConvNet)]
-    return FusedConvNet(networks, parameters)
+    classes = [architecture.load() for architecture in ARCHITECTURES.values()]
+    return next((fused for fused in classes if {fused.network} == kinds), None)

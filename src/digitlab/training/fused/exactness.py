@@ -4,8 +4,8 @@ import torch
 
 from digitlab.config.schema import CNNConfig, LogisticRegressionConfig, ModelConfig, SGDConfig
 from digitlab.models.build import build_model
-from digitlab.training.fused.convnet import APART, convolution_forms
 from digitlab.training.fused.exact_ways import known_answers
+from digitlab.training.fused.layers import APART, convolution_ways
 from digitlab.training.fused.loop import LEAST_GAIN
 from digitlab.training.fused.members import Member
 from digitlab.training.fused.probe import NOT_AT_ALL, judge, noise
@@ -64,7 +64,7 @@ def _layers_apart() -> str:
     }
     parts = []
     for name, (images, weight) in layers.items():
-        forms = convolution_forms(torch.Size(images), torch.Size(weight), cpu)
+        forms = convolution_ways(torch.Size(images), torch.Size(weight), cpu)
         words = zip(("forward", "gradient by input", "gradient by weight"), forms, strict=True)
         parts += [f"{name} {word}" for word, form in words if form == APART]
     return ", ".join(parts)

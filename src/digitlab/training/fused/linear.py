@@ -2,9 +2,10 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from digitlab.data.splits import NUM_CLASSES, SIDE, Split
@@ -30,7 +31,13 @@ class FusedLogisticRegression:
     parameters: weights (K, 10, 784) and biases (K, 10), with 16 spare rows behind the last weights.
     """
 
-    def __init__(self, parameters: Sequence[Tensor], num_groups: int) -> None:
+    network: ClassVar[type[nn.Module]] = LogisticRegression
+    spare: ClassVar[int] = ROWS * PIXELS
+    max_groups: ClassVar[int] = 16
+
+    def __init__(
+        self, models: Sequence[nn.Module], parameters: Sequence[Tensor], num_groups: int
+    ) -> None:
         weight, self._bias = parameters
         self._count = len(weight)
         self._per_group = self._count // num_groups
@@ -44,9 +51,9 @@ class FusedLogisticRegression:
             by_class = batched_products(self._rows, flat)
             made = torch.empty(by_class.shape, device=by_class.device)
             return torch.add(by_class, self._bias.unsqueeze(-1), out=made)
-        form = product_form(self._per_group, flat.shape[1], flat.device)
+        way = product_way(self._per_group, flat.shape[1], flat.device)
         parts = [
-            products(self._rows.narrow(0, start, len(self._rows) - start), self._per_group, own, form)
+            products(self._rows.narrow(0, start, len(self._rows) - start), self._per_group, own, way)
             for start, own in zip(self._starts(), flat, strict=True)
         ]
         by_class = (parts[0] if len(parts) == 1 else torch.cat(parts)).view(
@@ -62,11 +69,11 @@ class FusedLogisticRegression:
         if self._is_batched(images):
             torch.bmm(aligned(by_class), images, out=into[0])
             return
-        form = outer_product_form(self._per_group, images.shape[1], images.device)
+        way = outer_product_way(self._per_group, images.shape[1], images.device)
         flat, gradient = by_class.flatten(0, 1), into[0].flatten(0, 1)
         for start, own in zip(self._starts(), images, strict=True):
             rows = slice(start, start + NUM_CLASSES * self._per_group)
-            outer_products(flat[rows], own, form, out=gradient[rows])
+            outer_products(flat[rows], own, way, out=gradient[rows])
 
     def predict(self, split: Split) -> list[Tensor]:
         """Logits (N, 10) of each member, on the CPU."""
@@ -86,7 +93,7 @@ class FusedLogisticRegression:
         groups, size, _ = images.shape
         if groups == 1 or self._per_group > 1:
             return False
-        return batched_form(groups, size, images.device) == BATCHED
+        return batched_way(groups, size, images.device) == BATCHED
 
 
 def batched_products(rows: Tensor, images: Tensor) -> Tensor:
@@ -99,14 +106,14 @@ def batched_products(rows: Tensor, images: Tensor) -> Tensor:
     return images.bmm(padded_rows).narrow(2, 0, NUM_CLASSES).transpose(1, 2)
 
 
-def products(rows: Tensor, count: int, images: Tensor, form: str) -> Tensor:
+def products(rows: Tensor, count: int, images: Tensor, way: str) -> Tensor:
     """(count * 10, B): each member's ten rows times the images (B, 784).
 
     rows: (count * 10 or more, 784); what stands behind fills the last product to a multiple of 16.
     """
-    if form == PRODUCTS[-1] and count == 1:
+    if way == PRODUCTS[-1] and count == 1:
         return images.mm(rows.narrow(0, 0, ROWS).t()).t().narrow(0, 0, NUM_CLASSES).contiguous()
-    orientation, _, size = form.partition(" ")
+    orientation, _, size = way.partition(" ")
     parts = []
     for start in range(0, count, int(size)):
         wanted = NUM_CLASSES * min(int(size), count - start)
@@ -118,9 +125,9 @@ def products(rows: Tensor, count: int, images: Tensor, form: str) -> Tensor:
     return parts[0].contiguous() if len(parts) == 1 else torch.cat(parts)
 
 
-def outer_products(by_class: Tensor, images: Tensor, form: str, *, out: Tensor) -> None:
+def outer_products(by_class: Tensor, images: Tensor, way: str, *, out: Tensor) -> None:
     """(count * 10, 784) into `out`: each member's ten rows (count * 10, B) times images (B, 784)."""
-    size = NUM_CLASSES * int(form)
+    size = NUM_CLASSES * int(way)
     for part, place in zip(torch.split(by_class, size), torch.split(out, size), strict=True):
         begins_at_line = part.data_ptr() % LINE_BYTES == 0
         torch.mm(part if begins_at_line else part.clone(), images, out=place)
@@ -133,7 +140,7 @@ def own_product(rows: Tensor, images: Tensor) -> Tensor:
 
 
 @functools.cache
-def product_form(count: int, size: int, device: torch.device) -> str:
+def product_way(count: int, size: int, device: torch.device) -> str:
     """Of PRODUCTS the fastest that is exact for so many members and a batch of that size."""
     if count == 1:
         return PRODUCTS[-1]
@@ -146,18 +153,18 @@ def product_form(count: int, size: int, device: torch.device) -> str:
             starts = range(0, NUM_CLASSES * count, NUM_CLASSES)
             return [torch.cat([own_product(rows[start:], images) for start in starts])]
 
-        return lambda form: [products(rows, count, images, form)], alone
+        return lambda way: [products(rows, count, images, way)], alone
 
     return choose(
         f"{device.type}: {count} x 10 rows times {size} images",
-        [form for form in PRODUCTS if int(form.split()[1]) < 2 * count or form == PRODUCTS[0]],
+        [way for way in PRODUCTS if int(way.split()[1]) < 2 * count or way == PRODUCTS[0]],
         draws(device, NUM_CLASSES * count * size),
         prepare,
     )
 
 
 @functools.cache
-def outer_product_form(count: int, size: int, device: torch.device) -> str:
+def outer_product_way(count: int, size: int, device: torch.device) -> str:
     """Of OUTER_PRODUCTS the fastest that is exact for so many members and a batch of that size."""
     if count == 1:
         return OUTER_PRODUCTS[-1]
@@ -166,23 +173,23 @@ def outer_product_form(count: int, size: int, device: torch.device) -> str:
         by_class = draw.gradients(count, NUM_CLASSES, size, salt=0)
         images = draw.numbers(1, size, PIXELS, salt=1)[0]
 
-        def compute(form: str) -> list[Tensor]:
+        def compute(way: str) -> list[Tensor]:
             out = images.new_empty(NUM_CLASSES * count, PIXELS)
-            outer_products(by_class.flatten(0, 1), images, form, out=out)
+            outer_products(by_class.flatten(0, 1), images, way, out=out)
             return [out]
 
         return compute, lambda: [torch.cat([own.clone().mm(images) for own in by_class])]
 
     return choose(
         f"{device.type}: {count} x 10 gradients times {size} images",
-        [form for form in OUTER_PRODUCTS if int(form) < 2 * count or form == OUTER_PRODUCTS[0]],
+        [way for way in OUTER_PRODUCTS if int(way) < 2 * count or way == OUTER_PRODUCTS[0]],
         draws(device, NUM_CLASSES * count * PIXELS),
         prepare,
     )
 
 
 @functools.cache
-def batched_form(count: int, size: int, device: torch.device) -> str:
+def batched_way(count: int, size: int, device: torch.device) -> str:
     """Whether one call is exact for so many members, each with a batch of its own of that size."""
 
     def prepare(draw: Draw) -> tuple[Compute, Callable[[], Sequence[Tensor]]]:
@@ -190,8 +197,8 @@ def batched_form(count: int, size: int, device: torch.device) -> str:
         images = draw.numbers(count, size, PIXELS, salt=1)
         by_class = draw.gradients(count, NUM_CLASSES, size, salt=2)
 
-        def compute(form: str) -> list[Tensor]:
-            if form == BATCHED:
+        def compute(way: str) -> list[Tensor]:
+            if way == BATCHED:
                 return [batched_products(rows, images), aligned(by_class).bmm(images)]
             made = [products(rows[NUM_CLASSES * k :], 1, images[k], PRODUCTS[-1]) for k in range(count)]
             return [

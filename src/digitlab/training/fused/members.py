@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from digitlab.data.splits import Split
 from digitlab.errors import Diverged
-from digitlab.training.fused.architectures import FusedModel, fuse, layout_of
+from digitlab.training.fused.architectures import FusedModel, fused_model
 from digitlab.training.fused.stacked_optimizers import (
     OneByOne,
     StackedOptimizer,
@@ -107,20 +107,20 @@ class SideBySide:
     def __init__(self, members: Sequence[Member], way: str = STACKED) -> None:
         self.members = arranged(members)
         models = [member.model for member in self.members]
-        layout = layout_of(models)
-        if layout is None:
+        fused = fused_model(models)
+        if fused is None:
             raise NotFusable("models of these kinds have no form for many at once")
-        parameters = stack_parameters(models, spare=layout.spare)
-        self._whole = fuse(models, parameters, 1)
+        parameters = stack_parameters(models, spare=fused.spare)
+        self._whole = fused(models, parameters, 1)
         self.groups = _runs([member.order_seed for member in self.members])
         self.order_seeds = [self.members[rows.start].order_seed for rows in self.groups]
         optimizers = [member.optimizer for member in self.members]
         self._blocks = []
-        for groups in _runs([own.stop - own.start for own in self.groups], longest=layout.max_groups):
+        for groups in _runs([own.stop - own.start for own in self.groups], longest=fused.max_groups):
             rows = slice(self.groups[groups.start].start, self.groups[groups.stop - 1].stop)
             own = [stacked[rows] for stacked in parameters]
             gradients = [torch.empty_like(part) for part in own]
-            model = fuse(models[rows], own, groups.stop - groups.start)
+            model = fused(models[rows], own, groups.stop - groups.start)
             stacks = _stack_all(optimizers[rows], own, gradients, way)
             self._blocks.append(_Block(rows, groups, model, gradients, stacks))
 
