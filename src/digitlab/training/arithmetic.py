@@ -21,11 +21,6 @@ PORTABLE = {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "ONEDNN_
 Arithmetic = Literal["native", "portable"]
 
 
-def variables_of(arithmetic: Arithmetic) -> dict[str, str]:
-    """The environment variables that a process computing in `arithmetic` starts with."""
-    return dict(PORTABLE) if arithmetic == "portable" else {}
-
-
 def prepare(arithmetic: Arithmetic) -> None:
     """Let this process compute in `arithmetic`: before torch has computed anything.
 
