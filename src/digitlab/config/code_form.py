@@ -32,7 +32,7 @@ def form_digests(files: Mapping[str, bytes]) -> dict[str, str]:
     keys = {name: hashlib.sha256(source).hexdigest() for name, source in files.items()}
     known = {key: kept.get(key) or form_digest(files[name]) for name, key in keys.items()}
     if not known.keys() <= kept.keys():
-        with contextlib.suppress(OSError):  # a package that nobody may write to: parsed each time
+        with contextlib.suppress(OSError):  # a package that is read-only: parsed each time
             _cache().parent.mkdir(exist_ok=True)
             write_atomically(_cache(), json.dumps(known))
     return {name: known[key] for name, key in keys.items()}
@@ -62,10 +62,10 @@ def _is_text_alone(node: object) -> bool:
 
 def _read() -> dict[str, str]:
     try:
-        found = json.loads(_cache().read_text())
+        kept = json.loads(_cache().read_text())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return kept if isinstance(kept, dict) else {}
 
 
 def _cache() -> Path:

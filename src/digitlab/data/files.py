@@ -83,7 +83,7 @@ def read_verified(name: str, root: Path) -> tuple[dict[str, tuple[Bytes, Bytes]]
     Raises:
         DataError: a file is missing, damaged or not what it should be: which, and what to do.
     """
-    with _refusals_told(root):
+    with _refusals_explained(root):
         arrays = {split: _read(name, split, root) for split in FILES}
     digests = {}
     for split, pair in arrays.items():
@@ -118,12 +118,12 @@ def raw_folder(name: str, root: Path) -> Path:
 
 def is_present(name: str, root: Path) -> bool:
     """Whether all four files are there, packed or not; `digits` always is."""
-    with _refusals_told(root):
+    with _refusals_explained(root):
         return name == "digits" or not _missing(name, root)
 
 
 @contextmanager
-def _refusals_told(root: Path) -> Iterator[None]:
+def _refusals_explained(root: Path) -> Iterator[None]:
     """What the disk refuses below `root`, as one line with what to do."""
     try:
         yield

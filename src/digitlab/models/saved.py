@@ -33,12 +33,12 @@ def save_weights(state: dict[str, Tensor], file: Path) -> None:
 
 def weights_digest(state: dict[str, Tensor]) -> str:
     """SHA-256 over names, shapes and values, in the order of the names."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
-        found.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        found.update(tensor.numpy().tobytes())
-    return found.hexdigest()
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)

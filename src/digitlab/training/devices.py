@@ -37,13 +37,13 @@ def keep_memory() -> None:
         mallopt(M_MMAP_MAX, 0)
 
 
-def choose_device(wanted: str, arithmetic: str) -> torch.device:
+def choose_device(requested: str, arithmetic: str) -> torch.device:
     """The device for these knobs, set up to give the same bits every time, in full float32.
 
     Raises:
-        ConfigError: a GPU is wanted, and none is usable.
+        ConfigError: a GPU is asked for, and none is usable.
     """
-    device = torch.device(resolved_device(wanted, arithmetic))
+    device = torch.device(resolved_device(requested, arithmetic))
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic cuBLAS
         torch.backends.cudnn.benchmark = False
@@ -52,18 +52,18 @@ def choose_device(wanted: str, arithmetic: str) -> torch.device:
         torch.backends.cudnn.allow_tf32 = False
         # Not torch.use_deterministic_algorithms, which imports torch._inductor: 1.5 s and more.
         torch.set_deterministic_debug_mode("warn")
-        # Nobody reads what torch.empty leaves: a kernel less for each.
+        # What torch.empty leaves is never read: a kernel less for each.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return device
 
 
-def resolved_device(wanted: str, arithmetic: str) -> str:
+def resolved_device(requested: str, arithmetic: str) -> str:
     """`cpu` or `cuda` for the knobs `device` and `arithmetic`, without setting anything up.
 
     Raises:
-        ConfigError: a GPU is wanted, and none is usable.
+        ConfigError: a GPU is asked for, and none is usable.
     """
-    available = wanted != "cpu" and arithmetic == "native" and torch.cuda.is_available()
-    if wanted == "cuda" and not available:
+    available = requested != "cpu" and arithmetic == "native" and torch.cuda.is_available()
+    if requested == "cuda" and not available:
         raise ConfigError(["device must be auto or cpu on this machine (no GPU is usable), got cuda"])
     return "cuda" if available else "cpu"

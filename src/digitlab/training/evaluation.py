@@ -34,7 +34,7 @@ class ClassScores:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Everything said about one split by one set of weights.
+    """What one set of weights makes of one split.
 
     probabilities: (N, 10), rows sum to 1. labels, predictions: (N,). losses: (N,) in nats.
     confusion: (10, 10), row = true class, column = predicted. calibration_error: in [0, 1].

@@ -1,7 +1,7 @@
 """The training loop: a generator of epoch reports. Knows neither Hydra nor MLflow nor files.
 
 Whoever iterates logs, saves or stops early. Everything random derives from seeds, dropout from (seed,
-epoch) and the order of images from (order_seed, epoch); how often somebody evaluates changes nothing.
+epoch) and the order of images from (order_seed, epoch); how often a run is evaluated changes nothing.
 """
 
 import dataclasses
@@ -13,13 +13,12 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from digitlab.data.splits import Split
 from digitlab.errors import Diverged
-from digitlab.models.build import ClosedForm
 from digitlab.randomness import derive_seed
 from digitlab.training.evaluation import Scores, score
+from digitlab.training.gradients import differentiator
 from digitlab.training.optimizers import Optimizer
 from digitlab.training.schedules import Schedule
 
@@ -34,7 +33,7 @@ class EpochReport:
     validation: by the weights at the end of the epoch, None without a validation split.
     learning_rate: of the epoch's last step. seconds: of the training alone.
     order: SHA-256 of the order of the images (int64 indices).
-    first_losses: of those steps that are among the first NUM_FIRST_LOSSES of the whole training.
+    first_losses: of the steps among the first NUM_FIRST_LOSSES of the whole training.
     """
 
     epoch: int
@@ -49,12 +48,12 @@ class EpochReport:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Position:
-    """A moment between two steps. With the model and the optimizer it is all that the rest depends on.
+    """A moment between two steps. With the model and the optimizer, all that the rest depends on.
 
-    epoch: from 1, the one that is being trained. step: how many of its steps are done. losses: of
-    those steps. predictions: of their images, (B,) for each step. dropout: the state of the generator
-    that dropout draws from; None at the start of an epoch. seconds: that were spent before
-    `resumed_at`, which is this process's performance counter at the epoch's start or continuation.
+    epoch: the current one, from 1. step: the number of its steps that are done. losses, predictions: of
+    these steps, () and (B,) each. dropout: the state of the generator that dropout draws from; None at
+    the start of an epoch. seconds: spent before `resumed_at`, this process's performance counter at
+    the epoch's start or continuation.
     """
 
     epoch: int
@@ -85,9 +84,9 @@ def fit(
     Args:
         order_seed: decides the order of the images; None: `seed`.
         start: where to go on, with a model and an optimizer restored from that very moment.
-        before_step: called before every step, when the weights are whole; whatever it raises ends
-            the training there. `seconds` and `dropout` of what it is given are as they were when the
-            epoch began or went on: see `paused`.
+        before_step: called before every step, when the weights are whole; an exception that it raises
+            ends the training there. `seconds` and `dropout` of its position are as they were when
+            the epoch began or went on: see `paused`.
 
     Raises:
         Diverged: the loss is not finite (on a CPU at once; on a GPU within 100 steps, so that the
@@ -127,7 +126,7 @@ def num_steps(num_images: int, batch_size: int) -> int:
 
 
 def paused(position: Position, device: torch.device) -> Position:
-    """The position as somebody needs it who goes on from it, perhaps in another process."""
+    """The position from which a training goes on, perhaps in another process."""
     now = time.perf_counter()
     return dataclasses.replace(
         position, seconds=position.seconds + now - position.resumed_at, dropout=_dropout_state(device)
@@ -180,13 +179,13 @@ def flushing_denormals() -> Iterator[None]:
     Softmax makes them, of logits that are far apart. On one thread only: it is a state of the thread
     that calls, and others would go on rounding otherwise.
     """
-    is_wanted = torch.get_num_threads() == 1
-    if is_wanted:
+    is_single_threaded = torch.get_num_threads() == 1
+    if is_single_threaded:
         torch.set_flush_denormal(True)
     try:
         yield
     finally:
-        if is_wanted:
+        if is_single_threaded:
             torch.set_flush_denormal(False)
 
 
@@ -196,53 +195,8 @@ def _accuracy(position: Position, train: Split, order: Tensor) -> float:
 
 
 def first_losses(losses: Tensor, epoch: int, steps_per_epoch: int) -> tuple[float, ...]:
-    """Those of an epoch's losses (S,) that are among the first of the training."""
+    """The losses (S,) of an epoch, cut to the first steps of the training."""
     return tuple(losses[: max(NUM_FIRST_LOSSES - (epoch - 1) * steps_per_epoch, 0)].tolist())
-
-
-Gradients = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Sequence[Tensor]]]
-
-
-def differentiator(model: nn.Module, parameters: Sequence[Tensor]) -> Gradients:
-    """A function of images and labels: logits (B, 10), mean loss, its gradients by `parameters`."""
-
-    def closed_form(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
-        logits = model(images)
-        loss, by_class = cross_entropy(logits.t(), labels)
-        return logits, loss, backpropagate(images, by_class.t())
-
-    def autograd(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
-        with torch.enable_grad():
-            logits = model(images)
-        detached = logits.detach()
-        loss, by_class = cross_entropy(detached.t(), labels)
-        # In this thread, on a GPU too: in autograd's own, whose first task is a product of matrices,
-        # cuBLAS warns that there is no CUDA context.
-        with torch.autograd.set_multithreading_enabled(False):
-            gradients = torch.autograd.grad(logits, parameters, by_class.t())
-        return detached, loss, gradients
-
-    if not isinstance(model, ClosedForm):
-        return autograd
-    backpropagate = model.backpropagate
-    return closed_form
-
-
-def cross_entropy(by_class: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy (...) of logits (..., 10, B), and its gradient: (softmax - one-hot) / B.
-
-    Bishop 2006, equation 4.109. labels: (B,) or (..., B). Class by class, since torch's softmax over
-    rows of ten takes 16 us and over columns 2 us; through autograd the loss alone would take 50 us a
-    step. Leading dimensions change no bit: any number of models may stand side by side.
-    """
-    log_softmax = functional.log_softmax(by_class, dim=-2)
-    index = labels.unsqueeze(-2)
-    if by_class.dim() > index.dim():
-        index = index.expand(*by_class.shape[:-2], 1, -1)
-    loss = log_softmax.gather(-2, index).squeeze(-2).mean(-1).neg_()
-    # Smaller numbers than 1e-35 would take exp 60 times as long, and are zero to every weight.
-    gradient = log_softmax.clamp_(min=-80.0).exp_().scatter_(-2, index, -1.0, reduce="add")
-    return loss, gradient.div_(by_class.shape[-1])
 
 
 def epoch_order(num_images: int, seed: int, epoch: int) -> Tensor:
@@ -274,14 +228,14 @@ def _dropout_state(device: torch.device) -> Tensor:
 
 
 def _refuse_divergence(losses: Sequence[Tensor], epoch: int, last_step: int) -> None:
-    """`losses` are those of the steps up to `last_step` that nobody has looked at yet."""
+    """losses: of the steps up to `last_step` that were not checked before."""
     values = [losses[0].item()] if len(losses) == 1 else torch.stack(list(losses)).tolist()
     if diverged := divergence(values, epoch, last_step):
         raise diverged
 
 
 def divergence(losses: Sequence[float], epoch: int, last_step: int) -> Diverged | None:
-    """The first of the losses, which are those of the steps up to `last_step`, that is not finite."""
+    """For the first loss that is not finite; losses: of the steps up to `last_step`."""
     for step, value in enumerate(losses, last_step - len(losses) + 1):
         if not math.isfinite(value):
             return Diverged(epoch=epoch, step=step, loss=value)

@@ -41,8 +41,8 @@ class Resumable:
     """One training. Iterate over `reports()`; afterwards `model` has the chosen weights.
 
     history: of all epochs so far, those before an interruption too. initial_weights: their digest.
-    start, earlier: where it goes on, and the reports before. Who trains model and optimizer by other
-    means gives each report to `absorb`, the earlier ones too, and in the end calls `settle`.
+    start, earlier: where it goes on, and the reports before. A caller that trains model and optimizer
+    by other means gives each report to `absorb`, the earlier ones too, and in the end calls `settle`.
     """
 
     def __init__(self, config: Config, dataset: Dataset, device: torch.device) -> None:
@@ -79,14 +79,14 @@ class Resumable:
 
     @property
     def steps_done(self) -> int:
-        """Before it goes on."""
+        """In earlier processes."""
         return self.steps_at(self.start)
 
     def steps_at(self, position: Position) -> int:
         return (position.epoch - 1) * self.steps_per_epoch + position.step
 
     def reports(self, before_step: Callable[[Position], None]) -> Iterator[EpochReport]:
-        """Those of the epochs before an interruption, too."""
+        """Of all epochs; first of those before an interruption."""
         dataset, config = self._dataset, self.config
         fitted = fit(
             self.model,
@@ -101,8 +101,8 @@ class Resumable:
             start=self.start,
             before_step=before_step,
         )
-        untold = self.earlier[len(self.history) :]
-        for report in itertools.chain(untold, fitted):
+        earlier = self.earlier[len(self.history) :]
+        for report in itertools.chain(earlier, fitted):
             is_over = self.absorb(report)
             yield report
             if is_over:
@@ -110,20 +110,20 @@ class Resumable:
         self.settle()
 
     def absorb(self, report: EpochReport) -> bool:
-        """Take note of the next epoch; whether it was the last one."""
+        """Add the next epoch; returns whether it was the last one."""
         self.history.append(report)
         if self.config.checkpoint.weights == "best" and report.epoch > len(self.earlier):
             self._keep_if_best(report)
         return self._patience.is_over(report) or report.epoch == self.config.epochs
 
     def settle(self) -> None:
-        """Let the model have the chosen weights."""
+        """Give the model the chosen weights."""
         if self._best:
             self.model.load_state_dict(self._best)
 
     @property
     def chosen_epoch(self) -> int:
-        """Whose weights are tested, from 1."""
+        """The epoch, from 1, whose weights are tested."""
         return self._best_epoch if self._best else self.history[-1].epoch
 
     def state(self, position: Position, identity: dict[str, str]) -> TrainingState:

@@ -101,7 +101,7 @@ class FusedConvNet:
     def _noise(
         self, layer: str, shape: Sequence[int], generators: Sequence[torch.Generator]
     ) -> Tensor | float:
-        """What torch's dropout multiplies with: 0 or 1 / (1 - p); 1 for who drops nothing."""
+        """What torch's dropout multiplies with: 0 or 1 / (1 - p); 1 for a member that drops nothing."""
         rates = [float(getattr(model, layer).p) for model in self._models]
         if not any(rates):
             return 1.0

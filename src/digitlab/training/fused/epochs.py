@@ -1,6 +1,6 @@
 """One epoch of members side by side, from its order to its reports, and the moments between its steps.
 
-Knows nothing of what is tried beforehand, nor of who leaves.
+Knows neither what is tried beforehand nor why members leave.
 """
 
 import hashlib
@@ -153,11 +153,11 @@ def _num_right(
     if moment.members[0].position.predictions:
         earlier = [torch.cat(member.position.predictions) for member in moment.members]
         answers = torch.cat([torch.stack(earlier).to(torch.uint8), answers], 1)
-    found: list[int] = []
+    num_right: list[int] = []
     for rows, order in zip(together.groups, orders, strict=True):
         in_order = train.labels.index_select(0, order.to(train.labels.device)).to(torch.uint8)
-        found += answers[rows].eq(in_order).sum(1).tolist()
-    return found
+        num_right += answers[rows].eq(in_order).sum(1).tolist()
+    return num_right
 
 
 def _notice_divergence(moment: Moment, num_new: int) -> None:

@@ -2,7 +2,7 @@
 
 Libraries choose other kernels for other shapes and processors, and promise nothing. So nothing is
 assumed: each way is tried on random numbers in the very shapes at hand, compared with the plain way on
-tensors of each member's own, and timed. What was found is kept in mlruns/exact.json.
+tensors of each member's own, and timed. Answers are kept in mlruns/exact.json.
 """
 
 import contextlib
@@ -52,8 +52,8 @@ class Draw:
     def numbers(self, members: int, *shape: int, salt: int) -> Tensor:
         """Standard normal (members, *shape). salt: tells the tensors of one draw apart."""
         generator = torch.Generator().manual_seed(1_000 * self.seed + salt)
-        found = torch.randn((1 if self.is_equal else members, *shape), generator=generator)
-        return found.expand(members, *shape).contiguous().to(self.device)
+        drawn = torch.randn((1 if self.is_equal else members, *shape), generator=generator)
+        return drawn.expand(members, *shape).contiguous().to(self.device)
 
     def activations(self, members: int, *shape: int, salt: int) -> Tensor:
         """As ReLU and dropout leave them: three quarters are zero."""
@@ -134,7 +134,7 @@ def measure(
 
 
 def remembered(question: str, ways: Sequence[str], find: Callable[[], Answer]) -> Answer:
-    """What any process of this project found before, if it is one of the ways; or else `find`."""
+    """The answer of an earlier process, if it is one of the ways; or else `find`'s."""
     key = _key(torch.get_num_threads())
     answers = _answers(key)
     if question not in answers or answers[question].way not in ways:
@@ -144,7 +144,7 @@ def remembered(question: str, ways: Sequence[str], find: Callable[[], Answer]) -
 
 
 def known_answers() -> dict[str, Answer]:
-    """All that has been found out on this machine with this code, by question."""
+    """All answers for this machine and this code, by question."""
     return dict(_answers(_key(torch.get_num_threads())))
 
 
@@ -164,19 +164,19 @@ def _key(threads: int) -> str:
 
 @functools.cache
 def _answers(key: str) -> dict[str, Answer]:
-    """Those of this process, with what others have found before."""
+    """Of this process, with those that others had kept before."""
     return _parsed(_read().get(key))
 
 
 def _keep(key: str, answers: dict[str, Answer]) -> None:
-    """For other processes. What other machines have found stays, what older code has found does not."""
+    """For other processes. Answers of other machines stay, answers of older code do not."""
     depends_on = _decisive(torch.get_num_threads())
     entries = {
         other: entry for other, entry in _read().items() if _source(entry) == depends_on["source"]
     }
     answers |= {**_parsed(entries.get(key)), **answers}
-    found = {question: dataclasses.asdict(answer) for question, answer in answers.items()}
-    entries[key] = {"depends_on": depends_on, "answers": found}
+    entry = {question: dataclasses.asdict(answer) for question, answer in answers.items()}
+    entries[key] = {"depends_on": depends_on, "answers": entry}
     with contextlib.suppress(OSError):  # a disk that is full costs a trial, no result
         project.mlruns().mkdir(exist_ok=True)
         write_atomically(project.mlruns() / FILE, json.dumps(entries, indent=1))
@@ -192,8 +192,8 @@ def _source(entry: Any) -> str | None:
 def _parsed(entry: Any) -> dict[str, Answer]:
     try:
         return {
-            str(question): Answer(str(found["way"]), float(found["gain"]))
-            for question, found in entry["answers"].items()
+            str(question): Answer(str(known["way"]), float(known["gain"]))
+            for question, known in entry["answers"].items()
         }
     except (AttributeError, KeyError, TypeError, ValueError):
         return {}  # damaged or of another version: tried again
@@ -201,7 +201,7 @@ def _parsed(entry: Any) -> dict[str, Answer]:
 
 def _read() -> dict[str, Any]:
     try:
-        found = json.loads((project.mlruns() / FILE).read_text())
+        known = json.loads((project.mlruns() / FILE).read_text())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return known if isinstance(known, dict) else {}

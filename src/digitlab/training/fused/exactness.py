@@ -30,7 +30,7 @@ USUAL: list[tuple[str, ModelConfig, int]] = [
 def exactness() -> str:
     """Of both models in the usual shapes, on one CPU thread; other shapes are tried when they come."""
     torch.set_num_threads(1)
-    parts = [_told(f"{count} {name}", config, count) for name, config, count in USUAL]
+    parts = [_sentence(f"{count} {name}", config, count) for name, config, count in USUAL]
     if apart := _layers_apart():
         parts.append(f"one CNN after another is computed in {apart}")
     tried = {q: answer for q, answer in known_answers().items() if ": training of " in q}
@@ -43,7 +43,7 @@ def exactness() -> str:
     return "; ".join(parts)
 
 
-def _told(members: str, config: ModelConfig, count: int) -> str:
+def _sentence(members: str, config: ModelConfig, count: int) -> str:
     images = noise(NUM_IMAGES, torch.device("cpu"))
     answer = judge([_member(config, seed) for seed in range(count)], images, BATCH_SIZE)
     if answer.way == NOT_AT_ALL:
@@ -51,8 +51,8 @@ def _told(members: str, config: ModelConfig, count: int) -> str:
             f"{members} side by side would not have the bits of each alone here, and are trained one "
             f"by one, which takes {answer.gain:.1f} times as long"
         )
-    told = f"{members} side by side have the bits of each alone, at {answer.gain:.1f} times the speed"
-    return told if answer.gain >= LEAST_GAIN else f"{told} (engine=auto trains them one by one)"
+    text = f"{members} side by side have the bits of each alone, at {answer.gain:.1f} times the speed"
+    return text if answer.gain >= LEAST_GAIN else f"{text} (engine=auto trains them one by one)"
 
 
 def _layers_apart() -> str:

@@ -1,6 +1,6 @@
 """Layers of many members, computed together or member by member, and their gradients, written out.
 
-Which way has the bits of each member alone, and is the fastest, is found out by trial (see
+Which way has the bits of each member alone, and is the fastest, is found by trial (see
 exact_ways.py). Knows no network.
 """
 
@@ -49,15 +49,15 @@ def convolve_backward(
             continue
         if way == TOGETHER:
             groups = images.shape[1] // weight.shape[2]
-            found = _backward(gradient, images, side_by_side(weight), groups, mask)
+            computed = _backward(gradient, images, side_by_side(weight), groups, mask)
         else:
             gradients = _members(gradient, len(weight))
             own = zip(gradients, _own(images, weight), _clones(weight), strict=True)
             parts = [_backward(*part, 1, mask) for part in own]
             columns = list(zip(*parts, strict=True))
-            found = [_joined(columns[0]) if mask[0] else None]
-            found += [torch.cat(column) if mask[1] else None for column in columns[1:]]
-        results = [new if new is not None else old for new, old in zip(found, results, strict=True)]
+            computed = [_joined(columns[0]) if mask[0] else None]
+            computed += [torch.cat(column) if mask[1] else None for column in columns[1:]]
+        results = [new if new is not None else old for new, old in zip(computed, results, strict=True)]
     by_images, by_weight, by_bias = results
     if ways.by_weight:
         by_weight, by_bias = by_weight.view(weight.shape), by_bias.view(weight.shape[:2])
@@ -166,10 +166,10 @@ def linear_way(inputs: torch.Size, width: int, device: torch.device, *, is_last:
 def _backward(
     gradient: Tensor, images: Tensor, weight: Tensor, groups: int, mask: Sequence[bool]
 ) -> list[Tensor | None]:
-    found: Sequence[Tensor | None] = torch.ops.aten.convolution_backward(
+    computed: Sequence[Tensor | None] = torch.ops.aten.convolution_backward(
         gradient, images, weight, [len(weight)], [1, 1], [0, 0], [1, 1], False, [0, 0], groups, mask
     )
-    return list(found)
+    return list(computed)
 
 
 def _members(images: Tensor, count: int) -> list[Tensor]:

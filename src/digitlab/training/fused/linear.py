@@ -116,12 +116,12 @@ def products(rows: Tensor, count: int, images: Tensor, way: str) -> Tensor:
     orientation, _, size = way.partition(" ")
     parts = []
     for start in range(0, count, int(size)):
-        wanted = NUM_CLASSES * min(int(size), count - start)
-        block = rows[NUM_CLASSES * start :][: padded(wanted, ROWS)]
+        num_rows = NUM_CLASSES * min(int(size), count - start)
+        block = rows[NUM_CLASSES * start :][: padded(num_rows, ROWS)]
         if orientation == "rows":
-            parts.append(block.mm(images.t())[:wanted])
+            parts.append(block.mm(images.t())[:num_rows])
         else:
-            parts.append(images.mm(block.t()).t()[:wanted])
+            parts.append(images.mm(block.t()).t()[:num_rows])
     return parts[0].contiguous() if len(parts) == 1 else torch.cat(parts)
 
 

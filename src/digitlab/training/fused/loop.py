@@ -1,7 +1,7 @@
 """The training loop of many members at once, in the manner of fit(): a generator of epoch reports.
 
-Each member ends with the bits that it has alone, whoever else is there; so members may come from
-checkpoints of other groups, leave after any epoch, or diverge, without the others noticing.
+Each member ends with the bits that it has alone, whatever the others are; so members may come from
+checkpoints of other groups, leave after any epoch, or diverge, without effect on the others.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -1,6 +1,6 @@
-"""Members side by side as one model: who stands beside whom, and one step of all of them.
+"""Members side by side as one model: their arrangement, and one step of all of them.
 
-Knows no epochs, no orders of images but their seeds, and nothing of being exact but how to be it.
+Knows no epochs, and of the orders of images only their seeds.
 """
 
 import dataclasses
@@ -23,7 +23,8 @@ from digitlab.training.fused.stacked_optimizers import (
     structure,
 )
 from digitlab.training.fused.stacking import stack_parameters
-from digitlab.training.loop import Position, cross_entropy
+from digitlab.training.gradients import cross_entropy
+from digitlab.training.loop import Position
 from digitlab.training.optimizers import Optimizer
 from digitlab.training.schedules import Schedule
 
@@ -37,8 +38,8 @@ class Member:
     """One of the trainings, as fit() takes it. Its model and its optimizer are trained in place.
 
     position: where it is; all members of one fit_many() are in the same epoch, at the same step.
-    has_left: set by whoever looks on, between two epochs: it is trained no further. diverged: set when
-    its loss is not finite; it has left then, and its weights are of no use.
+    has_left: set by the caller between two epochs: it is trained no further. diverged: set when its
+    loss is not finite; it has left then, and its weights are of no use.
     """
 
     model: nn.Module
@@ -87,7 +88,7 @@ class _Block:
 
 
 class Differentiated(NamedTuple):
-    """What some neighbours make of their images, before their parameters are moved by it.
+    """Losses and gradients of some neighbours, before their parameters are moved.
 
     rows: of the members. logits: (K, 10, B). losses: (K,). gradients: (K, ...) by each parameter.
     """
@@ -99,9 +100,9 @@ class Differentiated(NamedTuple):
 
 
 class SideBySide:
-    """Members as one: those with the same order are neighbours, then those of one structure.
+    """Members as one: neighbours share an order, and then the structure of their optimizers.
 
-    groups: the rows of those with the same order. order_seeds: of each group.
+    groups: the rows of the members with one order. order_seeds: of each group.
     """
 
     def __init__(self, members: Sequence[Member], way: str = STACKED) -> None:
@@ -136,9 +137,9 @@ class SideBySide:
         Losses (K,) and predictions (K, B) before it.
         """
         losses, predictions = [], []
-        for made in self.differentiate(train, chosen, rates, generators):
-            losses.append(made.losses)
-            predictions.append(_predicted(made.logits))
+        for result in self.differentiate(train, chosen, rates, generators):
+            losses.append(result.losses)
+            predictions.append(_predicted(result.logits))
         if len(losses) == 1:
             return losses[0], predictions[0]
         return torch.cat(losses), torch.cat(predictions)
@@ -192,22 +193,22 @@ def _stack_all(
     optimizers: Sequence[Optimizer], parameters: Sequence[Tensor], gradients: Sequence[Tensor], way: str
 ) -> list[tuple[slice, StackedOptimizer, list[Tensor]]]:
     """Neighbours of one structure together."""
-    found = []
+    parts = []
     for rows in _runs([*map(structure, optimizers)], longest=_fitting(parameters)):
         these, own = optimizers[rows], [stacked[rows] for stacked in parameters]
         together = OneByOne(these) if way == OWN_OPTIMIZERS else stack_optimizers(these, own)
-        found.append((rows, together, [stacked[rows] for stacked in gradients]))
-    return found
+        parts.append((rows, together, [stacked[rows] for stacked in gradients]))
+    return parts
 
 
 def _runs(values: Sequence[object], longest: int = 1 << 30) -> list[slice]:
     """The places of equal neighbours, in runs of at most so many."""
-    found, start = [], 0
+    parts, start = [], 0
     for _, run in itertools.groupby(values):
         stop = start + len([*run])
-        found += [slice(i, min(i + longest, stop)) for i in range(start, stop, longest)]
+        parts += [slice(i, min(i + longest, stop)) for i in range(start, stop, longest)]
         start = stop
-    return found
+    return parts
 
 
 def _fitting(parameters: Sequence[Tensor]) -> int:
@@ -217,7 +218,7 @@ def _fitting(parameters: Sequence[Tensor]) -> int:
 
 
 def arranged(members: Sequence[Member]) -> list[Member]:
-    """Neighbours share an order; those that share none have optimizers of one structure."""
+    """Neighbours share an order, or else the structure of their optimizers."""
     sharing = Counter(member.order_seed for member in members)
 
     def place(member: Member) -> tuple[int, str]:

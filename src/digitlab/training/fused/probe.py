@@ -25,9 +25,9 @@ from digitlab.training.fused.members import (
     arranged,
 )
 from digitlab.training.fused.stacked_optimizers import structure
+from digitlab.training.gradients import differentiator
 from digitlab.training.loop import (
     Position,
-    differentiator,
     dropout_seed,
     flushing_denormals,
     seed_dropout,
@@ -132,7 +132,7 @@ class _Rehearsal:
         return seconds["alone"] / share / seconds["side by side"]
 
     def _alone(self, k: int) -> list[Tensor]:
-        """Everything that the k-th member comes upon by the plain loop."""
+        """Everything that the plain loop computes for the k-th member."""
         member, seen = _copy(self._members[k]), list[Tensor]()
         images = Images(self._images, 1)
         differentiate = differentiator(member.model, list(member.model.parameters()))
@@ -146,7 +146,7 @@ class _Rehearsal:
         return seen
 
     def _side_by_side(self, way: str, places: Sequence[int]) -> dict[int, list[Tensor]]:
-        """Everything that the members at these places come upon among all others."""
+        """Everything that is computed for the members at these places among all others."""
         copies = [_copy(member) for member in self._members]
         seen: dict[int, list[Tensor]] = {k: [] for k in places}
         with torch.no_grad(), flushing_denormals():
@@ -173,7 +173,7 @@ class _Rehearsal:
 
 
 def _first_of_each_kind(members: Sequence[Member]) -> list[Member]:
-    """In place of each member the first one that its optimizer could be that of."""
+    """In place of each member the first one whose optimizer has the same structure."""
     first = {structure(member.optimizer): member for member in reversed(members)}
     return [
         dataclasses.replace(first[structure(member.optimizer)], order_seed=member.order_seed)
