@@ -21,7 +21,7 @@ with_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU
 
 @pytest.fixture
 def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("digitlab.sweep.planning.plan.GPU_DRIVERS", ("/proc",))
+    monkeypatch.setattr("digitlab.sweep.planning.identity.GPU_DRIVERS", ("/proc",))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
 
 
@@ -48,7 +48,7 @@ def test_a_sweep_resumed_on_a_machine_without_its_gpu_is_another_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr("digitlab.sweep.planning.plan.GPU_DRIVERS", ("/proc",))
+        elsewhere.setattr("digitlab.sweep.planning.identity.GPU_DRIVERS", ("/proc",))
         elsewhere.setattr(torch.cuda, "is_available", lambda: True)
         wherever, on_gpu = plan(["device=auto", "seed=0,1"]), plan(["device=cuda", "seed=0,1"])
     here = refreshed(wherever)

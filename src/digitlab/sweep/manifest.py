@@ -4,9 +4,6 @@ Nothing here reads conf/. Knows neither Hydra nor MLflow nor torch.
 """
 
 import dataclasses
-import hashlib
-import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -118,8 +115,3 @@ class Manifest:
             tracking_uri=project.present_uri(uri, mlruns),
             **values,
         )
-
-
-def manifest_key(parts: Sequence[Any]) -> str:
-    text = json.dumps(parts, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -7,28 +7,25 @@ import copy
 import dataclasses
 import itertools
 from collections.abc import Sequence, Set
-from pathlib import Path
 from typing import Any
 
 from digitlab.config import project
 from digitlab.config.checking import as_param, flatten, recorded_config, set_leaf, to_dict
 from digitlab.config.composition import Composer, composer
-from digitlab.config.fingerprint import fingerprint
 from digitlab.config.schema import Config
-from digitlab.data.files import known_digests, read_verified
+from digitlab.data.files import read_verified
 from digitlab.errors import ConfigError
 from digitlab.runs import provenance
-from digitlab.sweep.manifest import Base, Manifest, Trial, manifest_key
+from digitlab.sweep.manifest import Base, Manifest, Trial
 from digitlab.sweep.planning import axes
+from digitlab.sweep.planning.identity import shared_device, trial_fingerprint, with_key
 from digitlab.sweep.planning.space import Line, Point, grid_points, read_line, search_space, shown_name
-from digitlab.sweep.settings import Interval, Settings, to_settings, to_values
+from digitlab.sweep.settings import Interval, Settings, to_settings
 from digitlab.tracking.connection.location import resolve_uri
 from digitlab.tracking.run_folder import now
 
 MAX_PROBLEMS = 40
 MAX_BASES = 1000
-# Of Nvidia's driver, on WSL, of AMD's: without any there is no GPU.
-GPU_DRIVERS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 
 
 def plan(overrides: Sequence[str]) -> Manifest:
@@ -51,11 +48,11 @@ def refreshed(manifest: Manifest) -> Manifest:
     """The same under today's source and data: equal, key and all, if neither has changed."""
     configs = [trial.config() for trial in manifest.trials]
     trials = [
-        dataclasses.replace(trial, fingerprint=_fingerprint(config))
+        dataclasses.replace(trial, fingerprint=trial_fingerprint(config))
         for trial, config in zip(manifest.trials, configs, strict=True)
     ]
-    device = _shared_device(configs or [recorded_config(base.values) for base in manifest.bases])
-    return _with_key(dataclasses.replace(manifest, trials=trials, device=device))
+    device = shared_device(configs or [recorded_config(base.values) for base in manifest.bases])
+    return with_key(dataclasses.replace(manifest, trials=trials, device=device))
 
 
 def trial_of_search(manifest: Manifest, number: int, point: int, chosen: Point, seed: int) -> Trial:
@@ -229,7 +226,7 @@ def _manifest(
     varying = list(dict.fromkeys(k for trial in trials for k in trial.swept))
     varying = varying or list(parts.get("axes", []))
     leaves = " x ".join(knob.rpartition(".")[2] for knob in varying)
-    return _with_key(
+    return with_key(
         Manifest(
             id="",
             key="",
@@ -237,28 +234,13 @@ def _manifest(
             study=config.study,
             command=provenance.command_line(),
             created=now(),
-            device=_shared_device(configs),
+            device=shared_device(configs),
             settings=settings,
             tracking_uri=resolve_uri(config.tracking.uri),
             trials=trials,
             **parts,
         )
     )
-
-
-def _with_key(manifest: Manifest) -> Manifest:
-    """The key covers what would be run and where to; not the order, the workers, or the name."""
-    settings = to_values(manifest.settings)["sweep"]
-    decisive = {k: settings[k] for k in ("search", "trials", "repeats", "metric", "pruner", "seed")}
-    if manifest.is_search:
-        configs = [recorded_config(base.values) for base in manifest.bases]
-        prints = [_fingerprint(config) for config in configs]
-    else:
-        prints = sorted(trial.fingerprint for trial in manifest.trials)
-        decisive.pop("metric")  # what a grid is ranked by does not change what it runs
-    store = project.portable_uri(manifest.tracking_uri, project.mlruns())
-    key = manifest_key([decisive, prints, manifest.axes, manifest.study, store])
-    return dataclasses.replace(manifest, key=key)
 
 
 def _trial(number: int, point: int, swept: Point, config: Config) -> Trial:
@@ -268,29 +250,8 @@ def _trial(number: int, point: int, swept: Point, config: Config) -> Trial:
         name=shown_name(swept) or config.run_name or "the only trial",
         swept=swept,
         values=to_dict(config),
-        fingerprint=_fingerprint(config),
+        fingerprint=trial_fingerprint(config),
     )
-
-
-def _fingerprint(config: Config) -> str:
-    """With the data unknown (not downloaded yet) it equals that of no run."""
-    digests = known_digests(config.data.name, project.data_root(config.data.root))
-    return fingerprint(config, device=_device(config), data=digests or {})
-
-
-def _shared_device(configs: Sequence[Config]) -> str:
-    """`cuda` if any of them trains on a GPU: workers are then dealt out by GPUs."""
-    return "cuda" if any(_device(config) == "cuda" for config in configs) else "cpu"
-
-
-def _device(config: Config) -> str:
-    """What `device` means here; torch (2 s) is not asked where the answer must be the CPU."""
-    has_driver = any(Path(name).exists() for name in GPU_DRIVERS)
-    if config.device == "cpu" or (config.device == "auto" and not has_driver):
-        return "cpu"
-    from digitlab.training.devices import resolved_device
-
-    return resolved_device(config.device, config.arithmetic)
 
 
 def _overrides(point: Point) -> list[str]:

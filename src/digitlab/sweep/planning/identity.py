@@ -1,0 +1,58 @@
+"""What makes two trials, or two sweeps, the same: fingerprints and keys, on this machine as it is.
+
+Knows no grid and no search.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from digitlab.config import project
+from digitlab.config.checking import recorded_config
+from digitlab.config.fingerprint import fingerprint
+from digitlab.config.schema import Config
+from digitlab.data.files import known_digests
+from digitlab.sweep.manifest import Manifest
+from digitlab.sweep.settings import to_values
+
+# Of Nvidia's driver, on WSL, of AMD's: without any there is no GPU.
+GPU_DRIVERS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+
+
+def with_key(manifest: Manifest) -> Manifest:
+    """The key covers what would be run and where to; not the order, the workers, or the name."""
+    settings = to_values(manifest.settings)["sweep"]
+    decisive = {k: settings[k] for k in ("search", "trials", "repeats", "metric", "pruner", "seed")}
+    if manifest.is_search:
+        configs = [recorded_config(base.values) for base in manifest.bases]
+        prints = [trial_fingerprint(config) for config in configs]
+    else:
+        prints = sorted(trial.fingerprint for trial in manifest.trials)
+        decisive.pop("metric")  # what a grid is ranked by does not change what it runs
+    store = project.portable_uri(manifest.tracking_uri, project.mlruns())
+    parts = [decisive, prints, manifest.axes, manifest.study, store]
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return dataclasses.replace(manifest, key=hashlib.sha256(text.encode()).hexdigest())
+
+
+def trial_fingerprint(config: Config) -> str:
+    """With the data unknown (not downloaded yet) it equals that of no run."""
+    digests = known_digests(config.data.name, project.data_root(config.data.root))
+    return fingerprint(config, device=_device(config), data=digests or {})
+
+
+def shared_device(configs: Sequence[Config]) -> str:
+    """`cuda` if any of them trains on a GPU: workers are then dealt out by GPUs."""
+    return "cuda" if any(_device(config) == "cuda" for config in configs) else "cpu"
+
+
+def _device(config: Config) -> str:
+    """What `device` means here; torch (2 s) is not asked where the answer must be the CPU."""
+    has_driver = any(Path(name).exists() for name in GPU_DRIVERS)
+    if config.device == "cpu" or (config.device == "auto" and not has_driver):
+        return "cpu"
+    from digitlab.training.devices import resolved_device
+
+    return resolved_device(config.device, config.arithmetic)
