@@ -27,7 +27,7 @@ from digitlab.tracking.leftovers import (
     find_remains,
     remove_remains,
 )
-from digitlab.tracking.names import KIND_TAG, METRICS_FILE
+from digitlab.tracking.names import METRICS_FILE
 from digitlab.tracking.run_folder import all_records, waiting_records, wrong_clock
 from digitlab.training import arithmetic
 from digitlab.training.fused.exactness import exactness
@@ -198,7 +198,7 @@ def _undelivered() -> str:
 def _cut_short() -> str:
     """Runs that wait to be continued, and take room."""
     found = [r for r in all_records(project.records()) if r.delivered.is_closed and not r.run.parent]
-    runs = [r for r in found if KIND_TAG not in r.run.tags]
+    runs = [r for r in found if not r.run.is_parent]
     if not runs:
         return "none"
     size = sum(file.stat().st_size for r in runs for file in r.folder.rglob("*") if file.is_file())

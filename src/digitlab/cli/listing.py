@@ -19,7 +19,6 @@ from digitlab.cli.options import (
 )
 from digitlab.errors import TrackingError, UsageError
 from digitlab.text.terminal import echo, echo_json, say
-from digitlab.tracking.names import KIND_TAG, RECORD_TAG
 
 if TYPE_CHECKING:
     from digitlab.tracking.store import RunStore
@@ -132,6 +131,7 @@ def list_runs(uri: str, *, study: str | None, limit: int, as_json: bool) -> None
     from digitlab.cli.tables import plain, print_runs
     from digitlab.config import project
     from digitlab.tracking.delivery import open_answering
+    from digitlab.tracking.names import RECORD_TAG
     from digitlab.tracking.run_folder import waiting_records
     from digitlab.tracking.stored_run import undelivered
 
@@ -151,7 +151,7 @@ def list_runs(uri: str, *, study: str | None, limit: int, as_json: bool) -> None
         stored = []
     known = {run.tags.get(RECORD_TAG) for run in stored}
     local = [run for run in waiting if run.run_id not in known]
-    of_runs = [run for run in local + stored if KIND_TAG not in run.tags]
+    of_runs = [run for run in local + stored if not run.is_parent]
     newest = sorted(of_runs, key=lambda run: -run.start_time)
     runs = newest[:limit]
     if as_json:

@@ -31,7 +31,6 @@ from digitlab.cli.train import (
 )
 from digitlab.errors import TrackingError, UsageError
 from digitlab.text.terminal import echo, echo_json, say
-from digitlab.tracking.names import KIND_TAG
 
 if TYPE_CHECKING:
     from digitlab.reproduction.reproduce import Options as ReproduceOptions
@@ -239,7 +238,7 @@ def _interrupted_run(reference: str) -> "RunFolder | None":
         for record in all_records(records)
         if reference == record.run.record_id or (record.delivered.run_id or " ").startswith(reference)
     ]
-    of_runs = [record for record in found if KIND_TAG not in record.run.tags]
+    of_runs = [record for record in found if not record.run.is_parent]
     if len(of_runs) > 1:
         ids = ", ".join((record.delivered.run_id or "")[:12] for record in of_runs)
         raise UsageError(f"{reference} is the start of {len(of_runs)} runs: {ids}")

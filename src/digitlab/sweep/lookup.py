@@ -11,7 +11,7 @@ from digitlab.config import project
 from digitlab.errors import UsageError
 from digitlab.sweep.finished import belongs
 from digitlab.sweep.sweep_folder import find_sweep
-from digitlab.tracking.names import KIND_TAG, PARENT_SWEEP_TAG, SWEEP_TAG
+from digitlab.tracking.names import PARENT_SWEEP_TAG, SWEEP_TAG
 from digitlab.tracking.registry import Registry, is_registered_name
 from digitlab.tracking.store import RunStore
 from digitlab.tracking.stored_run import AmbiguousRun, Chosen, StoredRun
@@ -26,7 +26,7 @@ def choose(store: RunStore, word: str) -> Chosen:
         UsageError: it is none of them, or more than one.
     """
     if store.experiment_id(word) is not None:
-        runs = tuple(run for run in store.all_runs(word) if KIND_TAG not in run.tags)
+        runs = tuple(run for run in store.all_runs(word) if not run.is_parent)
         return Chosen(kind="study", name=word, runs=runs, asked=word)
     matches = [chosen for chosen in (_sweep(store, word), _run(store, word)) if chosen]
     if not matches and is_registered_name(word):

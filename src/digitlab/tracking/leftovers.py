@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from digitlab.tracking.names import ERROR_TAG, KIND_TAG, PROCESS_TAG, RECORD_TAG
+from digitlab.tracking.names import ERROR_TAG, PROCESS_TAG, RECORD_TAG
 from digitlab.tracking.process import Process
 from digitlab.tracking.run_folder import RunFolder, all_records
 from digitlab.tracking.store import RunStore
@@ -28,7 +28,7 @@ def close_dead_records(records: Iterable[RunFolder], say: Callable[[str], None])
             record.finish("KILLED", {ERROR_TAG: REASON})
             record.release()
             what = f"run {run.name!r} had died (process {run.process.pid} is gone): marked KILLED"
-            is_alone = run.parent is None and KIND_TAG not in run.tags
+            is_alone = run.parent is None and not run.is_parent
             say(what + f"; go on: digitlab resume {run.record_id}" * is_alone)
             dead.append(record)
     return dead

@@ -27,7 +27,14 @@ from digitlab.errors import DigitlabError
 from digitlab.text.addresses import keep_secrets
 from digitlab.text.files import is_file_of_some_kind, write_atomically
 from digitlab.text.line_files import Journal
-from digitlab.tracking.names import DELIVERY_FILE, ERROR_TAG, METRICS_FILE, RUN_FILE, TRACEBACK_FILE
+from digitlab.tracking.names import (
+    DELIVERY_FILE,
+    ERROR_TAG,
+    KIND_TAG,
+    METRICS_FILE,
+    RUN_FILE,
+    TRACEBACK_FILE,
+)
 from digitlab.tracking.process import Process, this_process
 
 OWNER_DIES_WITHIN_SECONDS = 10
@@ -55,6 +62,11 @@ class Run:
     process: Process
     parent: str | None = None  # the record id of the sweep that the run belongs to
     is_resumable: bool = False  # cut short, it is not at its end: the record stays to be continued
+
+    @property
+    def is_parent(self) -> bool:
+        """Whether it is a sweep's parent run, which trains nothing itself."""
+        return KIND_TAG in self.tags
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)

@@ -56,6 +56,11 @@ class StoredRun:
         return ((self.end_time or self.start_time) - self.start_time) / 1000
 
     @property
+    def is_parent(self) -> bool:
+        """Whether it is a sweep's parent run, which trains nothing itself."""
+        return KIND_TAG in self.tags
+
+    @property
     def short_id(self) -> str:
         return self.run_id[:SHORT_ID] if self.delivered else self.run_id
 
