@@ -63,22 +63,22 @@ def compare(
     from digitlab.sweep.lookup import choose, choose_all
 
     reference = choose(store, against) if against else None
-    found = compare_runs(store, choose_all(store, references), sort=sort, against=reference)
-    runs = [group.runs[0] for group in found.groups]
+    comparison = compare_runs(store, choose_all(store, references), sort=sort, against=reference)
+    runs = [group.runs[0] for group in comparison.groups]
     differing = differences(store, runs) if diff else None
     match "json" if as_json else form:
         case "json":
-            echo(presenting.as_json(found, differing))
+            echo(presenting.as_json(comparison, differing))
         case "csv":
-            echo(presenting.as_csv(found), nl=False)
+            echo(presenting.as_csv(comparison), nl=False)
         case "markdown":
-            echo(presenting.as_markdown(found, differing or ()), nl=False)
+            echo(presenting.as_markdown(comparison, differing or ()), nl=False)
         case "latex":
-            echo(presenting.as_latex(found), nl=False)
+            echo(presenting.as_latex(comparison), nl=False)
         case _:
-            presenting.print_comparison(found, differing or ())
+            presenting.print_comparison(comparison, differing or ())
     if disagreements:
-        count = draw_disagreements(store, found, disagreements)
+        count = draw_disagreements(store, comparison, disagreements)
         say(f"wrote {disagreements}: {count} test images read differently")
 
 

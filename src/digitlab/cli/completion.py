@@ -64,17 +64,17 @@ def complete_names(*kinds: "Kind | Literal['file', 'override']") -> Completer:
     def completer(context: Context, parameter: Parameter, incomplete: str) -> list[CompletionItem]:
         from digitlab.tracking.connection.catalogue import names
 
-        found = []
+        items = []
         for kind in kinds:
             if kind == "override":
-                found += complete_override(context, parameter, incomplete)
+                items += complete_override(context, parameter, incomplete)
             elif kind != "file":
-                found += [
+                items += [
                     CompletionItem(name, help=" ".join(printable(called).split()))
                     for name, called in names(kind, incomplete)
                     if shlex.quote(name) == name  # another may be a command to the shell
                 ]
-        return found or [CompletionItem(incomplete, type="file")] * ("file" in kinds)
+        return items or [CompletionItem(incomplete, type="file")] * ("file" in kinds)
 
     return completer
 

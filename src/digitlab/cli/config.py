@@ -36,8 +36,8 @@ def print_sources(overrides: Sequence[str]) -> None:
 
     from digitlab.config.composition import sources
 
-    found = sources(overrides)
-    rows = [(path, json.dumps(value), source) for path, (value, source) in found.items()]
+    set_by = sources(overrides)
+    rows = [(path, json.dumps(value), source) for path, (value, source) in set_by.items()]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for path, value, source in rows:
         echo(f"{path:{widths[0]}}  {value:{widths[1]}}  {source}")

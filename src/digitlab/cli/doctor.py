@@ -75,9 +75,10 @@ def examine(uri: str) -> int:
 def _environment() -> str:
     if reason := provenance.unreadable_checkout():
         raise DigitlabError(reason)
-    found, here = provenance.versions(), provenance.code()
+    versions, here = provenance.versions(), provenance.code()
     dirty = ", with changes that are not committed" if here["dirty"] == "true" else ""
-    return f"Python {found['python']}, digitlab {found['digitlab']}, commit {here['commit'][:8]}{dirty}"
+    software = f"Python {versions['python']}, digitlab {versions['digitlab']}"
+    return f"{software}, commit {here['commit'][:8]}{dirty}"
 
 
 def _dependencies() -> str:
@@ -102,9 +103,9 @@ def _dependencies() -> str:
 
 def _compute() -> str:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    found = arithmetic.machine()
+    machine = arithmetic.machine()
     capability = torch.backends.cpu.get_cpu_capability()
-    return f"{found['cpu']}, {found['cores']} cores, {capability}, {gpu}, torch {torch.__version__}"
+    return f"{machine['cpu']}, {machine['cores']} cores, {capability}, {gpu}, torch {torch.__version__}"
 
 
 def _engine() -> str:
@@ -136,11 +137,13 @@ def _tracking(uri: str) -> str:
 
 def _moved(file: Path) -> str:
     """Everything finds a store that was moved; MLflow's own programs find what its addresses say."""
-    found = update_addresses(file)
-    if not found:
+    outdated = update_addresses(file)
+    if not outdated:
         return ""
-    example = next(iter(found))
-    return f", which was moved; mended: {len(found)} addresses, such as {file_path(example) or example}"
+    example = next(iter(outdated))
+    return (
+        f", which was moved; mended: {len(outdated)} addresses, such as {file_path(example) or example}"
+    )
 
 
 def _dead_runs(uri: str) -> str:
@@ -197,8 +200,8 @@ def _undelivered() -> str:
 
 def _cut_short() -> str:
     """Runs that wait to be continued, and take room."""
-    found = [r for r in all_records(project.records()) if r.delivered.is_closed and not r.run.parent]
-    runs = [r for r in found if not r.run.is_parent]
+    records = [r for r in all_records(project.records()) if r.delivered.is_closed]
+    runs = [r for r in records if not (r.run.parent or r.run.is_parent)]
     if not runs:
         return "none"
     size = sum(file.stat().st_size for r in runs for file in r.folder.rglob("*") if file.is_file())

@@ -56,13 +56,13 @@ def serve(uri: str, *, host: str, port: int | None, study: str | None, reference
 def _links_to_runs(store: RunStore, study: str | None) -> Links:
     """Of the study, or of that with the newest run."""
     newest = store.runs(study, limit=1)
-    found = newest[0].experiment_id if newest else store.experiment_id(study) if study else None
+    experiment_id = newest[0].experiment_id if newest else store.experiment_id(study) if study else None
 
     def links(address: str) -> str:
-        if found is None:
+        if experiment_id is None:
             return f"{address}/#/experiments?workflowType=machine_learning"
-        charts = link(address, found, charts=True)
-        return f"runs:   {link(address, found)}\ncharts: {charts}"
+        charts = link(address, experiment_id, charts=True)
+        return f"runs:   {link(address, experiment_id)}\ncharts: {charts}"
 
     return links
 

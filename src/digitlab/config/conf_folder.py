@@ -67,10 +67,10 @@ class Conf:
 
     def files(self, groups: Sequence[str]) -> list[tuple[str, str | None]]:
         """The files that these choices are composed of, each with the group that it is laid into."""
-        found = self.loader.compute_defaults_list("config", _for_hydra(groups), RunMode.RUN).defaults
+        defaults = self.loader.compute_defaults_list("config", _for_hydra(groups), RunMode.RUN).defaults
         return [
             (f"conf/{default.config_path}.yaml", default.package)
-            for default in found
+            for default in defaults
             if default.config_path and not default.config_path.startswith("hydra")
         ]
 

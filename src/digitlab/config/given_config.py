@@ -63,7 +63,7 @@ def knob_values(overrides: Sequence[str], base: Mapping[str, Any]) -> dict[str, 
     Raises:
         ConfigError: every override that is something else.
     """
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     problems: list[str] = []
     choices = choices_of(base)
     known = knobs(choices)
@@ -79,11 +79,11 @@ def knob_values(overrides: Sequence[str], base: Mapping[str, Any]) -> dict[str, 
         elif path not in known:
             problems.append(unknown(path, known, choices))
         else:
-            found[path] = value_of(override)
-    problems += _interpolations(found)
+            values[path] = value_of(override)
+    problems += _interpolations(values)
     if problems:
         raise ConfigError(problems)
-    return found
+    return values
 
 
 def _interpolations(values: Mapping[str, Any]) -> list[str]:

@@ -35,13 +35,13 @@ def knobs(choices: Mapping[str, str | None] | None = None) -> dict[str, Knob]:
 
 @functools.cache
 def _knobs(choices: tuple[tuple[str, str | None], ...]) -> dict[str, Knob]:
-    found: dict[str, Knob] = {}
+    by_path: dict[str, Knob] = {}
     for knob in _walk(Config, "", dict(choices)):
-        if knob.path in found:  # several choices have it
-            found[knob.path] = dataclasses.replace(found[knob.path], group="")
+        if knob.path in by_path:  # several choices have it
+            by_path[knob.path] = dataclasses.replace(by_path[knob.path], group="")
         else:
-            found[knob.path] = knob
-    return found
+            by_path[knob.path] = knob
+    return by_path
 
 
 def text_knobs() -> list[str]:
@@ -74,16 +74,16 @@ def _initials(path: str) -> str:
 @functools.cache
 def variants() -> dict[str, dict[str, type]]:
     """The choices of each group whose knobs depend on the choice: group -> name -> dataclass."""
-    found: dict[str, dict[str, type]] = {}
+    by_group: dict[str, dict[str, type]] = {}
     for group, hint in typing.get_type_hints(Config, include_extras=True).items():
         bare, _ = _unwrap(hint)
         if _is_union(bare) and all(map(dataclasses.is_dataclass, bare.__args__)):
-            found[group] = {
+            by_group[group] = {
                 name: variant
                 for variant in bare.__args__
                 for name in typing.get_args(typing.get_type_hints(variant)["name"])
             }
-    return found
+    return by_group
 
 
 def _walk(schema: type, prefix: str, choices: Mapping[str, str | None]) -> Iterator[Knob]:

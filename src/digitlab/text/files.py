@@ -17,13 +17,13 @@ def read_file(file: Path, limit: int) -> bytes:
     # Opening a pipe would wait until another process writes into it.
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "is no regular file", str(file))
-        if found.st_size > limit:
-            raise OSError(errno.EFBIG, f"has {found.st_size:,} bytes, more than {limit:,}", str(file))
+        if status.st_size > limit:
+            raise OSError(errno.EFBIG, f"has {status.st_size:,} bytes, more than {limit:,}", str(file))
         with os.fdopen(descriptor, "rb", closefd=False) as opened:
-            return opened.read(found.st_size)
+            return opened.read(status.st_size)
     finally:
         os.close(descriptor)
 

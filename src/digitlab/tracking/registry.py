@@ -88,14 +88,14 @@ class Registry:
 
     def run_id(self, reference: str) -> str:
         """Of the run that trained it. Raises UsageError: no such model, or none that a run left."""
-        found = self._version(reference).run_id
-        if not found:
+        run_id = self._version(reference).run_id
+        if not run_id:
             raise UsageError(f"the model {reference} came of no run in {self._uri}")
-        return str(found)
+        return str(run_id)
 
     def names_of(self, name: str) -> list[str]:
         """How the versions of a registered model can be asked for; empty if there is no such model."""
-        return [found for found in self._names() if found.partition("@")[0].partition("/")[0] == name]
+        return [known for known in self._names() if known.partition("@")[0].partition("/")[0] == name]
 
     def _create(self, run: StoredRun, name: str) -> Any:
         return self._client.create_model_version(
@@ -126,10 +126,10 @@ class Registry:
 
     def _names(self) -> list[str]:
         """Every name with its aliases, else its last version, as they can be asked for."""
-        found = []
+        names = []
         with plain_errors(self._uri):
             for model in self._client.search_registered_models(max_results=20):
                 aliases = [f"{model.name}@{alias}" for alias in sorted(model.aliases)]
                 versions = [version.version for version in model.latest_versions]
-                found += aliases or [f"{model.name}/{version}" for version in versions]
-        return found
+                names += aliases or [f"{model.name}/{version}" for version in versions]
+        return names

@@ -285,8 +285,8 @@ class RunFolder:
 
 def waiting_records(records: Path) -> Iterator[RunFolder]:
     """Records that are not completely delivered, a sweep's parent run before its trials."""
-    found = [record for record in all_records(records) if not record.delivered.is_closed]
-    yield from sorted(found, key=lambda record: record.run.parent is not None)
+    waiting = [record for record in all_records(records) if not record.delivered.is_closed]
+    yield from sorted(waiting, key=lambda record: record.run.parent is not None)
 
 
 def all_records(records: Path, record_id: str = "*") -> Iterator[RunFolder]:

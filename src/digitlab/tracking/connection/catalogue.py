@@ -35,8 +35,8 @@ def names(kind: Kind, start: str) -> list[tuple[str, str]]:
         return []
     try:
         with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as database:
-            found = database.execute(QUERIES[kind]).fetchall()
+            rows = database.execute(QUERIES[kind]).fetchall()
     except sqlite3.Error:
         return []
     length = max(SHORT_ID, len(start) + 1) if kind == "run" else None
-    return [(name[:length], called) for name, called in found if name.startswith(start)][:MAX_NAMES]
+    return [(name[:length], called) for name, called in rows if name.startswith(start)][:MAX_NAMES]

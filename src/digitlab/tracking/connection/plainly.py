@@ -22,8 +22,8 @@ def plain_errors(uri: str) -> Iterator[None]:
     except Exception as error:
         if "Max retries exceeded" in str(error) or "Read timed out" in str(error):
             raise TrackingError(f"{uri} does not answer") from error
-        if found := re.search(r"The run (\w+) must be in the 'active' state", str(error)):
-            raise deleted_run(found[1], uri) from error
+        if deleted := re.search(r"The run (\w+) must be in the 'active' state", str(error)):
+            raise deleted_run(deleted[1], uri) from error
         text = redacted_for(with_secrets(uri), str(error).strip())
         about_flushing = (
             "(raised as a result of Query-invoked autoflush"  # SQLAlchemy, before the cause
@@ -53,11 +53,11 @@ def deleted_study(study: str, experiment_id: str, uri: str) -> DeletedError:
 
 def _of_another_version(message: str, uri: str) -> str | None:
     """MLflow's complaint of its tables, with which of both is newer; None if it is none."""
-    found = re.search(r"database schema \(found version (\w+)", message)
-    if not found:
+    match = re.search(r"database schema \(found version (\w+)", message)
+    if not match:
         return None
     installed = f"the installed MLflow {importlib.metadata.version('mlflow')}"
-    if _is_known(found[1]):
+    if _is_known(match[1]):
         return f"written by an older MLflow than {installed}: `mlflow db upgrade {uri}` renews it"
     return (
         f"written by a newer MLflow than {installed}, which cannot read it: install the newer one, "

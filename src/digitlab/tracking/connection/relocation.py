@@ -60,13 +60,13 @@ def repository(uri: str, recorded: str) -> Any:
 def outdated_addresses(file: Path) -> dict[str, str]:
     """The addresses in a SQLite store that are of another place, each with the present one."""
     with closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=LOCK_SECONDS)) as store:
-        found = {
+        addresses = {
             str(address)
             for table, column in COLUMNS
             for (address,) in store.execute(f"SELECT DISTINCT {column} FROM {table}")
             if address
         }
-    present = {address: present_address(f"sqlite:///{file}", address) for address in sorted(found)}
+    present = {address: present_address(f"sqlite:///{file}", address) for address in sorted(addresses)}
     return {before: now for before, now in present.items() if before != now}
 
 
