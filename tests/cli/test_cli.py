@@ -507,7 +507,7 @@ def test_the_ui_opens_a_run_or_a_sweep(digitlab: Cli, digitlab_process: Start) -
         trial[:12]: f"{page}/{trial}?workflowType=machine_learning",
     }
     for wanted, link in expected.items():
-        told = ui._links_to(resolve_uri(None), wanted)("http://server")
+        told = ui._links_to(RunStore(resolve_uri(None)), wanted)("http://server")
         assert told.split()[1] == f"http://server{link}"
     process = digitlab_process("ui", trial[:12])
     assert process.stdout is not None
