@@ -25,9 +25,10 @@ from digitlab.tracking.connection import sqlite_store
 from digitlab.tracking.connection.location import resolve_uri
 from digitlab.tracking.connection.relocation import present_address
 from digitlab.tracking.connection.sqlite_store import ensure_store
+from digitlab.tracking.names import RECORD_FILE
 from digitlab.tracking.run_folder import all_records
 from digitlab.tracking.store import RunStore
-from tests.support.cli import CHECKOUT, Cli, Result
+from tests.support.cli import CHECKOUT, Cli, Result, artifact
 from tests.support.run_folders import new_record
 
 ONE = ("train", "epochs=1", "record.plots=never")
@@ -312,6 +313,7 @@ def test_what_can_only_be_read_is_read_and_never_trained_for(
     runs = RunStore(f"sqlite:///{home / 'mlruns' / 'mlflow.db'}").runs()
     run = next(run for run in runs if "sweep" in run.tags)
     cut = new_record(project.records(), tracking_uri=resolve_uri(None), is_resumable=True)
+    shutil.copy(artifact(run.artifact_uri, RECORD_FILE), cut.artifacts)
     cut.finish("KILLED")
     cut.release()
     _draw(tmp_path / "seven.png")

@@ -72,9 +72,9 @@ def request_run(
         ConfigError: the device is missing. DataError: the data are. TrackingError, DigitlabError: what
         the run leaves could not be written or delivered.
     """
-    device = prepare_process(config)
     uri = continued.run.tracking_uri if continued else resolve_uri(config.tracking.uri)
     check_before_training(uri, config.study, [continued] if continued else [])
+    device = prepare_process(config)
     if reason := provenance.unreadable_checkout():
         say(reason)
     dataset = load(config.data, project.data_root(config.data.root))
