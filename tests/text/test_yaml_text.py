@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
@@ -31,6 +31,7 @@ typed = st.text("0123456789+-._eEx", min_size=1, max_size=8) | st.sampled_from(
 )
 
 
+@example({"a": "\x85", "b": "one\u2028two\u2029"})
 @given(st.dictionaries(st.sampled_from("abcdef"), scalars | st.none() | st.lists(scalars, max_size=3)))
 @settings(max_examples=500, deadline=None)
 def test_what_is_written_is_read_back_by_every_reader(values: Any) -> None:

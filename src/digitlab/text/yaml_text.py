@@ -20,6 +20,7 @@ DECIMAL = rf"(?:{INTEGER}\.|{INTEGER}?\.[0-9](?:_?[0-9])*)"
 FLOAT = rf"(?:{DECIMAL}|(?:{INTEGER}|{DECIMAL})[eE][-+]?[0-9](?:_?[0-9])*|\.inf|\.nan)"
 TEXT = "tag:yaml.org,2002:str"
 NOT_TEXT = {f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "bool")}
+LINE_ENDS = set("\x85\u2028\u2029")
 DIGITS = list("-+.0123456789")
 
 
@@ -37,6 +38,14 @@ class _Loader(yaml.SafeLoader):
 class _Dumper(yaml.SafeDumper):
     """Begins with the resolvers of YAML 1.1."""
 
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    """Escaped where it holds a line end of YAML 1.1: in single quotes that is read as a space."""
+    style = '"' if LINE_ENDS & set(text) else None
+    return dumper.represent_scalar(TEXT, text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
 
 for tag, pattern, first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
