@@ -17,6 +17,7 @@ from pathlib import Path
 
 from digitlab.config import project
 from digitlab.runs import document, provenance
+from digitlab.tracking.names import RECORD_FILE
 from experiments import reporting as r
 
 HERE = Path(__file__).parent
@@ -60,7 +61,7 @@ def _run_again(home: Path, file: Path, arithmetic: str, made: Path, commit: str)
     verdict = json.loads(told)
     if verdict["kind"] not in AGREE[arithmetic]:
         sys.exit(f"{file}, {arithmetic}, is {verdict['kind']}: {verdict['cause']}")
-    (record,) = home.glob(f"mlruns/artifacts/*/{verdict['repeated']}/artifacts/{document.FILE}")
+    (record,) = home.glob(f"mlruns/artifacts/*/{verdict['repeated']}/artifacts/{RECORD_FILE}")
     r.publish(document.parse(record.read_bytes()), made)
 
 

@@ -10,7 +10,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from digitlab.results.estimates import estimate
 from digitlab.results.tables import markdown_table
 from digitlab.runs import document
 from digitlab.tracking.connection.location import resolve_uri
+from digitlab.tracking.names import RECORD_FILE
 from digitlab.tracking.store import RunStore
 from digitlab.tracking.stored_run import StoredRun
 
@@ -107,9 +107,7 @@ def save(figure: Figure, file: Path) -> None:
 
 def publish_record(run: StoredRun, file: Path) -> None:
     """The run's record.json, for `digitlab reproduce FILE`."""
-    with tempfile.TemporaryDirectory() as scratch:
-        content = store().download(run, document.FILE, Path(scratch)).read_bytes()
-    publish(document.parse(content), file)
+    publish(document.parse(store().content(run, RECORD_FILE)), file)
 
 
 def publish(found: document.Document, file: Path) -> None:

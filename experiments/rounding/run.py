@@ -5,7 +5,6 @@
 """
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 
 from digitlab.runs import document
 from digitlab.runs.pictures import recorded_answers
+from digitlab.tracking.names import RECORD_FILE
 from digitlab.tracking.stored_run import StoredRun
 from experiments import reporting as r
 
@@ -91,9 +91,7 @@ def row(base: StoredRun, changed: StoredRun, title: str) -> dict[str, Any]:
 
 def step_losses(run: StoredRun) -> list[float]:
     """Of the first 30 steps, to the last bit."""
-    with tempfile.TemporaryDirectory() as scratch:
-        content = r.store().download(run, document.FILE, Path(scratch)).read_bytes()
-    trace = document.parse(content).trace
+    trace = document.parse(r.store().content(run, RECORD_FILE)).trace
     assert trace is not None, "the run has finished"
     return [float.fromhex(loss) for loss in trace.step_losses]
 

@@ -4,12 +4,13 @@
 .venv/bin/python -m experiments.search.run --write    write from the runs that are there
 """
 
-import tempfile
+import csv
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
+from digitlab.tracking.names import TRIALS_FILE
 from digitlab.tracking.stored_run import StoredRun
 from experiments import reporting as r
 
@@ -69,8 +70,8 @@ def write() -> None:
 
 
 def trials_of(own_run: StoredRun) -> list[dict[str, str]]:
-    with tempfile.TemporaryDirectory() as scratch:
-        return r.read_csv(r.store().download(own_run, "trials.csv", Path(scratch)))
+    content = r.store().content(own_run, TRIALS_FILE).decode()
+    return list(csv.DictReader(content.splitlines()))
 
 
 def row(run: StoredRun, search: str, number: int) -> dict[str, Any]:
