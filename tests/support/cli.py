@@ -54,9 +54,13 @@ def start(line: list[str], *, is_real: bool = False, **environment: str) -> subp
 def start_module(
     line: list[str], environment: dict[str, str], *, is_real: bool = False, **options: Any
 ) -> subprocess.Popen[str]:
-    """Start `python -m` this line, as a fork where nothing can tell the difference."""
+    """Start `python -m` this line, as a fork where nothing can tell the difference.
+
+    `make test-all` starts every one for real.
+    """
     options |= {"text": True, "env": {**os.environ, **environment}}
-    if is_real or sys.platform != "linux" or not all(n.startswith("KILL_") for n in environment):
+    is_alike = sys.platform == "linux" and all(name.startswith("KILL_") for name in environment)
+    if is_real or LEVEL == "1" or not is_alike:
         command = [sys.executable, "-m", *line]
         return subprocess.Popen(command, preexec_fn=heed_interrupts, **options)
     return Forked(line, **options)
