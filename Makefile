@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-# Two tests at a time. Neighbours stay together, and share what their file makes once.
-SIDE_BY_SIDE := -n 2 --dist worksteal
+# Three tests at a time, for two cores: many wait for a process or a server. Neighbours stay together, and
+# share what their file makes once.
+SIDE_BY_SIDE := -n 3 --dist worksteal
 NEXT   := hydra-core==1.4.0rc3 omegaconf==2.4.1rc1
 
 .DEFAULT_GOAL := help

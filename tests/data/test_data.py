@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from digitlab.config.schema import DataConfig
+from digitlab.config.schema import NUM_TRAIN, DataConfig
 from digitlab.data import files, splits
 from digitlab.errors import DataError
 from tests.support.cli import Cli
@@ -58,6 +58,10 @@ def raw(tmp_path: Path) -> Path:
         (folder / images).write_bytes(idx(np.zeros((count, 28, 28))))
         (folder / labels).write_bytes(idx(np.arange(count) % 10))
     return folder
+
+
+def test_every_data_set_has_digests_to_be_compared_with() -> None:
+    assert {*files.DIGESTS, *files.PACKED_MD5} == set(NUM_TRAIN)
 
 
 def test_digits_are_the_known_bytes_in_disjoint_stratified_splits(tmp_path: Path) -> None:

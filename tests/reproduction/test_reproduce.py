@@ -275,6 +275,7 @@ def test_a_variation_is_linked_and_not_judged(digitlab: Cli) -> None:
         "epohs=3": "unknown knob epohs; did you mean epochs?",
         "model=cnn": "a recorded group cannot be chosen anew",
         "epochs=1,2": "gives several values",
+        "tracking.uri=sqlite:////tmp/o.db": "chosen with --tracking-uri URI, not tracking.uri=",
     }.items():
         refused = digitlab("reproduce", run.run_id, override)
         assert refused.code == 2

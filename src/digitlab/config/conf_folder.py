@@ -1,4 +1,7 @@
-"""The files of conf/, laid over one another by Hydra as its defaults lists say. Knows no knob."""
+"""The files of conf/, laid over one another by Hydra as its defaults lists say.
+
+Sets and checks no knob.
+"""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence

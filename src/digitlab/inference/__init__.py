@@ -1,4 +1,5 @@
 """A trained model at work: pictures read, models promoted, served as a page, exported.
 
-Must not train or record anything. Start with trained_model.py (which is meant), then predict.py.
+Must not train; only promote.py writes to the store. Start with trained_model.py (which
+is meant), then predict.py.
 """

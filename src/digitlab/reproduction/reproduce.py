@@ -13,7 +13,7 @@ from typing import Any
 
 from digitlab.config.checking import as_param
 from digitlab.config.schema import Config
-from digitlab.errors import ConfigError, TrackingError
+from digitlab.errors import ConfigError, TrackingError, UsageError
 from digitlab.reproduction.archive import Recorded
 from digitlab.reproduction.child import Child
 from digitlab.reproduction.demands import excess
@@ -70,6 +70,10 @@ def reproduce(reference: str, uri: str, options: Options) -> int:
         recorded = read(reference, uri)
         run_id = recorded.run_id
         changes = _given(options.overrides, recorded.document)
+        if "tracking.uri" in changes:
+            raise UsageError(
+                "the store of a reproduction is chosen with --tracking-uri URI, not tracking.uri="
+            )
         if changes.keys() - PLACES:
             return _vary(recorded, uri, options, changes)
         if recorded.document.trace is None or not recorded.document.trace.weights:

@@ -1,4 +1,4 @@
-"""Where a run comes from: code, versions, command. Collects and compares nothing."""
+"""Where a run comes from: code, versions, command. Collects only; compares nothing."""
 
 import functools
 import importlib.metadata

@@ -1,4 +1,4 @@
 """Many runs launched together: frozen in a manifest, searched, run, looked up again.
 
-Must not know the command line, nor Hydra. Start with launch.py.
+Must not import click or Hydra: overrides come as text. Start with launch.py.
 """

@@ -1,4 +1,4 @@
 """How an MLflow store is reached: which one, whether it answers, its client and its errors.
 
-Must not know what a run is. Start with location.py (which store is meant), then client.py.
+Must not know run folders. Start with location.py (which store is meant), then client.py.
 """
