@@ -88,7 +88,7 @@ def variants() -> dict[str, dict[str, type]]:
 
 def _walk(schema: type, prefix: str, choices: Mapping[str, str | None]) -> Iterator[Knob]:
     for name, hint in typing.get_type_hints(schema, include_extras=True).items():
-        bare, metadata = _unwrap(hint)
+        bare, _ = _unwrap(hint)
         if name in variants() and not prefix:
             named = variants()[name]
             chosen = named.get(choices.get(name) or "")
@@ -99,7 +99,7 @@ def _walk(schema: type, prefix: str, choices: Mapping[str, str | None]) -> Itera
         elif dataclasses.is_dataclass(bare):
             yield from _walk(typing.cast(type, bare), f"{prefix}{name}.", choices)
         else:
-            yield _knob(f"{prefix}{name}", bare, metadata)
+            yield knob_of(f"{prefix}{name}", hint)
 
 
 def _unwrap(hint: Any) -> tuple[Any, list[Any]]:
@@ -116,7 +116,9 @@ def _is_union(hint: Any) -> bool:
     return typing.get_origin(hint) in (types.UnionType, typing.Union)
 
 
-def _knob(path: str, hint: Any, metadata: list[Any]) -> Knob:
+def knob_of(path: str, hint: Any) -> Knob:
+    """Of an annotation. allowed: empty where it is a dict or a list, of which its help says enough."""
+    hint, metadata = _unwrap(hint)
     about = [m.description for m in metadata if isinstance(m, FieldInfo) and m.description]
     optional = _is_union(hint)
     if optional:
@@ -126,6 +128,8 @@ def _knob(path: str, hint: Any, metadata: list[Any]) -> Knob:
     if typing.get_origin(hint) is Literal:
         choices = typing.get_args(hint)
         allowed = "one of " + ", ".join(choices) if len(choices) > 1 else choices[0]
+    elif typing.get_origin(hint) in (dict, list):
+        allowed = ""
     elif hint is bool:
         choices, allowed = ("true", "false"), "true or false"
     elif hint is str:

@@ -1,4 +1,4 @@
-"""The schema of the groups `sweep` and `executor`: how a sweep is made, not what a run is.
+"""The schema of the groups `sweep`, `engine` and `executor`: how a sweep is made, not what a run is.
 
 Values live in conf/sweep/ and conf/executor/; like the knobs of a run they have no defaults here.
 """
@@ -10,12 +10,14 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from digitlab.config.checking import shown
-from digitlab.config.knobs import nearest
+from digitlab.config.knobs import knob_of, nearest
 from digitlab.config.schema import CLOSED, Integer, Metric, Number, Seed, Text
 from digitlab.errors import ConfigError
 
-SEARCHES = ("grid", "random", "tpe", "gp", "cmaes")
-PRUNERS = ("none", "median", "asha", "hyperband")
+
+def _about(text: str) -> Any:
+    return Field(description=text)
+
 
 Scalar = str | int | float | bool | None
 
@@ -50,23 +52,37 @@ class Block:
 class SweepSettings:
     name: Text | None
     search: Literal["grid", "random", "tpe", "gp", "cmaes"]
-    trials: Annotated[Integer, Field(ge=1, le=1_000_000)] | None
-    repeats: Annotated[Integer, Field(ge=1, le=10_000)]
+    trials: Annotated[
+        Annotated[Integer, Field(ge=1, le=1_000_000)] | None, _about("points that a search tries")
+    ]
+    repeats: Annotated[Integer, Field(ge=1, le=10_000), _about("seeds for each point")]
     metric: Metric
     pruner: Literal["none", "median", "asha", "hyperband"]
     seed: Seed
-    grid: dict[str, Axis]
-    zip: dict[str, Axis]
-    exclude: list[dict[str, Scalar]]
-    concat: list[Block]
-    space: dict[str, Axis]
+    grid: Annotated[
+        dict[str, Axis], _about("knobs with values: a list, or {low: , high: , num: , log: }")
+    ]
+    zip: Annotated[dict[str, Axis], _about("knobs with lists of the same length: row by row")]
+    exclude: Annotated[
+        list[dict[str, Scalar]], _about("a list of combinations such as {model: cnn, batch_size: 1000}")
+    ]
+    concat: Annotated[
+        list[Block], _about("a list of sweeps, each with grid, zip and exclude of its own")
+    ]
+    space: Annotated[
+        dict[str, Axis],
+        _about("knobs with what a search chooses from: a list, or {low: , high: , log: }"),
+    ]
 
 
 @dataclass(config=CLOSED, kw_only=True, slots=True, frozen=True)
 class ProcessesSettings:
     name: Literal["processes"]
-    workers: Annotated[Integer, Field(ge=1, le=1024)] | None
-    per_gpu: Annotated[Integer, Field(ge=1, le=64)]
+    workers: Annotated[
+        Annotated[Integer, Field(ge=1, le=1024)] | None,
+        _about("by default as many as cores or GPUs allow"),
+    ]
+    per_gpu: Annotated[Integer, Field(ge=1, le=64), _about("workers that share a GPU")]
 
 
 @dataclass(config=CLOSED, kw_only=True, slots=True, frozen=True)
@@ -93,24 +109,22 @@ class Settings:
 
 
 _SETTINGS = TypeAdapter(Settings)
-ALLOWED = {
-    "sweep.name": "text of 1 to 200 characters, or null",
-    "sweep.search": f"one of {', '.join(SEARCHES)}",
-    "sweep.trials": "an integer in [1, 1000000], or null (grid: all of them)",
-    "sweep.repeats": "an integer in [1, 10000]: seeds for each point",
-    "sweep.metric": "one of validation/accuracy, validation/loss",
-    "sweep.pruner": f"one of {', '.join(PRUNERS)}",
-    "sweep.seed": "an integer in [0, 9223372036854775808)",
-    "sweep.grid": "knobs with their values: a list, or {low: , high: , num: , log: }",
-    "sweep.zip": "knobs with lists of the same length: row by row",
-    "sweep.exclude": "a list of combinations such as {model: cnn, batch_size: 1000}",
-    "sweep.concat": "a list of sweeps, each with grid, zip and exclude of its own",
-    "sweep.space": "knobs with what a search may choose: a list, or {low: , high: , log: }",
-    "engine.name": "one of auto, fused, sequential",
-    "executor.name": f"one of {', '.join(EXECUTORS)}",
-    "executor.workers": "an integer in [1, 1024], or null: one for each core",
-    "executor.per_gpu": "an integer in [1, 64]: workers that share a GPU",
-}
+
+
+def _allowed() -> dict[str, str]:
+    """What each setting may be, by its path: what its type says, and what it is about."""
+    kinds = [("sweep", SweepSettings), ("engine", EngineSettings)]
+    kinds += [("executor", kind) for kind in get_args(ExecutorSettings)]
+    knobs = [
+        knob_of(f"{group}.{name}", hint)
+        for group, kind in kinds
+        for name, hint in get_type_hints(kind, include_extras=True).items()
+    ]
+    allowed = {k.path: ": ".join(filter(None, (k.allowed, k.help))) for k in knobs}
+    return allowed | {"executor.name": f"one of {', '.join(EXECUTORS)}"}
+
+
+ALLOWED = _allowed()
 
 
 def to_settings(values: Mapping[str, Any]) -> Settings:
