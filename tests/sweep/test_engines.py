@@ -334,9 +334,10 @@ def test_mistakes_about_engines_are_told(digitlab: Cli, home: Path) -> None:
     unknown = digitlab("sweep", "seed=0,1", "engine=fusd")
     assert unknown.code == 2
     assert "engine must be one of auto, fused, sequential, got fusd; did you mean" in unknown.err
-    inexact = digitlab("sweep", "seed=0,1", "engine.exact=false")
+    inexact = digitlab("sweep", "seed=0,1", "engine.exact=false", "sweep.trials=0")
     assert inexact.code == 2
     assert "engine.exact=false is no setting any more" in inexact.err
+    assert "sweep.trials must be an integer" in inexact.err
     single = digitlab("train", "engine=fused")
     assert single.code == 2
     assert "engine=fused has no effect on a single run" in single.err

@@ -129,11 +129,12 @@ ALLOWED = _allowed()
 
 def to_settings(values: Mapping[str, Any]) -> Settings:
     """Check plain nested values; ConfigError lists every problem at once."""
+    values, problems = _always_exact(values)
     try:
-        settings = _SETTINGS.validate_python(_always_exact(values))
+        settings = _SETTINGS.validate_python(values)
     except ValidationError as error:
-        raise ConfigError(list(dict.fromkeys(map(_describe, error.errors())))) from None
-    problems = _contradictions(settings.sweep)
+        raise ConfigError(list(dict.fromkeys([*problems, *map(_describe, error.errors())]))) from None
+    problems += _contradictions(settings.sweep)
     if settings.engine.name == "fused" and settings.sweep.search != "grid":
         problems.append(
             f"engine=fused needs sweep.search=grid, got {settings.sweep.search}: a search chooses its "
@@ -144,20 +145,17 @@ def to_settings(values: Mapping[str, Any]) -> Settings:
     return settings
 
 
-def _always_exact(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Without `engine.exact`, which conf/ and manifests of an earlier digitlab have.
-
-    Raises:
-        ConfigError: it is false.
-    """
+def _always_exact(values: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[str]]:
+    """Without `engine.exact`, which an earlier digitlab wrote; a problem if it is false."""
     engine = values.get("engine")
     if not isinstance(engine, Mapping) or "exact" not in engine:
-        return values
+        return values, []
+    problems = []
     if engine["exact"] is not True:
         given = shown(engine["exact"])
         reason = "trials side by side always have the bits of each alone"
-        raise ConfigError([f"engine.exact={given} is no setting any more: {reason}"])
-    return {**values, "engine": {"name": engine.get("name")}}
+        problems.append(f"engine.exact={given} is no setting any more: {reason}")
+    return {**values, "engine": {k: v for k, v in engine.items() if k != "exact"}}, problems
 
 
 def to_values(settings: Settings) -> dict[str, Any]:
