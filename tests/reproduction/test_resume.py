@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import datetime
+import itertools
 import json
 import os
 import random
@@ -423,21 +424,27 @@ def steps_trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return done
 
 
+@contextlib.contextmanager
+def signalled(step: int, number: signal.Signals) -> Iterator[None]:
+    """This process gets the signal in a step that it trains, from 1."""
+    real, steps = loop._refuse_divergence, itertools.count(1)
+
+    def stopping(*arguments: Any) -> None:
+        if next(steps) == step:
+            os.kill(os.getpid(), number)
+        real(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_refuse_divergence", stopping)
+        yield
+
+
 @pytest.fixture
-def interrupted(digitlab: Cli, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+def interrupted(digitlab: Cli) -> Callable[..., Result]:
     """Train RUN and press Ctrl-C in a step of the training, from 1."""
 
     def train(step: int = 53, *overrides: str) -> Result:
-        real, done = loop._refuse_divergence, [0]
-
-        def stopping(*arguments: Any) -> None:
-            done[0] += 1
-            if done[0] == step:
-                os.kill(os.getpid(), signal.SIGINT)
-            real(*arguments)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(loop, "_refuse_divergence", stopping)
+        with signalled(step, signal.SIGINT):
             return digitlab(*RUN, *overrides)
 
     return train
@@ -476,16 +483,7 @@ def test_ctrl_c_twice_and_a_kill_in_between(
     interrupted: Callable[..., Result], digitlab: Cli, home: Path, expected: End
 ) -> None:
     interrupted(31)
-    real, done = loop._refuse_divergence, [0]
-    with pytest.MonkeyPatch.context() as patch:
-
-        def stopping(*arguments: Any) -> None:
-            done[0] += 1
-            if done[0] == 41:
-                os.kill(os.getpid(), signal.SIGTERM)
-            real(*arguments)
-
-        patch.setattr(loop, "_refuse_divergence", stopping)
+    with signalled(41, signal.SIGTERM):
         assert digitlab("resume", the_record().run.record_id).code == 143
     assert digitlab("resume", the_record().run.record_id).code == 0
     assert end_of_run(home) == expected
@@ -720,16 +718,7 @@ def test_a_forced_run_that_is_cut_short_again_stays_not_reproducible(
     interrupted(53)
     record = the_record()
     patch_document(record, **changed(record, "data"))
-    done, real = [0], loop._refuse_divergence
-    with pytest.MonkeyPatch.context() as patch:
-
-        def stopping(*arguments: Any) -> None:
-            done[0] += 1
-            if done[0] == 3:
-                os.kill(os.getpid(), signal.SIGINT)
-            real(*arguments)
-
-        patch.setattr(loop, "_refuse_divergence", stopping)
+    with signalled(3, signal.SIGINT):
         assert digitlab("resume", "--force", record.run.record_id).code == 130
     assert digitlab("resume", record.run.record_id).code == 0, "no further change: no force needed"
     (run,) = the_runs(digitlab)

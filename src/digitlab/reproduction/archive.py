@@ -167,7 +167,7 @@ def _check_sums(contents: Mapping[str, bytes], origin: str) -> None:
 def _check_contents(
     contents: Mapping[str, bytes], document: Document, trace: Trace, origin: str
 ) -> None:
-    """Check each file against the document: whoever wrote the file chose its checksums, too."""
+    """Check each file against the document. The checksums prove nothing: the archive brings its own."""
     checks: list[tuple[str, str, Callable[[bytes], bool]]] = [
         (CONFIG_FILE, "configuration", lambda content: _is_config(content, document.config)),
         (WEIGHTS_FILE, "trace", lambda content: _are_weights(content, trace)),

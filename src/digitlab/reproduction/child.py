@@ -14,7 +14,7 @@ from digitlab.reproduction.verdict import Cannot
 
 
 class Child:
-    """A context while it runs. It is asked once, says what it would run, and is told to go."""
+    """The process that repeats a run, as a context. It reports what it would run, then waits to go."""
 
     def __init__(self, code: Path, environment: Mapping[str, str]) -> None:
         paths = [str(code / "src"), *filter(None, [environment.get("PYTHONPATH")])]

@@ -142,7 +142,7 @@ class OpenRun:
         self._session.interrupts.check()
 
     def after_epoch(self, report: EpochReport) -> None:
-        """Record an epoch; of one recorded before an interruption, only the watch is told."""
+        """Record an epoch. An epoch recorded before an interruption only reaches the watch again."""
         self.record.log_metrics(epoch_metrics(report), step=report.epoch)
         self.checkpoints.after_epoch(report)
         self.watch.after_epoch(report)

@@ -69,7 +69,7 @@ def unreadable_checkout() -> str | None:
 def patch() -> str:
     """The uncommitted changes of CODE, staged, unstaged and untracked, in git's format; often empty.
 
-    With binary files, without those that git ignores.
+    Binary files are included, files that git ignores are not.
     """
     if code()["dirty"] != "true":
         return ""

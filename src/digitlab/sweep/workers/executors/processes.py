@@ -85,7 +85,7 @@ class Processes:
             for future in [*waiting, *(w.future for w in self._workers.values() if w.future)]:
                 future.set_exception(error)
             self._queue.clear()
-            if machine_refusal(error) is None:  # one line, by whoever waits for a result
+            if machine_refusal(error) is None:  # a refusal is reported through the futures
                 raise
 
     def _serve(self) -> None:
