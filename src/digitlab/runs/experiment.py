@@ -24,7 +24,7 @@ from digitlab.runs.trace import trace_of
 from digitlab.text import yaml_text
 from digitlab.text.files import write_atomically
 from digitlab.tracking import names
-from digitlab.tracking.delivery import Delivery
+from digitlab.tracking.delivery import Delivery, LeftToController
 from digitlab.tracking.model_format import save_mlflow_model
 from digitlab.tracking.run_folder import RunFolder
 from digitlab.training.evaluation import Evaluation, evaluate
@@ -93,7 +93,8 @@ class OpenRun:
         self, request: Request, session: Session, training: Resumable, record: RunFolder
     ) -> None:
         self.record, self.training, self.watch = record, training, session.watch
-        self.delivery = Delivery(record, session.say)
+        is_ours = request.member is None or request.member.is_delivered
+        self.delivery = Delivery(record, session.say) if is_ours else LeftToController()
         self.checkpoints = Checkpoints(
             record.folder,
             training,

@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from digitlab.config import project
 from digitlab.errors import Interrupted
@@ -29,7 +29,8 @@ from digitlab.sweep.presets import check_preset, write_preset
 from digitlab.sweep.search import Search
 from digitlab.sweep.sweep_folder import SweepFolder, claim
 from digitlab.sweep.workers.display import SweepDisplay, in_words
-from digitlab.sweep.workers.executors.executor import Executor
+from digitlab.sweep.workers.executors.executor import Executor, UnderWay
+from digitlab.sweep.workers.executors.jobs import refuse_jobs_of_others
 from digitlab.sweep.workers.executors.table import executor_of
 from digitlab.sweep.workers.runner import Runner
 from digitlab.sweep.workers.source import Listed, Source
@@ -54,13 +55,17 @@ class Options:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _Left:
-    """What of a sweep is done, and what is not. results: that stand. engine: how the trials left are
-    trained, if that is worth a line."""
+    """What of a sweep is done, and what is not. results: that stand.
+
+    under_way: of the trials left, those that are being trained already. engine: how the others are
+    trained, if that is worth a line.
+    """
 
     results: list[TrialResult]
     num_pending: int
     source: Source
     executor: Executor
+    under_way: Mapping[UnderWay, list[Trial]]
     engine: str = ""
 
     @property
@@ -107,10 +112,16 @@ def launch(planned: Manifest, options: Options) -> list[TrialResult]:
 def _what_is_left(folder: SweepFolder, manifest: Manifest, options: Options) -> _Left:
     _deliver_ended(manifest)
     executor = executor_of(manifest)
+    refuse_jobs_of_others(folder.folder, manifest.settings.executor.name)
+    attached = executor.attach(folder.folder)
     if manifest.is_search:
         search = Search(folder, manifest, say=say, num_workers=executor.num_workers)
         return _Left(
-            results=search.results, num_pending=search.num_left, source=search, executor=executor
+            results=search.results,
+            num_pending=search.num_left,
+            source=search,
+            executor=executor,
+            under_way=_under_way(attached, search.withdraw),
         )
     finished = FinishedRuns() if options.rerun else finished_runs(manifest.study, manifest.tracking_uri)
     rest = remaining(manifest, finished, folder)
@@ -121,15 +132,34 @@ def _what_is_left(folder: SweepFolder, manifest: Manifest, options: Options) -> 
     for trial in manifest.trials:
         if run := rest.runs.get(trial.number):
             results[trial.number] = _result(trial, run, earlier.get(trial.number), manifest)
-    plan = plan_chunks(rest.pending, manifest.settings.engine, executor.num_workers)
-    is_chosen = manifest.settings.engine.name == "fused" or len(plan.chunks) < len(rest.pending)
+    waiting = {trial.number: trial for trial in rest.pending}
+    under_way = _under_way(attached, lambda number: waiting.pop(number, None))
+    plan = plan_chunks(list(waiting.values()), manifest.settings.engine, executor.num_workers)
+    is_chosen = manifest.settings.engine.name == "fused" or len(plan.chunks) < len(waiting)
     return _Left(
         results=[results[number] for number in sorted(results)],
         num_pending=len(rest.pending),
         source=Listed(plan.chunks),
         executor=executor,
+        under_way=under_way,
         engine=plan.describe() if is_chosen else "",
     )
+
+
+def _under_way(
+    attached: Sequence[UnderWay], withdraw: Callable[[int], Trial | None]
+) -> dict[UnderWay, list[Trial]]:
+    """Tasks with what is wanted of them. withdraw: takes a trial from those that are to be started."""
+    taken = {}
+    for task in attached:
+        trials = [withdraw(trial.number) for trial in task.args[0].trials]
+        if known := [trial for trial in trials if trial]:
+            taken[task] = known
+    if taken:
+        say(
+            f"attached to what an earlier command has under way: {sum(map(len, taken.values()))} trials"
+        )
+    return taken
 
 
 def _result(
@@ -154,6 +184,7 @@ def _run(
         manifest,
         left.source,
         left.executor,
+        under_way=left.under_way,
         fail_fast=options.fail_fast,
         retries=options.retries,
         display=SweepDisplay(left.num_trials, len(left.results), CHOSEN[metric]),

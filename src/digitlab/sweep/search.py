@@ -68,6 +68,13 @@ class Search:
     def num_left(self) -> int:
         return self._num_trials - len(self._results)
 
+    def withdraw(self, number: int) -> Trial | None:
+        """A trial that waits to be started, which it then does no more; None if it does not."""
+        trial = next((trial for trial in self._waiting if trial.number == number), None)
+        if trial:
+            self._waiting.remove(trial)
+        return trial
+
     def take(self) -> list[Trial]:
         while True:
             if not self._waiting:

@@ -75,13 +75,23 @@ class SweepSettings:
     ]
 
 
+# One description of a setting that several executors have: messages know it by its path.
+Workers = Annotated[
+    Annotated[Integer, Field(ge=1, le=100_000)] | None,
+    _about("at the same time; null: as many as cores, GPUs or the cluster allow"),
+]
+Gpus = Annotated[Integer, Field(ge=0, le=64), _about("of a job; without any, trials use the CPU")]
+TrialsPerJob = Annotated[
+    Integer,
+    Field(ge=1, le=10_000),
+    _about("what a job trains one after another: trials, or chunks side by side"),
+]
+
+
 @dataclass(config=CLOSED, kw_only=True, slots=True, frozen=True)
 class ProcessesSettings:
     name: Literal["processes"]
-    workers: Annotated[
-        Annotated[Integer, Field(ge=1, le=1024)] | None,
-        _about("by default as many as cores or GPUs allow"),
-    ]
+    workers: Workers
     per_gpu: Annotated[Integer, Field(ge=1, le=64), _about("workers that share a GPU")]
 
 
@@ -90,7 +100,41 @@ class InProcessSettings:
     name: Literal["inprocess"]
 
 
-ExecutorSettings = ProcessesSettings | InProcessSettings
+@dataclass(config=CLOSED, kw_only=True, slots=True, frozen=True)
+class SlurmSettings:
+    name: Literal["slurm"]
+    workers: Workers
+    partition: Annotated[Text | None, _about("by default the cluster's own default")]
+    minutes: Annotated[
+        Integer,
+        Field(ge=1, le=1_000_000),
+        _about("a job's time limit; what is not done by then is queued again and goes on"),
+    ]
+    cpus: Annotated[
+        Annotated[Integer, Field(ge=1, le=1024)] | None,
+        _about("of a job; by default the threads of a trial"),
+    ]
+    gpus: Gpus
+    memory: Annotated[Text | None, _about("of a job, as SLURM writes it: 4G")]
+    trials_per_job: TrialsPerJob
+    sbatch: Annotated[
+        dict[str, Scalar], _about("further options of sbatch: {account: lab, constraint: avx512}")
+    ]
+
+
+@dataclass(config=CLOSED, kw_only=True, slots=True, frozen=True)
+class DaskSettings:
+    name: Literal["dask"]
+    scheduler: Annotated[
+        Text | None, _about("its address, such as tcp://host:8786; by default one is started here")
+    ]
+    workers: Workers
+    gpus: Gpus
+    trials_per_job: TrialsPerJob
+
+
+ClusterSettings = SlurmSettings | DaskSettings  # whose workers may be on other machines
+ExecutorSettings = ProcessesSettings | InProcessSettings | ClusterSettings
 EXECUTORS = [get_args(get_type_hints(kind)["name"])[0] for kind in get_args(ExecutorSettings)]
 
 

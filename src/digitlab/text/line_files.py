@@ -21,18 +21,28 @@ class Journal:
         self._file, self._is_valid = file, is_valid
         self._ends_at_a_line = False  # as far as this process knows
 
-    def append(self, values: Mapping[str, Any]) -> None:
-        """Write one line, at once. For the process that owns the file."""
+    def append(self, *lines: Mapping[str, Any]) -> None:
+        """Write lines, at once. For the process that owns the file."""
         if not self._ends_at_a_line:
             self._drop_what_was_cut_off()
         self._ends_at_a_line = False
         with self._file.open("ab") as file:
-            file.write(json.dumps(values).encode() + b"\n")
+            file.write(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
         self._ends_at_a_line = True
 
     def lines(self) -> list[dict[str, Any] | None]:
         """None in the place of a damaged one."""
         return [self._parsed(line) for line in self._whole_lines()]
+
+    def lines_since(self, start: int) -> tuple[list[dict[str, Any] | None], int]:
+        """The same from this byte on, and the byte to go on from."""
+        try:
+            with self._file.open("rb") as file:
+                file.seek(start)
+                *whole, rest = file.read().split(b"\n")
+                return [self._parsed(line) for line in whole], file.tell() - len(rest)
+        except FileNotFoundError:
+            return [], start
 
     def num_damaged(self) -> int:
         return self.lines().count(None)

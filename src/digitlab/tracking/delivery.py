@@ -147,6 +147,19 @@ class Delivery:
         return STORES.ask(self.record.run.tracking_uri, function, self.record.folder)
 
 
+class LeftToController:
+    """A Delivery that does nothing: the controller of a sweep delivers the run when it has ended."""
+
+    def push(self) -> None: ...
+    def begin_finish(self) -> None: ...
+
+    def is_finished(self) -> bool:
+        return True
+
+    def finish(self) -> bool:
+        return False
+
+
 def import_early(uri: str = "") -> None:
     """Start the imports, which take seconds, beside what comes before the first delivery.
 

@@ -91,7 +91,8 @@ class DamagedRecord(DigitlabError):  # noqa: N818  (what is wrong with it)
 class Membership:
     """A run's place in a sweep. Its record's name is known beforehand, so that it can be continued.
 
-    sweep: the record of the sweep itself.
+    sweep: the record of the sweep itself. is_delivered: by the process that trains it; else by the
+    sweep's controller, when it has ended.
     """
 
     record_id: str
@@ -100,6 +101,7 @@ class Membership:
     name: str
     tags: dict[str, str]
     command: str
+    is_delivered: bool = True
 
 
 class RunFolder:

@@ -14,8 +14,9 @@ from digitlab.config.checking import recorded_config
 from digitlab.config.fingerprint import fingerprint
 from digitlab.config.schema import Config
 from digitlab.data.files import known_digests
+from digitlab.errors import ConfigError
 from digitlab.sweep.manifest import Manifest
-from digitlab.sweep.settings import to_values
+from digitlab.sweep.settings import ClusterSettings, ExecutorSettings, to_values
 
 # Of Nvidia's driver, on WSL, of AMD's: without any there is no GPU.
 GPU_DRIVERS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
@@ -27,7 +28,7 @@ def with_key(manifest: Manifest) -> Manifest:
     decisive = {k: settings[k] for k in ("search", "trials", "repeats", "metric", "pruner", "seed")}
     if manifest.is_search:
         configs = [recorded_config(base.values) for base in manifest.bases]
-        prints = [trial_fingerprint(config) for config in configs]
+        prints = [trial_fingerprint(config, manifest.settings.executor) for config in configs]
     else:
         prints = sorted(trial.fingerprint for trial in manifest.trials)
         decisive.pop("metric")  # what a grid is ranked by does not change what it runs
@@ -37,19 +38,35 @@ def with_key(manifest: Manifest) -> Manifest:
     return dataclasses.replace(manifest, key=hashlib.sha256(text.encode()).hexdigest())
 
 
-def trial_fingerprint(config: Config) -> str:
+def trial_fingerprint(config: Config, executor: ExecutorSettings) -> str:
     """With the data unknown (not downloaded yet) it equals that of no run."""
     digests = known_digests(config.data.name, project.data_root(config.data.root))
-    return fingerprint(config, device=_device(config), data=digests or {})
+    return fingerprint(config, device=_device(config, executor), data=digests or {})
 
 
-def shared_device(configs: Sequence[Config]) -> str:
+def shared_device(configs: Sequence[Config], executor: ExecutorSettings) -> str:
     """`cuda` if any of them trains on a GPU: workers are then dealt out by GPUs."""
-    return "cuda" if any(_device(config) == "cuda" for config in configs) else "cpu"
+    return "cuda" if any(_device(config, executor) == "cuda" for config in configs) else "cpu"
 
 
-def _device(config: Config) -> str:
-    """What `device` means here; torch (2 s) is not asked where the answer must be the CPU."""
+def placed(config: Config, executor: ExecutorSettings) -> Config:
+    """With the device that it will have on another machine: what this one has says nothing of that.
+
+    Raises:
+        ConfigError: a GPU is asked for, and the executor asks for none.
+    """
+    if not isinstance(executor, ClusterSettings):
+        return config
+    if config.device == "cuda" and not executor.gpus:
+        raise ConfigError(["device=cuda needs executor.gpus of at least 1, got 0"])
+    may_use_gpu = config.device != "cpu" and config.arithmetic == "native"
+    return dataclasses.replace(config, device="cuda" if executor.gpus and may_use_gpu else "cpu")
+
+
+def _device(config: Config, executor: ExecutorSettings) -> str:
+    """What `device` means; torch (2 s) is not asked where the answer must be the CPU."""
+    if isinstance(executor, ClusterSettings):
+        return placed(config, executor).device
     has_driver = any(Path(name).exists() for name in GPU_DRIVERS)
     if config.device == "cpu" or (config.device == "auto" and not has_driver):
         return "cpu"

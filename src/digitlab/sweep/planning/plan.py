@@ -18,9 +18,9 @@ from digitlab.errors import ConfigError
 from digitlab.runs import provenance
 from digitlab.sweep.manifest import Base, Manifest, Trial
 from digitlab.sweep.planning import axes
-from digitlab.sweep.planning.identity import shared_device, trial_fingerprint, with_key
+from digitlab.sweep.planning.identity import placed, shared_device, trial_fingerprint, with_key
 from digitlab.sweep.planning.space import Line, Point, grid_points, read_line, search_space, shown_name
-from digitlab.sweep.settings import Interval, Settings, to_settings
+from digitlab.sweep.settings import ExecutorSettings, Interval, Settings, to_settings
 from digitlab.tracking.connection.location import resolve_uri
 from digitlab.tracking.run_folder import now
 
@@ -48,10 +48,11 @@ def refreshed(manifest: Manifest) -> Manifest:
     """The same under today's source and data: equal, key and all, if neither has changed."""
     configs = [trial.config() for trial in manifest.trials]
     trials = [
-        dataclasses.replace(trial, fingerprint=trial_fingerprint(config))
+        dataclasses.replace(trial, fingerprint=trial_fingerprint(config, manifest.settings.executor))
         for trial, config in zip(manifest.trials, configs, strict=True)
     ]
-    device = shared_device(configs or [recorded_config(base.values) for base in manifest.bases])
+    configs = configs or [recorded_config(base.values) for base in manifest.bases]
+    device = shared_device(configs, manifest.settings.executor)
     return with_key(dataclasses.replace(manifest, trials=trials, device=device))
 
 
@@ -68,7 +69,7 @@ def trial_of_search(manifest: Manifest, number: int, point: int, chosen: Point, 
     if manifest.settings.sweep.repeats > 1:
         config = dataclasses.replace(config, seed=config.seed + seed)
         swept["seed"] = str(config.seed)
-    return _trial(number, point, swept, config)
+    return _trial(number, point, swept, config, manifest.settings.executor)
 
 
 def verify_data(manifest: Manifest) -> None:
@@ -98,7 +99,7 @@ def _plan_trials(pairs: Sequence[tuple[Point, Config]], settings: Settings) -> M
         for repetition in range(repeats):
             seeded = dataclasses.replace(config, seed=config.seed + repetition)
             swept = {**point, "seed": str(seeded.seed)} if repeats > 1 else point
-            trials.append(_trial(len(trials), number, swept, seeded))
+            trials.append(_trial(len(trials), number, swept, seeded, settings.executor))
     return _manifest(settings, [config for _, config in pairs], trials=trials)
 
 
@@ -234,7 +235,7 @@ def _manifest(
             study=config.study,
             command=provenance.command_line(),
             created=now(),
-            device=shared_device(configs),
+            device=shared_device(configs, settings.executor),
             settings=settings,
             tracking_uri=resolve_uri(config.tracking.uri),
             trials=trials,
@@ -243,14 +244,15 @@ def _manifest(
     )
 
 
-def _trial(number: int, point: int, swept: Point, config: Config) -> Trial:
+def _trial(number: int, point: int, swept: Point, config: Config, executor: ExecutorSettings) -> Trial:
+    config = placed(config, executor)
     return Trial(
         number=number,
         point=point,
         name=shown_name(swept) or config.run_name or "the only trial",
         swept=swept,
         values=to_dict(config),
-        fingerprint=trial_fingerprint(config),
+        fingerprint=trial_fingerprint(config, executor),
     )
 
 

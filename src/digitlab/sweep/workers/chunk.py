@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from digitlab.errors import CutShort, DigitlabError, Interrupted
 from digitlab.results.trial_result import TrialResult
 from digitlab.runs.interrupts import Interrupts
+from digitlab.sweep.manifest import Trial
 from digitlab.sweep.planning.engines import engine_tag
 from digitlab.sweep.workers.entry import Entry, Failure
 from digitlab.sweep.workers.trial import (
@@ -42,6 +43,10 @@ class ChunkTask:
 
     tasks: list[Task]
     must_gain: bool
+
+    @property
+    def trials(self) -> list[Trial]:
+        return [task.trial for task in self.tasks]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

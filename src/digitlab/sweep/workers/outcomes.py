@@ -14,7 +14,8 @@ from digitlab.sweep.finished import result_of
 from digitlab.sweep.manifest import Trial
 from digitlab.sweep.workers.executors.executor import TaskFailed, WorkerDied
 from digitlab.tracking.delivery import Delivery
-from digitlab.tracking.leftovers import close_dead_records
+from digitlab.tracking.leftovers import REASON
+from digitlab.tracking.names import ERROR_TAG
 from digitlab.tracking.run_folder import DamagedRecord, RunFolder
 from digitlab.tracking.stored_run import undelivered
 
@@ -41,14 +42,30 @@ def after_death(trial: Trial, record: Path, cause: str, say: Callable[[str], Non
     except DamagedRecord:  # or none
         return cut_short
     left = undelivered(folder)
-    close_dead_records([folder], lambda message: None)
-    if folder.try_to_own():
-        Delivery(folder, say).finish()
-        folder.release()
-    run_id = folder.delivered.run_id
+    run_id = _end_and_deliver(folder, say)
     if left.status == "FINISHED":
         return dataclasses.replace(result_of(trial, left), run_id=run_id, reused=False)
     return dataclasses.replace(cut_short, run_id=run_id)
+
+
+def delivered(result: TrialResult, record: Path, say: Callable[[str], None]) -> TrialResult:
+    """The same with its run in the store: a worker elsewhere may have left the delivery to us."""
+    if result.run_id is not None:
+        return result
+    try:
+        folder = RunFolder.load(record)
+    except DamagedRecord:  # or none
+        return result
+    return dataclasses.replace(result, run_id=_end_and_deliver(folder, say))
+
+
+def _end_and_deliver(folder: RunFolder, say: Callable[[str], None]) -> str | None:
+    """Of a run whose process is gone, on whatever machine it was; returns its id in the store."""
+    if folder.try_to_own():
+        folder.finish("KILLED", {ERROR_TAG: REASON})  # unless it has ended
+        Delivery(folder, say).finish()
+        folder.release()
+    return folder.delivered.run_id
 
 
 def last_line(error: Exception) -> str:

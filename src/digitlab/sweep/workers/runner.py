@@ -9,7 +9,7 @@ import queue
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,11 @@ from digitlab.sweep.sweep_folder import SweepFolder
 from digitlab.sweep.workers.chunk import ChunkTask, Refusal, run_chunk
 from digitlab.sweep.workers.display import SweepDisplay
 from digitlab.sweep.workers.entry import Failure
-from digitlab.sweep.workers.executors.executor import Executor, TaskFailed, WorkerDied
-from digitlab.sweep.workers.outcomes import after_death, last_line, outcome
+from digitlab.sweep.workers.executors.executor import Executor, TaskFailed, UnderWay, WorkerDied
+from digitlab.sweep.workers.outcomes import after_death, delivered, last_line, outcome
 from digitlab.sweep.workers.source import Source
 from digitlab.sweep.workers.trial import Task, run_trial
+from digitlab.tracking.connection.location import sqlite_file
 from digitlab.tracking.names import SWEEP_TAG, SWEPT_TAG, TRIAL_TAG
 from digitlab.tracking.run_folder import Membership
 
@@ -34,7 +35,10 @@ POLL_SECONDS = 0.2
 
 
 class Runner:
-    """One invocation's work on a sweep. Results appear in `results` as trials end."""
+    """One invocation's work on a sweep. Results appear in `results` as trials end.
+
+    under_way: tasks that an earlier invocation has submitted, each with its trials that have not ended.
+    """
 
     def __init__(
         self,
@@ -43,6 +47,7 @@ class Runner:
         source: Source,
         executor: Executor,
         *,
+        under_way: Mapping[UnderWay, list[Trial]] | None = None,
         fail_fast: bool = False,
         retries: int = 0,
         display: SweepDisplay,
@@ -57,15 +62,19 @@ class Runner:
         self._lock = threading.Lock()
         self._is_stopping = False
         self._running: dict[Future[Any], list[Trial]] = {}
+        self._chunks: set[Future[Any]] = set()  # of these
         self._failures, self._tries = folder.failures(), Counter[int]()
         self._messages: queue.SimpleQueue[TrialResult | Refusal] = queue.SimpleQueue()  # of chunks
         self._in_chunks: dict[int, Trial] = {}  # that have not ended yet
+        for task, trials in (under_way or {}).items():
+            self._note(task.future, task.args[0], trials)
 
     def run(self) -> None:
         """Until there is nothing left to start and nothing running.
 
         Raises:
-            Interrupted: asked to stop; the running trials have been stopped at their next step.
+            Interrupted: asked to stop. The running trials have been stopped at their next step; on a
+                remote executor only by Ctrl-C.
         """
         self._executor.start(self._answer, self._interrupts)
         self._display.start()
@@ -87,9 +96,10 @@ class Runner:
             self._display.stop()
 
     def _start_more(self) -> None:
-        """As many as there are workers; of a grid as many again where the executor runs ahead."""
-        ahead = 2 if self._executor.runs_ahead and not self._manifest.is_search else 1
-        while len(self._running) < ahead * self._executor.num_workers:
+        """Of a grid as many as the executor takes; of a search, which learns, as there are workers."""
+        executor = self._executor
+        most = executor.num_workers if self._manifest.is_search else executor.num_ahead
+        while len(self._running) < most:
             with self._lock:
                 trials = self._source.take()
             if not trials:
@@ -99,12 +109,17 @@ class Runner:
     def _submit(self, trials: list[Trial]) -> None:
         tasks = [self._task(trial) for trial in trials]
         if len(tasks) == 1:
-            future = self._executor.submit(run_trial, tasks[0])
+            self._note(self._executor.submit(run_trial, tasks[0]), tasks[0], trials)
         else:
-            self._in_chunks |= {trial.number: trial for trial in trials}
             must_gain = self._manifest.settings.engine.name == "auto"
-            future = self._executor.submit(run_chunk, ChunkTask(tasks=tasks, must_gain=must_gain))
+            chunk = ChunkTask(tasks=tasks, must_gain=must_gain)
+            self._note(self._executor.submit(run_chunk, chunk), chunk, trials)
+
+    def _note(self, future: Future[Any], task: Task | ChunkTask, trials: list[Trial]) -> None:
         self._running[future] = trials
+        if isinstance(task, ChunkTask):
+            self._chunks.add(future)
+            self._in_chunks |= {trial.number: trial for trial in trials}
 
     def _task(self, trial: Trial) -> Task:
         tags = {f"{SWEPT_TAG}{knob}": text for knob, text in trial.swept.items()}
@@ -115,10 +130,16 @@ class Runner:
             name=trial.name,
             tags={SWEEP_TAG: self._manifest.id, TRIAL_TAG: str(trial.number), **tags},
             command=self._manifest.command,
+            is_delivered=not self._delivers,
         )
         self._folder.log("started", number=trial.number, record=member.record_id)
         decides = self._manifest.settings.sweep.pruner != "none"
         return Task(trial=trial, member=member, tells_every_epoch=decides)
+
+    @property
+    def _delivers(self) -> bool:
+        """Whether runs reach the store from here: one in a file is for the machine that it is on."""
+        return self._executor.is_remote and sqlite_file(self._manifest.tracking_uri) is not None
 
     def _answer(self, message: Any) -> str | None:
         """The answer to a task's message; called in the executor's thread."""
@@ -139,7 +160,7 @@ class Runner:
 
     def _settle(self, future: Future[Any], trials: list[Trial]) -> None:
         """Write down what came of a task."""
-        if len(trials) == 1:
+        if future not in self._chunks:
             (trial,) = trials
             result, has_died = outcome(future, trial, self._record(trial), self._say)
             self._settle_one(trial, result, has_died=has_died)
@@ -184,6 +205,8 @@ class Runner:
 
     def _settle_one(self, trial: Trial, result: TrialResult, *, has_died: bool = False) -> None:
         """Write down what came of a trial; start it again if that is wanted and may help."""
+        if self._delivers:
+            result = delivered(result, self._record(trial), self._say)
         if result.traceback:
             result = dataclasses.replace(result, traceback=self._keep_traceback(result))
         self._folder.log("ended", died=has_died, **result.to_json())
@@ -205,8 +228,11 @@ class Runner:
     def _stop(self) -> None:
         """Let running trials stop at their next step, and write down what came of them."""
         self._is_stopping = True
+        number = self._interrupts.signal_number or signal.SIGINT
+        if self._executor.is_remote and number != signal.SIGINT:
+            return  # a login that ends ends no jobs
         if self._running:
-            self._executor.interrupt(self._interrupts.signal_number or signal.SIGINT)
+            self._executor.interrupt(number)
         begun = {future: trials for future, trials in self._running.items() if not future.cancel()}
         for future, trials in begun.items():
             wait([future])

@@ -41,6 +41,10 @@ class Task:
     member: Membership
     tells_every_epoch: bool = False
 
+    @property
+    def trials(self) -> list[Trial]:
+        return [self.trial]
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Progress:

@@ -6,13 +6,16 @@ its values in conf/executor/. tests/sweep/test_executors.py tests every one of t
 
 import dataclasses
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, Self
 
 from digitlab.runs.interrupts import Interrupts
 
-Tell = Callable[[Any], Any]  # what a task calls to say something to the controller, which answers
+# What a task calls to say something to the controller, which answers. A remote executor brings the
+# answer late: with the task's next message about the same trial (its `number`).
+Tell = Callable[[Any], Any]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +25,14 @@ class Needs:
 
     device: str
     threads: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class UnderWay:
+    """A task that an earlier controller submitted, and what with. It may have ended meanwhile."""
+
+    future: Future[Any]
+    args: tuple[Any, ...]
 
 
 class Executor(Protocol):
@@ -36,8 +47,19 @@ class Executor(Protocol):
         """Tasks that run at the same time."""
 
     @property
-    def runs_ahead(self) -> bool:
-        """Whether it takes more tasks than it has workers, so that none waits for the controller."""
+    def num_ahead(self) -> int:
+        """Tasks to submit at a time, so that no worker waits for the controller."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether tasks may run on other machines, and go on when their controller has ended."""
+
+    def attach(self, folder: Path) -> Sequence[UnderWay]:
+        """Take the folder of the sweep, where tasks of an earlier controller may be under way.
+
+        Raises:
+            UsageError: where they would run does not answer, or refuses what was asked for.
+        """
 
     def prepare(self) -> None:
         """Begin, in the background, what takes long before the first task."""
@@ -52,20 +74,20 @@ class Executor(Protocol):
         """Ask every running task to stop at its next step, as by this signal; begin no other."""
 
     def shutdown(self) -> None:
-        """Cancel what has not begun, wait for what has, end every worker."""
+        """Cancel what has not begun; wait for what has, unless it is remote; end every worker."""
 
 
 class WorkerDied(Exception):  # noqa: N818  (what happened, not a mistake)
-    """A worker's process ended in the middle of a task."""
+    """A worker ended in the middle of a task."""
 
-    def __init__(self, exit_code: int | None) -> None:
-        self.exit_code = exit_code
+    @classmethod
+    def with_code(cls, exit_code: int | None) -> Self:
+        """Its process ended with this code, or by a signal (negative)."""
         if exit_code is not None and exit_code < 0:
             name = signal.Signals(-exit_code).name
             hint = " (out of memory?)" if name == "SIGKILL" else ""
-            super().__init__(f"its process was ended by {name}{hint}")
-        else:
-            super().__init__(f"its process ended with code {exit_code}")
+            return cls(f"its process was ended by {name}{hint}")
+        return cls(f"its process ended with code {exit_code}")
 
 
 class TaskFailed(Exception):  # noqa: N818

@@ -1,23 +1,29 @@
 """This very process as an executor: for debuggers, and where no process may be started."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 from digitlab.errors import Interrupted
 from digitlab.runs.interrupts import Interrupts
 from digitlab.sweep.settings import InProcessSettings
-from digitlab.sweep.workers.executors.executor import Needs, Tell
+from digitlab.sweep.workers.executors.executor import Needs, Tell, UnderWay
 
 
 class InProcess:
     """Runs each task when it is submitted."""
 
     num_workers = 1
-    runs_ahead = False
+    num_ahead = 1
+    is_remote = False
 
     def __init__(self, settings: InProcessSettings, needs: Needs) -> None:
         """It has no settings, and whatever this process has must suffice."""
+
+    def attach(self, folder: Path) -> Sequence[UnderWay]:
+        """Nothing outlives its controller."""
+        return ()
 
     def prepare(self) -> None:
         """Nothing takes long."""

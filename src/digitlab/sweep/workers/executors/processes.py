@@ -8,16 +8,17 @@ import collections
 import contextlib
 import multiprocessing
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import Any
 
 from digitlab.errors import machine_refusal
 from digitlab.runs.interrupts import Interrupts
 from digitlab.sweep.settings import ProcessesSettings
 from digitlab.sweep.workers.cores import usable_cores
-from digitlab.sweep.workers.executors.executor import Needs, TaskFailed, Tell, WorkerDied
+from digitlab.sweep.workers.executors.executor import Needs, TaskFailed, Tell, UnderWay, WorkerDied
 from digitlab.sweep.workers.executors.worker import Worker, warm_up
 from digitlab.sweep.workers.gpus import gpu_environment, visible_gpus
 
@@ -30,7 +31,7 @@ class Processes:
     A worker that a signal has stopped tells its number. Thread-safe.
     """
 
-    runs_ahead = True
+    is_remote = False
 
     def __init__(self, settings: ProcessesSettings, needs: Needs) -> None:
         gpus = visible_gpus() if needs.device == "cuda" else []
@@ -43,6 +44,14 @@ class Processes:
         self._is_closing = False
         self._stopped_by: int | None = None  # a signal
         self._num_lost = 0
+
+    @property
+    def num_ahead(self) -> int:
+        return 2 * self.num_workers
+
+    def attach(self, folder: Path) -> Sequence[UnderWay]:
+        """Nothing outlives its controller."""
+        return ()
 
     def prepare(self) -> None:
         warm_up()
@@ -169,7 +178,7 @@ class Processes:
             self._num_lost += 1  # killed between two tasks: that costs neither of them
             self._give(index, worker.future, worker.unbegun)
         elif worker.future:
-            worker.future.set_exception(WorkerDied(code))
+            worker.future.set_exception(WorkerDied.with_code(code))
 
     def _bury(self, index: int) -> int | None:
         with self._lock:

@@ -4,13 +4,17 @@ from collections.abc import Callable
 from typing import Any
 
 from digitlab.sweep.manifest import Manifest
+from digitlab.sweep.workers.executors.dask import Dask
 from digitlab.sweep.workers.executors.executor import Executor, Needs
 from digitlab.sweep.workers.executors.in_process import InProcess
 from digitlab.sweep.workers.executors.processes import Processes
+from digitlab.sweep.workers.executors.slurm import Slurm
 
 EXECUTORS: dict[str, Callable[[Any, Needs], Executor]] = {
     "inprocess": InProcess,
     "processes": Processes,
+    "slurm": Slurm,
+    "dask": Dask,
 }
 
 
