@@ -75,6 +75,7 @@ class Delivered:
 
     experiment_id: str | None = None
     run_id: str | None = None
+    artifact_uri: str | None = None
     num_metric_lines: int = 0
     is_closed: bool = False  # the store has its end: KILLED, and it waits here to be continued
     is_stale: bool = False  # it has been continued, and the store still has that earlier end

@@ -27,7 +27,11 @@ class Upload:
 
     def __init__(self, client: Any, uri: str) -> None:
         self._client, self._uri = client, uri
+        self._experiment_ids: dict[str, str] = {}  # of studies
         self._run_ids: dict[str, str] = {}  # of records that others refer to
+        self._tags: dict[
+            str, dict[str, str]
+        ] = {}  # that the store has, of runs made and not yet closed
 
     def deliver(self, record: RunFolder) -> None:
         """Bring the store up to date with a record; may be repeated after any interruption.
@@ -77,23 +81,40 @@ class Upload:
         """The run of a record, created at the first call."""
         delivered, run = record.delivered, record.run
         if delivered.run_id is None or delivered.experiment_id is None:
-            experiment_id = self._ensure_experiment(run.study)
+            experiment_id = self._known_experiment(run.study)
             earlier = self._client.search_runs(
                 [experiment_id], filter_string=f"tags.`{RECORD_TAG}` = '{run.record_id}'"
             )
             created = earlier[0] if earlier else self._create_run(experiment_id, run)
             delivered.is_stale = bool(earlier)
-            delivered.experiment_id, delivered.run_id = experiment_id, created.info.run_id
+            delivered.experiment_id = created.info.experiment_id
+            delivered.run_id, delivered.artifact_uri = created.info.run_id, created.info.artifact_uri
             record.save_delivered()
         return delivered.run_id
 
+    def _known_experiment(self, study: str) -> str:
+        """Asked for once: whether it was deleted meanwhile shows when a run is created in it."""
+        if study not in self._experiment_ids:
+            self._experiment_ids[study] = self._ensure_experiment(study)
+        return self._experiment_ids[study]
+
     def _create_run(self, experiment_id: str, run: Run) -> Any:
+        from mlflow.exceptions import MlflowException
+
         tags = {RECORD_TAG: run.record_id, **run.tags, **_process_tags(run)}
         if run.parent:
             tags[PARENT_TAG] = self._run_id_of(experiment_id, run.parent)
-        return self._client.create_run(
-            experiment_id, start_time=run.start_time, tags=_fitting(tags), run_name=run.name
-        )
+        tags = _fitting(tags)
+        try:
+            created = self._client.create_run(
+                experiment_id, start_time=run.start_time, tags=tags, run_name=run.name
+            )
+        except MlflowException:
+            del self._experiment_ids[run.study]
+            self._ensure_experiment(run.study)  # says so if it was deleted
+            raise
+        self._tags[created.info.run_id] = tags
+        return created
 
     def _run_id_of(self, experiment_id: str, record_id: str) -> str:
         """The run that a record was delivered as."""
@@ -119,6 +140,7 @@ class Upload:
         """A run that was cut short goes on, in another process."""
         from mlflow.entities import RunTag
 
+        self._tags.pop(run_id, None)
         tags = [RunTag(key, value) for key, value in _process_tags(record.run).items()]
         self._client.log_batch(run_id, tags=tags)
         if ERROR_TAG in self._client.get_run(run_id).data.tags:
@@ -144,12 +166,9 @@ class Upload:
         ]
         is_first = record.delivered.num_metric_lines == 0
         params = [Param(key, value) for key, value in record.run.params.items() if is_first]
-        own_id = run_id[:SHORT_ID]
-        tags = [
-            RunTag(key, value.replace(OWN_ID, own_id))
-            for key, value in _fitting(record.run.tags).items()
-            if has_ended
-        ]
+        known, own_id = self._tags.get(run_id, {}), run_id[:SHORT_ID]
+        last = {key: value.replace(OWN_ID, own_id) for key, value in _fitting(record.run.tags).items()}
+        tags = [RunTag(*tag) for tag in last.items() if has_ended and known.get(tag[0]) != tag[1]]
         for start in range(0, max(len(metrics), 1), METRICS_PER_REQUEST):
             batch = metrics[start : start + METRICS_PER_REQUEST]
             if batch or params or tags:
@@ -165,9 +184,10 @@ class Upload:
         if run.dataset:
             self._log_dataset(run_id, run.dataset)
         if any(record.artifacts.iterdir()):
-            address = self._client.get_run(run_id).info.artifact_uri
+            address = record.delivered.artifact_uri or self._client.get_run(run_id).info.artifact_uri
             repository(self._uri, address).log_artifacts(str(record.artifacts))
         self._client.set_terminated(run_id, run.status, end_time=run.end_time)
+        self._tags.pop(run_id, None)
 
     def _log_dataset(self, run_id: str, dataset: dict[str, str]) -> None:
         """MLflow looks a data set up and then inserts it; of processes doing so at once all but one
