@@ -5,6 +5,7 @@ Everything lies in a folder with an odd name.
 
 import getpass
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from digitlab.config.composition import compose
 from digitlab.config.schema import Config
 from digitlab.tracking.connection import sqlite_store
 from tests.support.cli import CHECKOUT, Cli, Result, start_module
-from tests.support.servers import free_port, start_server
+from tests.support.servers import TeamServer, free_port, missing_for_a_team, start_server
 
 
 def pytest_configure() -> None:
@@ -79,6 +80,26 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     yield f"http://127.0.0.1:{port}"
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+@pytest.fixture(scope="session")
+def running_team() -> Iterator[TeamServer]:
+    if missing := missing_for_a_team():
+        pytest.skip(f"no team's server without {missing}")
+    server = TeamServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.delete()
+
+
+@pytest.fixture
+def team(running_team: TeamServer, monkeypatch: pytest.MonkeyPatch) -> TeamServer:
+    """A team's server, and this process is one of its users."""
+    for name, value in running_team.login(f"user{secrets.token_hex(4)}").items():
+        monkeypatch.setenv(name, value)
+    return running_team
 
 
 @pytest.fixture

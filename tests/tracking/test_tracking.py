@@ -30,7 +30,7 @@ from digitlab.tracking.connection.store_process import STORES, StoreProcess
 from digitlab.tracking.delivery import SYNC_SECONDS, Delivery
 from digitlab.tracking.run_folder import RunFolder, all_records
 from digitlab.tracking.store import RunStore
-from tests.support.cli import Cli, files_end_at
+from tests.support.cli import Cli, files_end_at, in_ci
 from tests.support.run_folders import new_record
 from tests.support.servers import free_port, start_server
 
@@ -124,8 +124,10 @@ def test_long_tags_are_cut_to_what_mlflow_takes(tmp_path: Path) -> None:
     assert run.tags["digitlab.command"].endswith("…")
 
 
-def deliver_one(uri: str, home: str, gate: "multiprocessing.synchronize.Barrier") -> None:
-    os.environ["DIGITLAB_HOME"] = home
+def deliver_one(
+    uri: str, environment: dict[str, str], gate: "multiprocessing.synchronize.Barrier"
+) -> None:
+    os.environ.update(environment)
     record = filled_record(uri, study="race")
     record.finish("FINISHED")
     import mlflow.client  # noqa: F401  (so that all open the store at the same moment)
@@ -134,18 +136,28 @@ def deliver_one(uri: str, home: str, gate: "multiprocessing.synchronize.Barrier"
     RunStore(uri).deliver(record)
 
 
-def test_eight_processes_start_together_on_a_fresh_store(tmp_path: Path, home: Path) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("team", marks=in_ci)])
+def test_eight_processes_start_together_on_a_fresh_store(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """On a server: in a fresh study."""
+    fresh = f"sqlite:///{tmp_path / 'new' / 'store.db'}"
+    uri = fresh if kind == "sqlite" else request.getfixturevalue("team").uri
     warm_up()
     context = multiprocessing.get_context("forkserver")  # which imports once
-    uri, gate = f"sqlite:///{tmp_path / 'new' / 'store.db'}", context.Barrier(8)
-    processes = [context.Process(target=deliver_one, args=(uri, str(home), gate)) for _ in range(8)]
+    gate, environment = context.Barrier(8), dict(os.environ)
+    processes = [context.Process(target=deliver_one, args=(uri, environment, gate)) for _ in range(8)]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0] * 8
-    runs = RunStore(uri).runs()
-    assert [(run.study, run.status) for run in runs] == [("race", "FINISHED")] * 8
+    store = RunStore(uri)
+    runs = store.runs("race")
+    assert [run.status for run in runs] == ["FINISHED"] * 8
+    for run in runs:
+        assert store.history(run, "train/loss") == [(1, 1.0), (2, 0.5), (3, pytest.approx(1 / 3))]
+        assert store.artifacts(run) == [("config.yaml", 8)]
 
 
 def test_a_locked_store_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -365,6 +377,9 @@ class _Hostile(http.server.BaseHTTPRequestHandler):
         self.do_GET()
 
     def misbehave(self, way: str) -> None:
+        if way == "500":
+            self.send_error(500)
+            return
         if way == "not HTTP":
             self.wfile.write(b"SSH-2.0-OpenSSH_9.6\r\n")
             return
@@ -382,7 +397,7 @@ class _Hostile(http.server.BaseHTTPRequestHandler):
         """Quiet."""
 
 
-@pytest.fixture(params=["not HTTP", "hangs", "drips", "endless"])
+@pytest.fixture(params=["not HTTP", "500", "hangs", "drips", "endless"])
 def hostile(request: pytest.FixtureRequest) -> Iterator[str]:
     listening = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hostile)
     listening.way, listening.over = request.param, threading.Event()  # type: ignore[attr-defined]
@@ -412,6 +427,10 @@ def test_no_training_waits_for_its_store_whatever_that_does(
     assert len(times) == 101
     assert max(after - before for before, after in itertools.pairwise(times)) < 1000, "ms"
     assert over - times[-1] / 1000 < 12, "its files, 2 s of patience, 4 s for reading without end"
+    store = f"sqlite:///{tmp_path / 'any.db'}"
+    assert digitlab("sync", "--tracking-uri", store).code == 0
+    (run,) = RunStore(store).runs()
+    assert len(RunStore(store).history(run, "train/loss")) == 100
 
 
 @pytest.mark.parametrize("hostile", ["hangs"], indirect=True)

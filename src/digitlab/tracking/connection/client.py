@@ -12,6 +12,9 @@ from digitlab.tracking.connection.environment import quiet_mlflow
 from digitlab.tracking.connection.location import sqlite_file, unreachable
 from digitlab.tracking.connection.plainly import plain_errors
 
+CONNECT_SECONDS = 3
+WITH_TIMEOUT = ("postgresql", "postgresql+psycopg", "postgresql+psycopg2")  # drivers that take one
+
 
 def open_client(uri: str) -> Any:
     """An MlflowClient of the store and its registry of models. Imports mlflow (3 s).
@@ -45,6 +48,12 @@ def _check_connection(address: str) -> None:
     """MLflow repeats an attempt for two minutes, also with a wrong password."""
     import sqlalchemy
 
-    engine = sqlalchemy.create_engine(address)
+    knows_limit = address.partition(":")[0] in (
+        "postgresql",
+        "postgresql+psycopg",
+        "postgresql+psycopg2",
+    )
+    limit = {"connect_timeout": CONNECT_SECONDS} if knows_limit else {}
+    engine = sqlalchemy.create_engine(address, connect_args=limit)
     engine.connect().close()
     engine.dispose()

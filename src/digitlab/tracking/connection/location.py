@@ -84,8 +84,8 @@ def _probe(uri: str) -> str | None:
         parts = urlsplit(whole)
         if parts.scheme in addresses.SERVERS:
             urllib.request.urlopen(_health_request(whole), timeout=PROBE_SECONDS).close()
-        elif port := DATABASE_PORTS.get(parts.scheme.partition("+")[0]):
-            address = (parts.hostname or "localhost", parts.port or port)
+        elif parts.hostname and (port := DATABASE_PORTS.get(parts.scheme.partition("+")[0])):
+            address = (parts.hostname, parts.port or port)  # without a host the driver knows where
             socket.create_connection(address, timeout=PROBE_SECONDS).close()
     except urllib.error.HTTPError:
         return None  # it answers; whether it lets us in shows when something is written

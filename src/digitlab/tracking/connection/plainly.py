@@ -11,6 +11,11 @@ from pathlib import Path
 from digitlab.errors import DeletedError, TrackingError, UsageError
 from digitlab.text.addresses import redacted_for, with_secrets
 
+REFUSALS = {
+    "401": "does not let you in: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    "403": "does not let this user do that: MLFLOW_TRACKING_USERNAME names another one",
+}
+
 
 @contextmanager
 def plain_errors(uri: str) -> Iterator[None]:
@@ -22,6 +27,10 @@ def plain_errors(uri: str) -> Iterator[None]:
     except Exception as error:
         if "Max retries exceeded" in str(error) or "Read timed out" in str(error):
             raise TrackingError(f"{uri} does not answer") from error
+        if isinstance(error, ModuleNotFoundError):
+            raise TrackingError(_missing_driver(uri, error)) from error
+        if refused := re.search(r"failed with error code (401|403)\b", str(error)):
+            raise TrackingError(f"{uri} {REFUSALS[refused[1]]}") from error
         if deleted := re.search(r"The run (\w+) must be in the 'active' state", str(error)):
             raise deleted_run(deleted[1], uri) from error
         text = redacted_for(with_secrets(uri), str(error).strip())
@@ -34,6 +43,12 @@ def plain_errors(uri: str) -> Iterator[None]:
         ]
         problem = _of_another_version(str(error), uri) or lines[0]
         raise TrackingError(f"tracking store {uri}: {problem}") from error
+
+
+def _missing_driver(uri: str, error: ModuleNotFoundError) -> str:
+    ours = " (`pip install 'digitlab[server]'`)" if error.name == "psycopg" else ""
+    hint = ", or write postgresql://" if uri.startswith("postgresql+") else ""
+    return f"tracking store {uri}: needs the Python package {error.name}{ours}{hint}"
 
 
 def deleted_run(run_id: str, uri: str) -> DeletedError:
