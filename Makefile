@@ -9,7 +9,7 @@ SIDE_BY_SIDE := -n 3 --dist worksteal
 NEXT   := hydra-core==1.4.0rc3 omegaconf==2.4.1rc1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all check format check-next bench bench-sweep experiments records screenshots lock clean
+.PHONY: help setup run test test-all check format check-next bench bench-sweep bench-store server experiments records screenshots lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -49,6 +49,12 @@ bench: setup ## measure speed against the tutorial's loop on MNIST: ratios, side
 
 bench-sweep: setup ## measure sweeps against stock Hydra: ratios, side by side
 	$(BIN)/python -m tests.benchmarks.sweeps
+
+bench-store: setup ## measure recording: 1,000 runs by 8 writers into SQLite and a team's server (10 min)
+	$(BIN)/python -m tests.benchmarks.store
+
+server: setup ## run a team's server: MLflow with PostgreSQL and passwords; docs/team-server.md
+	@PYTHON=$(BIN)/python sh server/start.sh
 
 check-next: setup ## prove composing and a sweep on the next Hydra, a pre-release (needs a network)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --target $(VENV)/next $(NEXT)
