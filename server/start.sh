@@ -117,6 +117,11 @@ fi
 mlflow server --app-name basic-auth "$@" &
 server=$!
 trap 'kill $server' INT TERM HUP
+
+# Before it creates a run digitlab looks for one that has its record's tag. Without this index that takes
+# 310 ms where there are a million runs, with it 40 ms as where there are few.
+index="CREATE INDEX IF NOT EXISTS digitlab_record ON tags (value) WHERE key = 'digitlab.record'"
+until psql -q "$database" -c "$index" 2>/dev/null || ! kill -0 $server 2>/dev/null; do sleep 1; done
 while kill -0 $server 2>/dev/null; do
   wait $server || code=$? # a signal ends the waiting first, then the server
 done

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,12 @@ AWAY = "http://127.0.0.1:9"  # where nothing listens: the record stays
 
 @dataclass
 class Written:
-    """By one writer: metrics, and seconds of each call that writes and of each run's deliveries."""
+    """By one writer: metrics, seconds of each call that writes and of each run's deliveries."""
 
     metrics: int = 0
     writes: list[float] = field(default_factory=list)
     calls: int = 0
+    cpu: float = 0.0
     runs: list[float] = field(default_factory=list)
 
 
@@ -64,6 +65,20 @@ class Timed:
         return timed
 
 
+@dataclass(frozen=True)
+class Totals:
+    """Of a store, since it was made. cpu: seconds of the processes that keep it, not of writers."""
+
+    metrics: int
+    transactions: int
+    requests: int
+    bytes: int
+    cpu: float
+
+    def __sub__(self, before: "Totals") -> "Totals":
+        return Totals(*(now - then for now, then in zip(astuple(self), astuple(before), strict=True)))
+
+
 class SqliteFile:
     """A store in a file: its counter of changes counts transactions that wrote."""
 
@@ -71,34 +86,25 @@ class SqliteFile:
         self.file = project.mlruns() / "mlflow.db"
         self.uri = f"sqlite:///{self.file}"
 
-    def metrics(self) -> int:
+    def totals(self) -> Totals:
         with closing(sqlite3.connect(self.file)) as store:
-            return int(store.execute("SELECT count(*) FROM metrics").fetchone()[0])
-
-    def transactions(self) -> int:
+            (metrics,) = store.execute("SELECT count(*) FROM metrics").fetchone()
         with self.file.open("rb") as file:
-            return int.from_bytes(file.read(28)[24:])
-
-    def requests(self) -> int:
-        return 0
+            transactions = int.from_bytes(file.read(28)[24:])
+        return Totals(metrics, transactions, 0, self.file.stat().st_size, 0.0)
 
 
 class PostgresqlServer:
     def __init__(self, server: TeamServer) -> None:
         self.server, self.uri = server, server.uri
 
-    def metrics(self) -> int:
-        return int(self.server.query("SELECT count(*) FROM metrics")[0][0])
-
-    def transactions(self) -> int:
-        """Only one that writes gets a number."""
-        newest = "SELECT txid_snapshot_xmax(txid_current_snapshot())"
-        return int(self.server.query(newest)[0][0])
-
-    def requests(self) -> int:
-        return sum(
-            "HTTP/1.1" in line and "/health" not in line for line in self.server.log().splitlines()
-        )
+    def totals(self) -> Totals:
+        """Only a transaction that writes gets a number."""
+        query = "(SELECT count(*) FROM metrics), txid_snapshot_xmax(txid_current_snapshot())"
+        ((metrics, newest, size),) = self.server.query(f"SELECT {query}, pg_database_size('digitlab')")
+        lines = self.server.log().splitlines()
+        requests = sum("HTTP/1.1" in line and "/health" not in line for line in lines)
+        return Totals(int(metrics), int(newest), requests, int(size), self.server.cpu_seconds())
 
 
 def main() -> None:
@@ -155,12 +161,40 @@ def deliver_one(uri: str) -> None:
 
 
 def measure(store: SqliteFile | PostgresqlServer, template: Path, runs: int) -> None:
+    before = store.totals()
+    written, wall = written_by_all(store.uri, template, runs)
+    did = store.totals() - before
+    writes = sorted(seconds for each in written for seconds in each.writes)
+    times = [seconds for each in written for seconds in each.runs]
+    in_writers = 1000 * sum(each.cpu for each in written) / runs
+    in_store = 1000 * did.cpu / runs
+    print(f"  {runs / wall:8.1f} runs a second; a run is under way {median_ms(times):.0f} ms")
+    print(
+        f"  {1000 * writes[int(0.99 * len(writes))]:8.0f} ms a write, 99th percentile; "
+        f"median {median_ms(writes):.0f}, longest {1000 * writes[-1]:.0f}"
+    )
+    print(f"  {sum(each.calls for each in written) / runs:8.1f} calls of MLflow's client a run")
+    print(f"  {did.requests / runs:8.1f} requests a run, with its files")
+    print(f"  {did.transactions / runs:8.1f} transactions that write a run")
+    print(f"  {in_writers:8.0f} ms CPU a run in its writer, {in_store:.0f} in the store's server")
+    print(f"  {did.bytes / runs / 1000:8.1f} kB of the database a run")
+    sent = sum(each.metrics for each in written)
+    verdict(did.metrics == sent, f"  {did.metrics} metrics in the store, {sent} were sent")
+
+
+def median_ms(seconds: list[float]) -> float:
+    return 1000 * statistics.median(seconds)
+
+
+def written_by_all(uri: str, template: Path, runs: int) -> tuple[list[Written], float]:
+    """By writers that begin together; and the seconds until the last has ended."""
     context = multiprocessing.get_context("forkserver")
-    before = store.metrics(), store.transactions(), store.requests()
-    shares = [runs // WRITERS + (number < runs % WRITERS) for number in range(WRITERS)]
     gate, results = context.Barrier(WRITERS + 1), context.SimpleQueue()
-    arguments = [(store.uri, template, share, gate, results, dict(os.environ)) for share in shares]
-    writers = [context.Process(target=writer, args=each) for each in arguments]
+    shares = [runs // WRITERS + (number < runs % WRITERS) for number in range(WRITERS)]
+    writers = [
+        context.Process(target=writer, args=(uri, template, share, gate, results, dict(os.environ)))
+        for share in shares
+    ]
     for each in writers:
         each.start()
     gate.wait()
@@ -169,25 +203,7 @@ def measure(store: SqliteFile | PostgresqlServer, template: Path, runs: int) -> 
     wall = time.perf_counter() - started
     for each in writers:
         each.join()
-    metrics, transactions, requests = (
-        after - then
-        for after, then in zip(
-            (store.metrics(), store.transactions(), store.requests()), before, strict=True
-        )
-    )
-    writes = sorted(seconds for each in written for seconds in each.writes)
-    times = [seconds for each in written for seconds in each.runs]
-    print(f"  {runs / wall:8.1f} runs a second")
-    print(f"  {1000 * statistics.median(times):8.0f} ms a run, median, of a writer's time")
-    print(
-        f"  {1000 * writes[int(0.99 * len(writes))]:8.0f} ms a write, 99th percentile; median "
-        f"{1000 * statistics.median(writes):.0f}, longest {1000 * writes[-1]:.0f}"
-    )
-    print(f"  {sum(each.calls for each in written) / runs:8.1f} calls of MLflow's client a run")
-    print(f"  {requests / runs:8.1f} requests a run, with files" * bool(requests))
-    print(f"  {transactions / runs:8.1f} transactions that write a run")
-    sent = sum(each.metrics for each in written)
-    verdict(metrics == sent, f"  {metrics} metrics in the store, {sent} were sent")
+    return written, wall
 
 
 def writer(
@@ -197,7 +213,9 @@ def writer(
     store, written = RunStore(uri), Written()
     store.__dict__["_client"] = Timed(store._client, written)
     gate.wait()
+    before = time.process_time()
     write(uri, template, runs, written, store)
+    written.cpu = time.process_time() - before
     results.put(written)
 
 
@@ -215,19 +233,22 @@ def write(uri: str, template: Path, runs: int, written: Written, store: RunStore
             dataset=whole.run.dataset,
             process=this_process(),
         )
-        seconds = 0.0
-        for half in (lines[: EPOCHS // 2], lines[EPOCHS // 2 :]):
-            for line in half:
-                record.log_metrics(line["metrics"], line["step"])
-                written.metrics += len(line["metrics"])
-            if half is not lines[: EPOCHS // 2] and half[-1] is lines[-1]:
-                shutil.copytree(whole.artifacts, record.artifacts, dirs_exist_ok=True)
-                record.finish("FINISHED")
-                record.release()
-            started = time.perf_counter()
-            store.deliver(record)
-            seconds += time.perf_counter() - started
-        written.runs.append(seconds)
+        halves = lines[: EPOCHS // 2], lines[EPOCHS // 2 :]
+        seconds = deliver(store, record, halves[0])
+        shutil.copytree(whole.artifacts, record.artifacts, dirs_exist_ok=True)
+        record.finish("FINISHED")
+        record.release()
+        written.runs.append(seconds + deliver(store, record, halves[1]))
+        written.metrics += sum(len(line["metrics"]) for line in lines)
+
+
+def deliver(store: RunStore, record: RunFolder, lines: list[dict[str, Any]]) -> float:
+    """Log these lines, and bring the store up to date; returns the seconds of the latter."""
+    for line in lines:
+        record.log_metrics(line["metrics"], line["step"])
+    started = time.perf_counter()
+    store.deliver(record)
+    return time.perf_counter() - started
 
 
 if __name__ == "__main__":

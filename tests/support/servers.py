@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from digitlab.tracking.connection.location import unreachable
 from tests.support.cli import CHECKOUT
 
@@ -88,7 +90,7 @@ class TeamServer:
     def kill(self) -> None:
         """The server and its database at once, as a power cut does."""
         assert self._process is not None, "started"
-        database = int((self.folder / "postgresql" / "postmaster.pid").read_text().splitlines()[0])
+        database = self._database_pid()
         os.killpg(self._process.pid, signal.SIGKILL)
         os.kill(database, signal.SIGKILL)
         self._process.wait()
@@ -115,8 +117,20 @@ class TeamServer:
         """The whole database as text."""
         return self._database("pg_dump", "digitlab")
 
+    def cpu_seconds(self) -> float:
+        """Of all its processes that run now, the database's too."""
+        assert self._process is not None, "started"
+        roots = [psutil.Process(pid) for pid in (self._process.pid, self._database_pid())]
+        times = [
+            process.cpu_times() for root in roots for process in (root, *root.children(recursive=True))
+        ]
+        return sum(each.user + each.system for each in times)
+
     def log(self) -> str:
         return (self.folder / "log").read_text()
+
+    def _database_pid(self) -> int:
+        return int((self.folder / "postgresql" / "postmaster.pid").read_text().splitlines()[0])
 
     def _database(self, *line: str) -> str:
         where = {"PGHOST": str(self.folder / "postgresql")}

@@ -175,6 +175,11 @@ def test_postgresql_without_a_server(
     assert len(unknown.err.splitlines()) == 1
 
 
+def test_a_record_is_found_by_an_index(team: TeamServer) -> None:
+    plan = "EXPLAIN SELECT run_uuid FROM tags WHERE key = 'digitlab.record' AND value = 'any'"
+    wait_for(lambda: "digitlab_record" in str(team.query(plan)), "the index is made and used")
+
+
 def test_a_user_is_added_once(team: TeamServer) -> None:
     team.login("ada")
     with pytest.raises(subprocess.CalledProcessError) as refused:
