@@ -181,6 +181,20 @@ def test_a_locked_store_loses_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [run.status for run in store.runs("locked")] == ["FINISHED"]
 
 
+def test_a_record_that_cannot_be_read_waits_and_that_is_no_failure_of_its_run(tmp_path: Path) -> None:
+    record = filled_record(f"sqlite:///{tmp_path / 'store.db'}", study="unreadable")
+    record.finish("FINISHED")
+    lines = record.folder / "metrics.jsonl"
+    lines.rename(kept := tmp_path / "kept")
+    lines.mkdir()
+    said: list[str] = []
+    assert not Delivery(record, said.append).finish()
+    assert "not delivered: " in said[0]
+    lines.rmdir()
+    kept.rename(lines)
+    assert Delivery(record, said.append).finish(seconds=SYNC_SECONDS)
+
+
 def test_a_run_survives_a_server_that_is_away_and_sync_delivers_it(
     tmp_path: Path, digitlab: Cli
 ) -> None:

@@ -149,6 +149,9 @@ def list_runs(uri: str, *, study: str | None, limit: int, as_json: bool) -> None
             raise
         say(f"{error}; these runs are still on this disk only")
         stored = []
+    # Of a run that has ended the store knows less than this disk, until its end is delivered.
+    ended = {run.run_id for run in waiting if run.status != "RUNNING"}
+    stored = [run for run in stored if run.tags.get(RECORD_TAG) not in ended]
     known = {run.tags.get(RECORD_TAG) for run in stored}
     local = [run for run in waiting if run.run_id not in known]
     of_runs = [run for run in local + stored if not run.is_parent]

@@ -140,11 +140,11 @@ def show_run(uri: str, prefix: str, *, as_json: bool) -> None:
     from digitlab.cli.tables import SHOWN, describe, print_run
     from digitlab.config import project
     from digitlab.tracking.delivery import open_answering
-    from digitlab.tracking.run_folder import RunFolder
+    from digitlab.tracking.run_folder import RunFolder, ended_here
     from digitlab.tracking.stored_run import undelivered
 
     settle_dead_runs()
-    if record := RunFolder.named(project.records(), prefix):
+    if record := RunFolder.named(project.records(), prefix) or ended_here(project.records(), prefix):
         description = describe(run := undelivered(record), record.sizes(), record.contents(SHOWN))
     else:
         from digitlab.sweep.lookup import shown_run

@@ -206,9 +206,9 @@ class OpenRun:
 
 def _write_first_artifacts(record: RunFolder, document: Document) -> None:
     """Configuration and uncommitted changes; again when continued: a kill may have come before."""
-    (record.artifacts / CONFIG_FILE).write_text(yaml_text.dump(document.config))
+    write_atomically(record.artifacts / CONFIG_FILE, yaml_text.dump(document.config))
     if patch := provenance.patch():
-        (record.artifacts / names.PATCH_FILE).write_text(patch)
+        write_atomically(record.artifacts / names.PATCH_FILE, patch)
 
 
 def _save_document(record: RunFolder, document: Document) -> None:

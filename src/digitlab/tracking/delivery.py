@@ -114,14 +114,14 @@ class Delivery:
 
     def finish(self, *, seconds: float | None = None) -> bool:
         """Deliver all of it; False if the store fails, or does not take it in time (10 s)."""
-        if lost := self.record.num_damaged_lines:
-            self.say(
-                f"run {self.record.run.name!r} lacks the metrics of {lost} epochs: lines of "
-                "metrics.jsonl are damaged; what can be read of it is delivered"
-            )
         try:
+            if lost := self.record.num_damaged_lines:
+                self.say(
+                    f"run {self.record.run.name!r} lacks the metrics of {lost} epochs: lines of "
+                    "metrics.jsonl are damaged; what can be read of it is delivered"
+                )
             self.deliver(seconds=seconds)
-        except DigitlabError as error:
+        except (DigitlabError, OSError) as error:  # of this disk, from which it is read
             self.say(
                 f"not delivered: {error}; the run waits in {self.record.folder} for `digitlab sync`"
             )

@@ -271,6 +271,11 @@ class RunFolder:
     def _reserve(self) -> None:
         (self.folder / RESERVE).write_bytes(bytes(RESERVE_BYTES))
 
+    def remove_remains(self) -> None:
+        """Files that a process was killed while writing: no artifacts."""
+        for file in self.artifacts.glob(".*.tmp"):
+            file.unlink(missing_ok=True)
+
     def try_to_own(self) -> bool:
         """Whether no other process works on this record; this one owns it until `release`."""
         try:
@@ -290,6 +295,14 @@ def waiting_records(records: Path) -> Iterator[RunFolder]:
     """Records that are not completely delivered, a sweep's parent run before its trials."""
     waiting = [record for record in all_records(records) if not record.delivered.is_closed]
     yield from sorted(waiting, key=lambda record: record.run.parent is not None)
+
+
+def ended_here(records: Path, run_id: str) -> RunFolder | None:
+    """The record of the run with this id, or start of one, whose end the store does not have yet."""
+    for record in waiting_records(records):
+        if record.run.status != "RUNNING" and (record.delivered.run_id or " ").startswith(run_id):
+            return record
+    return None
 
 
 def all_records(records: Path, record_id: str = "*") -> Iterator[RunFolder]:

@@ -12,7 +12,14 @@ from digitlab.errors import TrackingError
 from digitlab.tracking.connection.location import artifact_location
 from digitlab.tracking.connection.plainly import deleted_run, deleted_study, plain_errors
 from digitlab.tracking.connection.relocation import repository
-from digitlab.tracking.names import ERROR_TAG, NOTE_TAG, PARENT_TAG, PROCESS_TAG, RECORD_TAG
+from digitlab.tracking.names import (
+    ERROR_TAG,
+    NOTE_TAG,
+    PARENT_TAG,
+    PROCESS_TAG,
+    RECORD_TAG,
+    TRACEBACK_FILE,
+)
 from digitlab.tracking.run_folder import Run, RunFolder
 from digitlab.tracking.stored_run import OWN_ID, SHORT_ID
 from digitlab.tracking.views import KEY, STUDY_VIEW, tag_name, view_tag
@@ -143,7 +150,11 @@ class Upload:
         self._tags.pop(run_id, None)
         tags = [RunTag(key, value) for key, value in _process_tags(record.run).items()]
         self._client.log_batch(run_id, tags=tags)
-        if ERROR_TAG in self._client.get_run(run_id).data.tags:
+        run = self._client.get_run(run_id)
+        if ERROR_TAG in run.data.tags:
+            stored = repository(self._uri, run.info.artifact_uri)
+            if any(item.path == TRACEBACK_FILE for item in stored.list_artifacts(None)):
+                stored.delete_artifacts(TRACEBACK_FILE)
             self._client.delete_tag(run_id, ERROR_TAG)
         self._client.update_run(run_id, status="RUNNING")
         record.delivered.is_stale = False
@@ -183,6 +194,7 @@ class Upload:
         run = record.run
         if run.dataset:
             self._log_dataset(run_id, run.dataset)
+        record.remove_remains()
         if any(record.artifacts.iterdir()):
             address = record.delivered.artifact_uri or self._client.get_run(run_id).info.artifact_uri
             repository(self._uri, address).log_artifacts(str(record.artifacts))
