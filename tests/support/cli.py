@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 
 from digitlab.tracking.connection.location import file_path
-from tests.support.zygote import Forked
+from tests.support.zygote import AT_THE_START, Forked
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LEVEL = os.environ.get("DIGITLAB_SLOW")  # read now: a test's environment has none
-slow = pytest.mark.skipif(LEVEL != "1", reason="minutes: make test-all runs it")
-in_ci = pytest.mark.skipif(LEVEL not in ("1", "ci"), reason="a minute: CI and make test-all run it")
+slow = pytest.mark.skipif(LEVEL not in ("1", "faults"), reason="minutes: make test-all runs it")
+in_ci = pytest.mark.skipif(
+    LEVEL not in ("1", "ci", "faults"), reason="a minute: CI and make test-all run it"
+)
 
 
 @dataclass
@@ -59,7 +61,9 @@ def start_module(
     `make test-all` starts every one for real.
     """
     options |= {"text": True, "env": {**os.environ, **environment}}
-    is_alike = sys.platform == "linux" and all(name.startswith("KILL_") for name in environment)
+    is_alike = sys.platform == "linux" and all(
+        name.startswith(("KILL_", "MLFLOW_HTTP_")) or name in AT_THE_START for name in environment
+    )
     if is_real or LEVEL == "1" or not is_alike:
         command = [sys.executable, "-m", *line]
         return subprocess.Popen(command, preexec_fn=heed_interrupts, **options)

@@ -33,6 +33,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 PR_SET_CHILD_SUBREAPER = 36
 ROOM = "x" * 5000  # for what a child has in its environment: see `_show`
 LAST_FILE = 1 << 16
+AT_THE_START = ("LD_PRELOAD", "FAULT_PLAN")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -45,7 +46,7 @@ class Forked(subprocess.Popen[str]):
         stdin, stdout, stderr = pipes[0], pipes[3], pipes[5]
         request = pickle.dumps((args, os.fspath(cwd or Path.cwd()), env, rest[-1] == 0))
         streams = [own if given == -1 else given for own, given in enumerate((stdin, stdout, stderr))]
-        connection, _ = _zygote()
+        connection, _ = _zygote(*((name, env[name]) for name in AT_THE_START if name in env))
         with _adopting_orphans():
             socket.send_fds(connection, [request], streams)
             self.pid = int(connection.recv(100))
@@ -54,8 +55,11 @@ class Forked(subprocess.Popen[str]):
 
 
 @functools.cache
-def _zygote() -> tuple[socket.socket, subprocess.Popen[bytes]]:
-    """The process that forks and the connection to it, with which it ends."""
+def _zygote(*started_with: tuple[str, str]) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    """The process that forks and the connection to it, with which it ends.
+
+    started_with: variables that decide at its start what its children are.
+    """
     ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
     with theirs:
         line = [sys.executable, "-m", "tests.support.zygote", str(theirs.fileno())]
@@ -63,7 +67,7 @@ def _zygote() -> tuple[socket.socket, subprocess.Popen[bytes]]:
         return ours, subprocess.Popen(
             line,
             cwd=CHECKOUT,
-            env={"ROOM": ROOM, **outside},
+            env={"ROOM": ROOM, **outside, **dict(started_with)},
             pass_fds=[theirs.fileno()],
             start_new_session=True,
         )
