@@ -30,7 +30,7 @@ from digitlab.sweep.search import Search
 from digitlab.sweep.sweep_folder import SweepFolder, claim
 from digitlab.sweep.workers.display import SweepDisplay, in_words
 from digitlab.sweep.workers.executors.executor import Executor, UnderWay
-from digitlab.sweep.workers.executors.jobs import refuse_jobs_of_others
+from digitlab.sweep.workers.executors.submitted_job import refuse_jobs_of_others
 from digitlab.sweep.workers.executors.table import executor_of
 from digitlab.sweep.workers.runner import Runner
 from digitlab.sweep.workers.source import Listed, Source
@@ -156,9 +156,7 @@ def _under_way(
         if known := [trial for trial in trials if trial]:
             taken[task] = known
     if taken:
-        say(
-            f"attached to what an earlier command has under way: {sum(map(len, taken.values()))} trials"
-        )
+        say(f"attached to trials that are under way: {sum(map(len, taken.values()))}")
     return taken
 
 

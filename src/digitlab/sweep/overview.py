@@ -7,10 +7,17 @@ from typing import Any
 from digitlab.errors import DigitlabError
 from digitlab.sweep.search import num_trials
 from digitlab.sweep.sweep_folder import SweepFolder, all_sweeps
+from digitlab.sweep.workers.executors.submitted_job import has_jobs
 from digitlab.text.terminal import say, show_table, styled
 from digitlab.tracking.stored_run import age
 
-STYLES = {"finished": "green", "failed": "red", "running": "cyan", "cut short": "yellow"}
+STYLES = {
+    "finished": "green",
+    "failed": "red",
+    "running": "cyan",
+    "detached": "cyan",  # its jobs go on without it, or have done so
+    "cut short": "yellow",
+}
 
 
 def describe_sweeps(sweeps: Path) -> list[dict[str, Any]]:
@@ -45,6 +52,8 @@ def _describe(folder: SweepFolder) -> dict[str, Any]:
     failed = sum(result.state == "FAILED" for result in results)
     if folder.is_owned():
         status = "running"
+    elif has_jobs(folder.folder):
+        status = "detached"
     elif folder.has_ended():
         status = "failed" if failed else "finished"
     else:

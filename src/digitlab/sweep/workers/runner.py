@@ -230,7 +230,8 @@ class Runner:
         self._is_stopping = True
         number = self._interrupts.signal_number or signal.SIGINT
         if self._executor.is_remote and number != signal.SIGINT:
-            return  # a login that ends ends no jobs
+            self._say("its jobs go on")  # a login that ends ends none
+            return
         if self._running:
             self._executor.interrupt(number)
         begun = {future: trials for future, trials in self._running.items() if not future.cancel()}

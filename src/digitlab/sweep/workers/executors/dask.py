@@ -19,6 +19,7 @@ from digitlab.sweep.settings import DaskSettings
 from digitlab.sweep.workers.cores import usable_cores
 from digitlab.sweep.workers.executors.executor import Needs, WorkerDied
 from digitlab.sweep.workers.executors.jobs import Jobs
+from digitlab.text.terminal import say
 from digitlab.text.throttle import Throttle
 
 CONNECT_SECONDS = 10
@@ -61,6 +62,8 @@ class _Cluster:
             n_workers=1, threads_per_worker=self._num_local, processes=False, dashboard_address=None
         )
         self._client = self._connect()
+        if not self._client.nthreads():
+            say(f"the Dask scheduler {self._address} has no workers yet: jobs wait for some")
 
     def submit(self, jobs: Sequence[Path]) -> Sequence[str]:
         names = [f"{self._sweep}-{job.name}-{secrets.token_hex(4)}" for job in jobs]

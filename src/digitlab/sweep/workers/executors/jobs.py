@@ -4,104 +4,25 @@ What a job does, and how it speaks, is job.py's; how a scheduler is spoken to, s
 """
 
 import contextlib
-import dataclasses
 import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from digitlab.errors import UsageError
 from digitlab.runs.interrupts import Interrupts
-from digitlab.sweep.workers.executors.executor import TaskFailed, Tell, UnderWay, WorkerDied
-from digitlab.sweep.workers.executors.job import NOBODY, Function, JobFolder, decoded
+from digitlab.sweep.workers.executors.cluster import Cluster
+from digitlab.sweep.workers.executors.executor import Tell, UnderWay, WorkerDied
+from digitlab.sweep.workers.executors.job import Function, JobFolder
+from digitlab.sweep.workers.executors.submitted_job import JOBS, SubmittedJob, left_by_another
 
-JOBS = "jobs"  # in a sweep's folder; there a folder for each executor, and in that one for each job
 POLL_SECONDS = 0.2
 QUIET_SECONDS = 0.2  # tasks that are submitted one upon the other go out together
 MOST_JOBS = 1000  # at a time, as many as an array of SLURM has, unless it was set up otherwise
 GRACE_SECONDS = 5.0  # a job that has ended may be queued again, and what it said may be on its way
-
-
-class Cluster(Protocol):
-    """A scheduler of jobs. Its methods raise UsageError where it refuses what is asked for."""
-
-    ask_every_seconds: float
-
-    @property
-    def num_workers(self) -> int:
-        """Jobs that may run at the same time."""
-
-    def open(self, sweep: str, folder: Path) -> None:
-        """Begin to speak to it. folder: for its own files."""
-
-    def submit(self, jobs: Sequence[Path]) -> Sequence[str]:
-        """Queue these folders as jobs; returns their names."""
-
-    def ended(self, names: Collection[str]) -> Collection[str]:
-        """Those of these jobs that neither run nor wait to do so."""
-
-    def how_it_ended(self, name: str) -> str:
-        """Of a job without a result, as the end of a sentence."""
-
-    def cancel(self, names: Collection[str]) -> None:
-        """Take these from the queue."""
-
-    def forget(self, names: Collection[str]) -> None:
-        """Nothing more will be asked about these, which have ended."""
-
-    def close(self) -> None:
-        """Speak to it no more. Jobs go on."""
-
-
-@dataclasses.dataclass(slots=True, eq=False)
-class _Job:
-    """The controller's side of a job. position: in what it says, up to where that is known."""
-
-    folder: JobFolder
-    name: str
-    futures: list[Future[Any]]
-    position: int = 0
-    ended_since: float | None = None
-
-    @property
-    def is_settled(self) -> bool:
-        return all(future.done() for future in self.futures)
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether all its tasks have; those that were cancelled may begin all the same."""
-        return all(future.done() and not future.cancelled() for future in self.futures)
-
-    @property
-    def has_begun(self) -> bool:
-        return any(
-            future.running() or future.done() for future in self.futures if not future.cancelled()
-        )
-
-    def follow(self, tell: Tell) -> None:
-        """Let the futures know of what it has said since."""
-        lines, self.position = self.folder.said.lines_since(self.position)
-        for line in filter(None, lines):
-            self._note(self.futures[line["task"]], line["kind"], decoded(line["content"]), tell)
-
-    def _note(self, future: Future[Any], kind: str, content: Any, tell: Tell) -> None:
-        if future.done() or not (future.running() or future.set_running_or_notify_cancel()):
-            return
-        if kind == "tell" and (answer := tell(content)):
-            self.folder.answer(getattr(content, "number", 0), answer)
-        elif kind == "result":
-            future.set_result(content)
-        elif kind == "error":
-            future.set_exception(TaskFailed(content))
-
-    def fail(self, error: Exception) -> None:
-        for future in self.futures:
-            if future.running() or (not future.done() and future.set_running_or_notify_cancel()):
-                future.set_exception(error)
 
 
 class Jobs:
@@ -113,7 +34,7 @@ class Jobs:
         self._cluster, self._name, self._tasks_per_job = cluster, name, tasks_per_job
         self._queue: deque[tuple[Future[Any], Function, tuple[Any, ...]]] = deque()
         self._submitted_at = self._asked_at = 0.0
-        self._jobs: list[_Job] = []
+        self._jobs: list[SubmittedJob] = []
         self._wake = threading.Event()
         self._is_closing = False
         self._stopped_by: int | None = None  # a signal
@@ -130,22 +51,23 @@ class Jobs:
         self._folder = folder / JOBS / self._name
         self._folder.mkdir(parents=True, exist_ok=True)
         self._cluster.open(folder.name, self._folder.parent)
-        left = [job for file in sorted(self._folder.iterdir()) if (job := _left_by_another(file))]
+        left = [job for file in sorted(self._folder.iterdir()) if (job := left_by_another(file))]
+        ended = self._cluster.ended([job.name for job in left])
         stopped = [job for job in left if job.folder.asked_to_stop()]
         self._discard(stopped)
-        left = [job for job in left if job not in stopped]
-        ended = self._cluster.ended([job.name for job in left])
+        self._jobs = [job for job in left if job not in stopped]
         under_way = []
-        for job in left:
-            lines = job.folder.said.lines()
-            results = {line["task"] for line in lines if line and line["kind"] in ("result", "error")}
+        for job in self._jobs:
+            lines = [line for line in job.folder.said.lines() if line]
+            results = {line["task"] for line in lines if line["kind"] in ("result", "error")}
+            for number in {line["task"] for line in lines}:
+                job.futures[number].set_running_or_notify_cancel()
             for number, (_, args) in enumerate(job.folder.tasks()):
                 if job.name not in ended or number in results:
                     under_way.append(UnderWay(job.futures[number], args))
-        self._jobs = left
         return under_way
 
-    def _discard(self, jobs: Sequence[_Job]) -> None:
+    def _discard(self, jobs: Sequence[SubmittedJob]) -> None:
         """Those that an earlier controller stopped, and did not wait for."""
         self._cluster.cancel([job.name for job in jobs])
         for job in jobs:
@@ -187,15 +109,17 @@ class Jobs:
     def _dispatch(self) -> None:
         """The only thread that speaks to the scheduler. If it fails, every task does."""
         try:
-            while not self._is_closing:
+            is_last = False
+            while not is_last:
+                self._wake.wait(POLL_SECONDS)
+                self._wake.clear()
+                is_last = self._is_closing
                 self._send()
                 if self._stopped_by:
                     self._stop(self._stopped_by)
                 for job in self._jobs:
                     job.follow(self._tell)
                 self._notice_ends()
-                self._wake.wait(POLL_SECONDS)
-                self._wake.clear()
         except Exception as error:
             waiting = [future for future, _, _ in self._queue]
             going_on = [job for job in self._jobs if job.name and not job.is_settled]
@@ -212,11 +136,11 @@ class Jobs:
             return
         num_left = sum(not job.is_settled for job in self._jobs)
         room = max(self.num_workers - num_left, 0) if num_left else MOST_JOBS
-        jobs: list[_Job] = []
+        jobs: list[SubmittedJob] = []
         while self._queue and len(jobs) < room:
             taken = [self._queue.popleft() for _ in range(min(self._tasks_per_job, len(self._queue)))]
             folder = JobFolder.create(self._folder / self._next_name(len(jobs)), [t[1:] for t in taken])
-            jobs.append(_Job(folder, "", [future for future, _, _ in taken]))
+            jobs.append(SubmittedJob(folder, "", [future for future, _, _ in taken]))
         if jobs:
             self._jobs += jobs
             names = self._cluster.submit([job.folder.folder for job in jobs])
@@ -251,32 +175,3 @@ class Jobs:
                 job.follow(self._tell)
                 if not job.is_settled:
                     job.fail(WorkerDied(self._cluster.how_it_ended(name)))
-
-
-def _left_by_another(folder: Path) -> _Job | None:
-    """A job that an earlier controller queued; None if it had not got so far, and cannot any more."""
-    job = JobFolder(folder)
-    try:
-        num_tasks = len(job.tasks())
-    except OSError:
-        num_tasks = 0
-    name = job.name or job.owner
-    if not num_tasks or (name is None and job.claim(NOBODY)):
-        shutil.rmtree(folder, ignore_errors=True)
-        return None
-    job.name = name = name or job.owner or NOBODY  # a job may have claimed it just now
-    return _Job(job, name, [Future() for _ in range(num_tasks)])
-
-
-def refuse_jobs_of_others(folder: Path, executor: str) -> None:
-    """folder: of a sweep that is to be run by this executor.
-
-    Raises:
-        UsageError: it has jobs that another one has queued.
-    """
-    for other in (folder / JOBS).glob("*/"):
-        if other.name != executor and other.name in ("slurm", "dask") and any(other.iterdir()):
-            raise UsageError(
-                f"sweep {folder.name} has jobs under executor={other.name}: go on with that "
-                f"(digitlab resume {folder.name}; Ctrl-C stops them), or delete {other} if none is left"
-            )

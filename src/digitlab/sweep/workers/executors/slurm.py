@@ -19,6 +19,7 @@ from digitlab.sweep.settings import SlurmSettings
 from digitlab.sweep.workers.executors.executor import Needs
 from digitlab.sweep.workers.executors.job import work
 from digitlab.sweep.workers.executors.jobs import MOST_JOBS, Jobs
+from digitlab.text.terminal import say
 
 COMMANDS = ("srun", "sbatch", "squeue", "scancel")  # submitit looks for the first
 WARNING_SECONDS = 60  # before the time limit, in which a step ends and a checkpoint is written
@@ -56,6 +57,7 @@ class _Cluster:
                 "executor=slurm needs submitit: pip install 'digitlab[slurm]' (a checkout: make setup)"
             ) from None
         self._name, self._logs = f"digitlab-{sweep}", folder / "logs"
+        self._has_submitted = False
         python = f"exec {shlex.quote(sys.executable)}"  # in place of the shell: signals reach it
         executor = submitit.SlurmExecutor(self._logs, max_num_timeout=MOST_REQUEUES, python=python)
         executor.update_parameters(**self._parameters())
@@ -95,6 +97,9 @@ class _Cluster:
         except FailedJobError as error:
             text = str(error).strip().splitlines()[-1]
             raise UsageError(f"SLURM takes no job: {text} (executor.* are its options)") from None
+        if not self._has_submitted:
+            say(f"jobs are in SLURM's queue: squeue --name {self._name}; their logs: {self._logs}")
+        self._has_submitted = True
         return [job.job_id for job in queued]
 
     def ended(self, names: Collection[str]) -> Collection[str]:
