@@ -24,6 +24,7 @@ from digitlab.text.throttle import Throttle
 
 CONNECT_SECONDS = 10
 COUNT_EVERY_SECONDS = 2.0
+LOOPBACK = "127.0.0.1:0"  # Dask serves its state over HTTP, to all the world unless told otherwise
 ENDED = ("finished", "error", "cancelled", "lost")
 
 
@@ -50,7 +51,7 @@ class _Cluster:
         """Of a scheduler that runs: the threads that its workers have now, or fewer if so chosen."""
         if self._address is None:
             return self._num_local
-        if self._counting.passes():
+        if self._counting.passes() and (self._client is None or self._is_connected):
             with self._connected() as client:
                 self._num_threads = sum(client.nthreads().values())
         return max(min(self._num_threads, self._most or self._num_threads), 1)
@@ -59,13 +60,24 @@ class _Cluster:
         distributed = _import()
         self._sweep = sweep
         self._scheduler: Any = self._address or distributed.LocalCluster(
-            n_workers=1, threads_per_worker=self._num_local, processes=False, dashboard_address=None
+            n_workers=1,
+            threads_per_worker=self._num_local,
+            processes=False,
+            dashboard_address=LOOPBACK,
+            worker_dashboard_address=LOOPBACK,
         )
         self._client = self._connect()
         if not self._client.nthreads():
             say(f"the Dask scheduler {self._address} has no workers yet: jobs wait for some")
 
+    @property
+    def _is_connected(self) -> bool:
+        """False once the scheduler has been away for longer than its client waits for it."""
+        return bool(self._client.status == "running")
+
     def submit(self, jobs: Sequence[Path]) -> Sequence[str]:
+        if not self._is_connected:
+            raise UsageError(f"the Dask scheduler {self._address} is gone")
         names = [f"{self._sweep}-{job.name}-{secrets.token_hex(4)}" for job in jobs]
         for name, job in zip(names, jobs, strict=True):
             future = self._client.submit(run_job, str(job), name, key=name, pure=False)
@@ -74,6 +86,8 @@ class _Cluster:
         return names
 
     def ended(self, names: Collection[str]) -> Collection[str]:
+        if not self._is_connected:
+            return names if self._client.status == "closed" else ()
         unknown = [name for name in names if name not in self._futures]
         published = self._client.list_datasets() if unknown else ()
         self._futures |= {name: self._client.get_dataset(name) for name in unknown if name in published}
@@ -85,15 +99,16 @@ class _Cluster:
             return f"Dask gave it up: {future.exception()}"
         if future is not None and future.status == "finished" and (reason := future.result()):
             return str(reason)
-        return "Dask has lost it"
+        return "Dask has lost it" if self._is_connected else "the Dask scheduler is gone"
 
     def cancel(self, names: Collection[str]) -> None:
-        self._client.cancel([self._futures[name] for name in names if name in self._futures])
+        if self._is_connected:
+            self._client.cancel([self._futures[name] for name in names if name in self._futures])
         self.forget(names)
 
     def forget(self, names: Collection[str]) -> None:
         for name in names:
-            if name in self._futures:
+            if name in self._futures and self._is_connected:
                 self._client.unpublish_dataset(name)
 
     def close(self) -> None:
