@@ -4,24 +4,19 @@ import datetime
 import multiprocessing
 import random
 import signal
-import sqlite3
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from digitlab import cli
-from digitlab.config import project
 from digitlab.sweep.workers.executors.worker import warm_up
 from digitlab.tracking.connection.location import resolve_uri
-from digitlab.tracking.run_folder import all_records
 from digitlab.tracking.store import RunStore
 from tests.kills.victim import CONTROLLER_PLACES, WORKER_PLACES
-from tests.support.cli import CHECKOUT, LEVEL, Cli, in_ci, slow, start
+from tests.support.cli import LEVEL, Cli, in_ci, slow, start
 from tests.support.processes import processes_of, wait_for, workers_of
-from tests.support.sweeps import bits, tree
+from tests.support.sweeps import check_whole, undisturbed
 
 SWEEP = ["sweep", "model=cnn", "epochs=4", "checkpoint.every_seconds=0", "seed=0,1,2,3", "workers=2"]
 SWEEP += ["record.plots=never"]
@@ -37,27 +32,15 @@ def _fork_server() -> None:
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The weights of every trial when nobody is killed, one after another in this process."""
-    yield from undisturbed(tmp_path_factory, SWEEP)
+def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The weights of every trial when nobody is killed."""
+    return undisturbed(tmp_path_factory.mktemp("undisturbed"), SWEEP)
 
 
 @pytest.fixture(scope="module")
-def expected_fused(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def expected_fused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The same of FUSED, one by one all the same."""
-    yield from undisturbed(tmp_path_factory, [*ONE_ORDER, "engine=sequential"])
-
-
-def undisturbed(factory: pytest.TempPathFactory, line: list[str]) -> Iterator[dict[str, str]]:
-    folder = factory.mktemp("undisturbed")
-    (folder / "conf").symlink_to(CHECKOUT / "conf")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DIGITLAB_HOME", str(folder))
-        line = [text for text in line if text != "workers=2"]
-        with pytest.raises(SystemExit) as end:
-            cli.main([*line, "executor=inprocess", "study=sweep"])
-        assert end.value.code == 0
-        yield bits("sweep")
+    return undisturbed(tmp_path_factory.mktemp("undisturbed"), [*ONE_ORDER, "engine=sequential"])
 
 
 def finish(line: list[str], digitlab: Cli) -> None:
@@ -65,30 +48,6 @@ def finish(line: list[str], digitlab: Cli) -> None:
     again = digitlab(*line)
     assert again.code == 0, again.err
     assert multiprocessing.active_children() == [], "no process is left"
-
-
-def check_whole(home: Path, expected: dict[str, str]) -> None:
-    """One parent, one child for each trial, all FINISHED, the same bits, no step twice, no remains."""
-    (own,), trials = tree("sweep")
-    assert own.status == "FINISHED"
-    assert sorted(run.name for run in trials) == sorted(expected)
-    assert {run.status for run in trials} == {"FINISHED"}
-    assert not any("digitlab.error" in run.tags for run in [own, *trials])
-    assert bits("sweep") == expected
-    assert all(run.tags["mlflow.parentRunId"] == own.run_id for run in trials)
-    with sqlite3.connect(home / "mlruns" / "mlflow.db") as database:
-        twice = database.execute(
-            "select run_uuid, key, step from metrics group by run_uuid, key, step having count(*) > 1"
-        ).fetchall()
-        steps = database.execute(
-            "select count(distinct step) from metrics where key = 'train/loss' group by run_uuid"
-        ).fetchall()
-    assert twice == []
-    assert {count for (count,) in steps} == {4}
-    for run in trials:
-        names = [path for path, _ in RunStore(resolve_uri(None)).artifacts(run)]
-        assert {"config.yaml", "predictions.parquet", "weights.safetensors"} <= set(names)
-    assert list(all_records(project.records())) == []
 
 
 AFTER_THE_END = ("delivering_artifacts", "closing")  # all is on disk: the controller delivers it
@@ -122,7 +81,7 @@ def test_killed_at(
     wait_for(lambda: processes_of(home) == [], "no process is left", seconds=10)
     finished = {} if code == -9 and not (home / "mlruns" / "mlflow.db").exists() else ids_of_finished()
     finish(line, digitlab)
-    check_whole(home, expected)
+    check_whole(home, expected, epochs=4)
     assert finished.items() <= ids_of_finished().items(), "nothing that had finished ran again"
 
 
@@ -142,7 +101,7 @@ def test_killed_side_by_side_at(
     assert code == (0 if who == "worker" else -signal.SIGKILL), "what is left goes on one by one"
     wait_for(lambda: processes_of(home) == [], "no process is left", seconds=10)
     finish(line, digitlab)
-    check_whole(home, expected_fused)
+    check_whole(home, expected_fused, epochs=4)
 
 
 def ids_of_finished() -> dict[str, int | None]:
@@ -176,10 +135,10 @@ def test_killed_at_random_moments(
         process.communicate(timeout=120)
         wait_for(lambda home=home: processes_of(home) == [], "no process is left", seconds=10)
         if process.returncode == 0 and not victims:
-            check_whole(home, expected)
+            check_whole(home, expected, epochs=4)
             home = home.with_name(f"after_{kills}_kills")
             home.mkdir()
             (home / "conf").symlink_to(conf)
             monkeypatch.setenv("DIGITLAB_HOME", str(home))
     finish(line, digitlab)
-    check_whole(home, expected)
+    check_whole(home, expected, epochs=4)

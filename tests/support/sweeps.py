@@ -1,8 +1,17 @@
-"""What a sweep has left in the store of the project."""
+"""What a sweep has left in the store of the project, and what it must have."""
 
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from digitlab import cli
+from digitlab.config import project
 from digitlab.tracking.connection.location import resolve_uri
+from digitlab.tracking.run_folder import all_records
 from digitlab.tracking.store import RunStore
 from digitlab.tracking.stored_run import StoredRun
+from tests.support.cli import CHECKOUT
 
 
 def tree(study: str) -> tuple[list[StoredRun], list[StoredRun]]:
@@ -16,3 +25,39 @@ def tree(study: str) -> tuple[list[StoredRun], list[StoredRun]]:
 
 def bits(study: str) -> dict[str, str]:
     return {run.name: run.tags["digitlab.weights"] for run in tree(study)[1]}
+
+
+def undisturbed(folder: Path, line: list[str]) -> dict[str, str]:
+    """The weights of every trial of a sweep that this process trains, in this home."""
+    (folder / "conf").symlink_to(CHECKOUT / "conf")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIGITLAB_HOME", str(folder))
+        line = [text for text in line if not text.startswith("workers=")]
+        with pytest.raises(SystemExit) as end:
+            cli.main([*line, "executor=inprocess", "study=sweep"])
+        assert end.value.code == 0
+        return bits("sweep")
+
+
+def check_whole(home: Path, expected: dict[str, str], *, epochs: int) -> None:
+    """One parent, one child for each trial, all FINISHED, the same bits, no step twice, no remains."""
+    (own,), trials = tree("sweep")
+    assert own.status == "FINISHED"
+    assert sorted(run.name for run in trials) == sorted(expected)
+    assert {run.status for run in trials} == {"FINISHED"}
+    assert not any("digitlab.error" in run.tags for run in [own, *trials])
+    assert bits("sweep") == expected
+    assert all(run.tags["mlflow.parentRunId"] == own.run_id for run in trials)
+    with sqlite3.connect(home / "mlruns" / "mlflow.db") as database:
+        twice = database.execute(
+            "select run_uuid, key, step from metrics group by run_uuid, key, step having count(*) > 1"
+        ).fetchall()
+        steps = database.execute(
+            "select count(distinct step) from metrics where key = 'train/loss' group by run_uuid"
+        ).fetchall()
+    assert twice == []
+    assert {count for (count,) in steps} == {epochs}
+    for run in trials:
+        names = [path for path, _ in RunStore(resolve_uri(None)).artifacts(run)]
+        assert {"config.yaml", "predictions.parquet", "weights.safetensors"} <= set(names)
+    assert list(all_records(project.records())) == []
