@@ -111,6 +111,7 @@ def test_the_same_command_gives_the_same_weights_in_another_process(
     assert here.read_bytes() == there.read_bytes()
 
 
+@pytest.mark.fault("F15")
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
@@ -143,6 +144,7 @@ def test_a_users_mistake_is_a_sentence_and_exit_code_2(
     assert "run_id" not in digitlab("runs", "--json").out
 
 
+@pytest.mark.fault("F14")
 def test_a_diverging_run_is_failed_with_epoch_and_step(digitlab: Cli) -> None:
     result = digitlab("train", "optimizer=sgd", "optimizer.learning_rate=1e38")
     assert result.code == 1
@@ -153,6 +155,7 @@ def test_a_diverging_run_is_failed_with_epoch_and_step(digitlab: Cli) -> None:
     assert (tags["digitlab.diverged.epoch"], tags["digitlab.diverged.step"]) == ("1", "2")  # type: ignore[index]
 
 
+@pytest.mark.fault("F6")
 @pytest.mark.parametrize("moment", ["_write_first_artifacts", "evaluate"])
 def test_an_exception_is_failed_with_its_traceback(
     moment: str, digitlab: Cli, monkeypatch: pytest.MonkeyPatch
@@ -180,6 +183,7 @@ def test_a_place_that_cannot_be_written_is_named(digitlab: Cli, home: Path) -> N
     assert "Traceback" not in result.err
 
 
+@pytest.mark.fault("F2", "F3")
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
@@ -197,6 +201,7 @@ def test_a_signal_ends_a_run_as_killed_within_a_step(
     assert run["metrics"]["train/loss"] > 0  # type: ignore[index]
 
 
+@pytest.mark.fault("F2")
 def test_signals_that_come_together_are_one_request(digitlab: Cli, digitlab_process: Start) -> None:
     """`timeout` signals its child and then the whole group, systemd TERM and HUP."""
     process = digitlab_process(*LONG_RUN)
@@ -211,6 +216,7 @@ def test_signals_that_come_together_are_one_request(digitlab: Cli, digitlab_proc
     assert run["tags"]["digitlab.error"].startswith("stopped by SIG")  # type: ignore[index]
 
 
+@pytest.mark.fault("F2", "F3")
 def test_a_later_signal_ends_a_process_at_once() -> None:
     waiting = """
 import time
@@ -233,6 +239,7 @@ with Interrupts() as interrupts, interrupts.deferred():
     assert process.returncode == 129
 
 
+@pytest.mark.fault("F1")
 def test_a_run_killed_with_9_is_marked_by_the_next_command(
     digitlab: Cli, digitlab_process: Start
 ) -> None:
@@ -354,6 +361,7 @@ def test_doctor_names_a_damaged_record_and_a_dead_store(digitlab: Cli, home: Pat
     assert "start the server" in result.out
 
 
+@pytest.mark.fault("F7")
 def test_doctor_names_and_removes_what_crashes_have_left(digitlab: Cli, home: Path) -> None:
     records = home / "mlruns" / "records"
     (records / "made" / "artifacts").mkdir(parents=True)

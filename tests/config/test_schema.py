@@ -49,6 +49,7 @@ def test_a_configuration_survives_the_way_to_plain_values_and_back() -> None:
     assert to_config(to_dict(config)) == config
 
 
+@pytest.mark.fault("F15", "F16")
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
@@ -98,6 +99,7 @@ def test_a_wrong_knob_is_refused_with_path_range_value_and_suggestion(
     assert problems(override) == [sentence]
 
 
+@pytest.mark.fault("F15")
 def test_every_problem_is_told_at_once() -> None:
     found = problems("epochs=0", "+foo=1", "model=cn", "optimizer.momentum=2", "seed=1,2", "x===")
     assert len(found) == 1, "grammar first: the rest cannot be read reliably"
@@ -107,6 +109,7 @@ def test_every_problem_is_told_at_once() -> None:
         assert any(part in sentence for sentence in found)
 
 
+@pytest.mark.fault("F15")
 @pytest.mark.parametrize(
     ("overrides", "part"),
     [
@@ -162,6 +165,7 @@ plain = st.recursive(
 )
 
 
+@pytest.mark.fault("F16")
 @given(st.dictionaries(st.sampled_from([f.name for f in dataclasses.fields(Config)]), plain))
 @settings(max_examples=300, deadline=None)
 def test_plain_values_of_any_kind_are_accepted_or_refused_but_never_break(values: Any) -> None:
@@ -169,6 +173,7 @@ def test_plain_values_of_any_kind_are_accepted_or_refused_but_never_break(values
         to_config(values)
 
 
+@pytest.mark.fault("F22")
 @pytest.mark.parametrize("payload", ["_target_", "model._target_", "data._partial_", "_args_"])
 def test_no_knob_can_name_code_to_run(payload: str) -> None:
     assert f"unknown knob {payload}" in problems(f"+{payload}=os.system")[0], payload

@@ -200,6 +200,7 @@ DAMAGES = [flip_a_pixel, shift_labels, label_200, fewer_labels, truncate, empty,
 DAMAGES += [images_for_labels, stale_processed, lost_file]
 
 
+@pytest.mark.fault("F13")
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damage_is_one_line_with_file_expectation_and_remedy(
     damage: Callable[[Path], Path], raw: Path, monkeypatch: pytest.MonkeyPatch, digitlab: Cli
@@ -280,6 +281,7 @@ ODD_FILES = [pipe, endless, oversized, endless_when_packed, bomb, flipped_when_p
 ODD_FILES += [folder_instead, loop]
 
 
+@pytest.mark.fault("F13")
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("odd", ODD_FILES)
 def test_a_file_that_is_none_or_never_ends_is_refused_at_once(
@@ -304,6 +306,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(root: str, digitlab: Cli) -> N
     assert "name another folder with data.root=" in line
 
 
+@pytest.mark.fault("F13")
 @pytest.mark.parametrize("damage", [flip_a_pixel, shift_labels])
 def test_damage_to_real_mnist_is_found(
     damage: Callable[[Path], Path], mnist: Path, tmp_path: Path
@@ -318,6 +321,7 @@ def test_damage_to_real_mnist_is_found(
         splits.load(settings("mnist"), tmp_path)
 
 
+@pytest.mark.fault("F16")
 def test_missing_data_without_network_says_what_where_and_the_way_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digitlab: Cli
 ) -> None:

@@ -34,7 +34,7 @@ class Report:
         for name in [*properties.get("faults", ()), *own]:  # type: ignore[misc]
             count, injected = self._counts[name], int(str(properties.get("injected", 1)))
             if report.skipped:
-                count.skipped.add(str(report.longrepr[2]))  # type: ignore[index]
+                count.skipped.add(str(report.longrepr[2]).removeprefix("Skipped: "))  # type: ignore[index]
                 continue
             count.injected += injected
             if report.failed:
@@ -46,10 +46,10 @@ class Report:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("faults")
-        others = sorted(self._counts.keys() - FAULTS.keys())
+        others = sorted(self._counts.keys() - FAULTS.keys() - {"loop"})
         for number, text in [*FAULTS.items(), *((name, "") for name in others)]:
             count = self._counts[number]
-            line = f"{number:4}{text}" if text else number
+            line = f"{number:5}{text}" if text else number
             survived = count.injected - count.lost
             told = f"{line:58} injected {count.injected:4}  survived {survived:4}  lost {count.lost}"
             if count.skipped:

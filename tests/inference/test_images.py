@@ -97,6 +97,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.fault("F27")
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_content_is_refused_in_one_line(name: str) -> None:
     content, reason = HOSTILE[name]
@@ -186,6 +187,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1000, tol
     return int(megabytes), outcome
 
 
+@pytest.mark.fault("F27")
 def test_a_bomb_costs_no_memory(tmp_path: Path) -> None:
     """Refused before decoding."""
     bomb = tmp_path / "bomb.png"

@@ -68,6 +68,7 @@ def every(
     )
 
 
+@pytest.mark.fault("F1")
 @every(PLACES, ALWAYS, IN_CI)
 def test_killed_at(
     place: str, who: str, home: Path, tmp_path: Path, expected: dict[str, str], digitlab: Cli
@@ -89,6 +90,7 @@ FUSED_PLACES = [("step", "both"), ("step", "worker"), ("checkpoint", "both"), ("
 FUSED_PLACES += [("delivering_artifacts", "controller"), ("closing", "both"), ("told", "controller")]
 
 
+@pytest.mark.fault("F1")
 @every(FUSED_PLACES, FUSED_PLACES[:1], FUSED_PLACES[1:3])
 def test_killed_side_by_side_at(
     place: str, who: str, home: Path, tmp_path: Path, expected_fused: dict[str, str], digitlab: Cli
@@ -111,6 +113,7 @@ def ids_of_finished() -> dict[str, int | None]:
     }
 
 
+@pytest.mark.fault("F1")
 @in_ci
 def test_killed_at_random_moments(
     home: Path, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch, digitlab: Cli

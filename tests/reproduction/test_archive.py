@@ -126,6 +126,7 @@ FORGERIES: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+@pytest.mark.fault("F26")
 @pytest.mark.parametrize("name", FORGERIES)
 def test_what_is_not_of_the_record_is_refused(name: str, contents: Contents) -> None:
     part = "configuration" if name == "config.yaml" else "trace"
@@ -190,6 +191,7 @@ HOSTILE: dict[str, tuple[Callable[[Contents], bytes], str]] = {
 }
 
 
+@pytest.mark.fault("F26")
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_what_is_hostile_is_refused_soon_and_in_little_memory(kind: str, contents: Contents) -> None:
     make, told = HOSTILE[kind]

@@ -448,6 +448,7 @@ def test_clones_archives_and_recorded_code(digitlab: Cli, tmp_path: Path) -> Non
     assert "is not in this clone" in cannot.stdout
 
 
+@pytest.mark.fault("F22", "F26")
 def test_an_archive_is_checked_and_nothing_of_it_is_run(digitlab: Cli, tmp_path: Path) -> None:
     run = train(digitlab, "model=logistic_regression")
     archive = tmp_path / "run.zip"
@@ -658,6 +659,7 @@ def test_a_bare_document_whose_code_takes_a_patch_says_so(digitlab: Cli, tmp_pat
     assert "leave out --code recorded" in result.out
 
 
+@pytest.mark.fault("F23", "F25")
 def test_nothing_unpickles(digitlab: Cli, tmp_path: Path) -> None:
     """Hydra's rerun of a pickled job cannot be reached, and MLflow does not unpickle here."""
     (tmp_path / "config.pickle").write_bytes(b"cposix\nsystem\n(S'touch evil'\ntR.")

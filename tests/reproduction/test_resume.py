@@ -450,6 +450,7 @@ def interrupted(digitlab: Cli) -> Callable[..., Result]:
     return train
 
 
+@pytest.mark.fault("F3")
 @pytest.mark.parametrize("step", [1, 53, 60, 80])
 def test_ctrl_c_saves_at_that_very_step(
     step: int,
@@ -492,6 +493,7 @@ def test_ctrl_c_twice_and_a_kill_in_between(
 ALWAYS = ("run_step", "run_checkpoint_half_renamed")
 
 
+@pytest.mark.fault("F1")
 @pytest.mark.parametrize(
     "place",
     [
@@ -522,6 +524,7 @@ def test_killed_at(
     assert end_of_run(home) == expected
 
 
+@pytest.mark.fault("F1")
 @in_ci
 def test_a_run_that_had_not_begun_is_started_anew(tmp_path: Path, digitlab: Cli) -> None:
     mark = str(tmp_path / "mark")
@@ -534,6 +537,7 @@ def test_a_run_that_had_not_begun_is_started_anew(tmp_path: Path, digitlab: Cli)
     assert " ".join(RUN) in resumed.err
 
 
+@pytest.mark.fault("F1")
 @in_ci
 def test_killed_at_random_moments(
     home: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
@@ -570,6 +574,7 @@ def test_killed_at_random_moments(
     assert whole >= 1
 
 
+@pytest.mark.fault("F3")
 def test_ctrl_c_in_a_terminal_of_its_own(digitlab: Cli, home: Path) -> None:
     process = start(LONG)
     await_epochs(process, 2)
@@ -801,6 +806,7 @@ def fill(filler: Path) -> None:
             handle.write(bytes(4096))
 
 
+@pytest.mark.fault("F12")
 @pytest.mark.parametrize("saved", [0, 1, 3])
 def test_a_full_disk_fails_the_run_and_costs_no_checkpoint(
     saved: int,
@@ -846,6 +852,7 @@ def test_a_full_disk_fails_the_run_and_costs_no_checkpoint(
     assert "Traceback" not in digitlab("show", run["run_id"]).out
 
 
+@pytest.mark.fault("F12")
 def test_a_disk_that_is_full_at_the_very_end_leaves_room_for_it(
     small_disk: Path, digitlab: Cli, expected: End, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -864,6 +871,7 @@ def test_a_disk_that_is_full_at_the_very_end_leaves_room_for_it(
     assert end_of_run(home) == expected
 
 
+@pytest.mark.fault("F12")
 def test_a_file_that_may_not_grow_fails_the_run_and_it_goes_on_later(
     home: Path, digitlab: Cli, expected: End, monkeypatch: pytest.MonkeyPatch
 ) -> None:

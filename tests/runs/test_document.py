@@ -164,6 +164,7 @@ def test_where_store_and_data_lay_is_not_taken_over(real: Values) -> None:
     assert names(problems(signed(real), {"optimizer.learning_rate": 1.0}), ("optimizer", "name"))
 
 
+@pytest.mark.fault("F22")
 def test_no_payload_at_any_place_is_run_or_resolved(real: Values, tmp_path: Path) -> None:
     file = str(tmp_path / "canary")
     arguments: Values = {SHELLS: [f"touch {file}"], FILES: [file, "w"], CODE: [f"open({file!r}, 'w')"]}
@@ -184,6 +185,7 @@ def test_no_payload_at_any_place_is_run_or_resolved(real: Values, tmp_path: Path
     assert not Path(file).exists()
 
 
+@pytest.mark.fault("F24")
 @pytest.mark.parametrize("text", ["${oc.env:SECRET}", "\x1b[2J", "\x00", "\x9b", "\u202e", "\udc80"])
 def test_text_to_resolve_or_to_trick_a_terminal_is_refused_anywhere(
     text: str, real: Values, monkeypatch: pytest.MonkeyPatch
@@ -233,6 +235,7 @@ def test_a_value_that_is_dangerous_impossible_or_too_much_is_named(place: Place,
         assert names(told, place) or told[0].startswith("config must have at most 200"), value
 
 
+@pytest.mark.fault("F21")
 @pytest.mark.parametrize("place", [("seed",), ("config", "epochs"), ("trace", "step_losses", 0)])
 def test_what_is_no_finite_number_is_named(place: Place, real: Values) -> None:
     for number in NUMBERS:

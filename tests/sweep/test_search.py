@@ -41,6 +41,7 @@ def search(digitlab: Cli) -> Run:
     return run
 
 
+@pytest.mark.fault("F20")
 @pytest.mark.parametrize("sampler", ["random", "tpe", "gp", "cmaes"])
 def test_a_search_resumed_makes_the_trials_of_one_uninterrupted(
     sampler: str, search: Run, monkeypatch: pytest.MonkeyPatch
@@ -94,6 +95,7 @@ def test_a_search_learns(search: Run) -> None:
     assert statistics.median(scores[15:]) > statistics.median(scores[:10])
 
 
+@pytest.mark.fault("F20")
 def test_trials_is_a_total_however_often_it_is_repeated(search: Run) -> None:
     line = ["study=total", "sweep.search=random", "trials=3", *SPACE]
     search(*line)
@@ -219,6 +221,7 @@ def test_with_several_workers_the_next_trial_starts_when_one_is_free(
     assert overlapping >= 5, order
 
 
+@pytest.mark.fault("F19")
 def test_a_killed_search_with_pruning_goes_on_as_if_nothing_had_been(
     digitlab_process: Start, digitlab: Cli, home: Path
 ) -> None:
@@ -227,11 +230,12 @@ def test_a_killed_search_with_pruning_goes_on_as_if_nothing_had_been(
     line += ["checkpoint.every_seconds=0"]
     for study in ("cut", "whole"):
         if study == "cut":
-            for _ in range(2):
+            for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGKILL):
                 process = digitlab_process(*line, "study=cut")
                 wait_for(lambda: is_training(home), "training")
-                process.send_signal(signal.SIGKILL)
+                process.send_signal(number)
                 process.communicate()
+                assert process.returncode in (-number, 128 + number)
         result = digitlab(*line, f"study={study}")
         assert result.code == 0, result.err
 
@@ -271,6 +275,7 @@ def test_a_search_trains_nothing_twice_and_ends_when_its_space_is_used_up(
     assert (listed["done"], listed["pending"], listed["status"]) == (size, 0, "finished")
 
 
+@pytest.mark.fault("F20")
 @pytest.mark.parametrize("sampler", ["tpe", "cmaes"])
 def test_a_small_search_resumed_makes_the_trials_of_one_uninterrupted(
     sampler: str, search: Run, monkeypatch: pytest.MonkeyPatch

@@ -136,6 +136,7 @@ def test_the_ranking_is_of_the_tested_weights_and_blind_to_the_test() -> None:
     assert order(results) == before == [3, 2, 1, 0]
 
 
+@pytest.mark.fault("F21")
 def test_only_finished_trials_with_a_finite_value_are_ranked() -> None:
     states = ["FAILED", "PRUNED", "INTERRUPTED", "PENDING"]
     results = [trial(n, 0.99, state=state) for n, state in enumerate(states)]

@@ -202,6 +202,7 @@ def test_a_bad_trial_stops_all_before_the_first(digitlab: Cli, home: Path) -> No
     assert not (home / "mlruns").exists()
 
 
+@pytest.mark.fault("F5", "F14")
 def test_a_diverging_trial_fails_alone(digitlab: Cli, home: Path) -> None:
     line = [
         "sweep",
@@ -229,6 +230,7 @@ def test_a_diverging_trial_fails_alone(digitlab: Cli, home: Path) -> None:
     assert "all ended before" in digitlab(*line).out, "as journals of an earlier digitlab say it"
 
 
+@pytest.mark.fault("F5")
 def test_an_exception_fails_alone_with_its_traceback(
     digitlab: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,6 +260,7 @@ def test_an_exception_fails_alone_with_its_traceback(
     assert len(trials) == 4, "a failure is not forgotten"
 
 
+@pytest.mark.fault("F5")
 def test_retries_and_fail_fast(digitlab: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     from digitlab.runs import experiment
 
@@ -279,6 +282,7 @@ def test_retries_and_fail_fast(digitlab: Cli, monkeypatch: pytest.MonkeyPatch) -
     assert digitlab("sweep", *QUICK, "study=fast", "seed=0,1,2").code == 0
 
 
+@pytest.mark.fault("F5")
 def test_running_out_of_memory_costs_one_trial(home: Path, tmp_path: Path) -> None:
     def limited() -> None:
         heed_interrupts()
@@ -301,6 +305,7 @@ def test_running_out_of_memory_costs_one_trial(home: Path, tmp_path: Path) -> No
     assert {run.status for run in trials if run.params["model.channels_2"] == "4096"} == {"FAILED"}
 
 
+@pytest.mark.fault("F5")
 def test_a_worker_that_is_killed_costs_its_trial_and_is_continued(
     digitlab: Cli, digitlab_process: Start, home: Path
 ) -> None:
@@ -326,6 +331,7 @@ def test_a_worker_that_is_killed_costs_its_trial_and_is_continued(
     assert alone.tags["digitlab.weights"] == trials[0].tags["digitlab.weights"]
 
 
+@pytest.mark.fault("F4")
 def test_ctrl_c_stops_at_a_step_and_says_how_to_go_on(
     digitlab_process: Start, digitlab: Cli, home: Path
 ) -> None:
@@ -346,6 +352,7 @@ def test_ctrl_c_stops_at_a_step_and_says_how_to_go_on(
     assert listed.split()[-3:] == ["0", "0", "3"]
 
 
+@pytest.mark.fault("F4")
 @pytest.mark.parametrize("delay", [0.0, pytest.param(0.5, marks=in_ci), 1.5])
 def test_ctrl_c_on_the_terminal_while_workers_start_stops_too(
     delay: float, digitlab_process: Start, home: Path
@@ -371,6 +378,7 @@ WAYS = {
 }
 
 
+@pytest.mark.fault("F4")
 @pytest.mark.parametrize(
     ("way", "number", "code"),
     [
@@ -411,6 +419,7 @@ def test_a_signal_to_one_worker_stops_every_trial(digitlab_process: Start, home:
     assert {run.status for run in own + trials} == {"KILLED"}
 
 
+@pytest.mark.fault("F4")
 def test_a_second_ctrl_c_stops_at_once(digitlab_process: Start, home: Path, digitlab: Cli) -> None:
     process = digitlab_process("sweep", *LONG, "study=twice", "seed=0,1")
     wait_for(lambda: is_training(home), "training")
@@ -496,6 +505,7 @@ def test_damaged_files_of_a_sweep_cost_neither_it_nor_another(
     assert "damaged" not in told
 
 
+@pytest.mark.fault("F28")
 def test_two_processes_do_not_work_on_one_sweep(
     digitlab_process: Start, digitlab: Cli, home: Path
 ) -> None:

@@ -79,6 +79,7 @@ def test_a_delivered_run_reads_back_whole(uri: str, tmp_path: Path) -> None:
     assert not record.folder.exists(), "the store has all of it"
 
 
+@pytest.mark.fault("F7")
 @pytest.mark.parametrize(
     "method", ["create_run", "log_batch", "log_inputs", "log_artifacts", "set_terminated"]
 )
@@ -136,6 +137,7 @@ def deliver_one(
     RunStore(uri).deliver(record)
 
 
+@pytest.mark.fault("F9")
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("team", marks=in_ci)])
 def test_eight_processes_start_together_on_a_fresh_store(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
@@ -160,6 +162,7 @@ def test_eight_processes_start_together_on_a_fresh_store(
         assert store.artifacts(run) == [("config.yaml", 8)]
 
 
+@pytest.mark.fault("F8")
 def test_a_locked_store_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The end of a run waits 10 s for the lock, `digitlab sync` longer."""
     monkeypatch.setattr(store_process, "LEFT_ALONE_SECONDS", 0.0)
@@ -195,6 +198,7 @@ def test_a_record_that_cannot_be_read_waits_and_that_is_no_failure_of_its_run(tm
     assert Delivery(record, said.append).finish(seconds=SYNC_SECONDS)
 
 
+@pytest.mark.fault("F10")
 def test_a_run_survives_a_server_that_is_away_and_sync_delivers_it(
     tmp_path: Path, digitlab: Cli
 ) -> None:
@@ -233,6 +237,7 @@ def test_a_record_can_go_to_another_store(tmp_path: Path, digitlab: Cli) -> None
     assert [run.status for run in RunStore(other).runs("moved")] == ["FINISHED"]
 
 
+@pytest.mark.fault("F11")
 def test_a_server_that_dies_in_the_middle_of_a_run_stops_nothing(
     tmp_path: Path, digitlab: Cli, digitlab_process: Callable[..., subprocess.Popen[str]]
 ) -> None:
@@ -360,6 +365,7 @@ def test_the_server_is_reached_through_its_health_page(server: str) -> None:
     assert urllib.request.urlopen(f"{server}/health").status == 200
 
 
+@pytest.mark.fault("F12")
 def test_a_store_on_a_full_disk_is_one_line(digitlab: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     assert digitlab("train", "epochs=1", "record.plots=never").code == 0
     store = RunStore(resolve_uri(None))
@@ -424,6 +430,7 @@ def hostile(request: pytest.FixtureRequest) -> Iterator[str]:
     listening.server_close()
 
 
+@pytest.mark.fault("F11")
 def test_no_training_waits_for_its_store_whatever_that_does(
     hostile: str, digitlab: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

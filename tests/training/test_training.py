@@ -137,6 +137,7 @@ def test_every_epoch_has_its_own_order_with_every_image_once() -> None:
     assert first != second
 
 
+@pytest.mark.fault("F14")
 def test_a_loss_that_is_not_finite_stops_at_its_epoch_and_step(
     make_config: Callable[..., Config],
 ) -> None:

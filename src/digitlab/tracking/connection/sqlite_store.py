@@ -37,10 +37,19 @@ def ensure_store(file: Path) -> None:
 
 
 def check_study(file: Path, study: str) -> None:
-    """Raises DeletedError if the study was deleted. Does not import mlflow."""
-    with plain_errors(f"sqlite:///{file}"), closing(sqlite3.connect(file)) as store:
+    """Raises DeletedError if the study was deleted. Does not import mlflow.
+
+    Of a store that another process has locked nothing is known, and nothing is refused.
+    """
+    with plain_errors(f"sqlite:///{file}"), closing(sqlite3.connect(file, timeout=1.0)) as store:
         named = "SELECT experiment_id FROM experiments WHERE name = ? AND lifecycle_stage = 'deleted'"
-        for (experiment_id,) in store.execute(named, (study,)):
+        try:
+            deleted = store.execute(named, (study,)).fetchall()
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            return
+        for (experiment_id,) in deleted:
             raise deleted_study(study, experiment_id, f"sqlite:///{file}")
 
 
