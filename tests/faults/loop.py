@@ -15,10 +15,10 @@ from tests.support.cli import LEVEL
 T = TypeVar("T")
 
 
-def numbers(name: str, total: int, *, sample: int, part: int = 0, parts: int = 1) -> Iterable[int]:
-    """Which operation fails next, from 1: each of this part, without end; in CI the day's sample."""
+def numbers(name: str, total: int, *, sample: int, part: int = 0, step: int = 1) -> Iterable[int]:
+    """Which operation fails next: the first of this part, and every step; in CI the day's sample."""
     if LEVEL != "ci":
-        return itertools.count(part + 1, parts)
+        return itertools.count(part + 1, step)
     today = datetime.date.today().isoformat()
     return sorted(random.Random(f"{today} {name}").sample(range(1, total + 1), min(sample, total)))
 

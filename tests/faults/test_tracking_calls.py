@@ -33,6 +33,7 @@ CASES = [
 SAMPLE = 1  # of each in CI
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("failure", "lasts"), of_the_day(CASES, 4))
 def test_in_a_run(
     failure: Failure,
