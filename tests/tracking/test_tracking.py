@@ -469,6 +469,59 @@ def test_a_sweep_goes_on_without_a_store_that_hangs(
     assert [record.run.status for record in all_records(project.records())] == ["FINISHED"] * 5
 
 
+class _Losing(http.server.BaseHTTPRequestHandler):
+    """Passes all on to a server, but the answer to the first request for a new run is lost."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0))) or None
+        headers = {"Content-Type": self.headers.get("Content-Type", "")}
+        address = f"{self.server.behind}{self.path}"  # type: ignore[attr-defined]
+        request = urllib.request.Request(address, body, headers, method=self.command)
+        try:
+            with urllib.request.urlopen(request) as answer:
+                code, content = answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            code, content = error.code, error.read()
+        if "/runs/create" in self.path and self.server.ways:  # type: ignore[attr-defined]
+            if self.server.ways.pop() == "reset":  # type: ignore[attr-defined]
+                self.close_connection = True
+                return
+            code = 500
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_POST = do_PUT = do_GET  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@pytest.mark.parametrize("way", ["reset", "500"])
+def test_a_run_whose_creation_was_not_confirmed_is_created_once(
+    way: str, server: str, tmp_path: Path
+) -> None:
+    between = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Losing)
+    between.behind, between.ways = server, [way]  # type: ignore[attr-defined]
+    thread = threading.Thread(target=between.serve_forever)
+    thread.start()
+    try:
+        uri = f"http://127.0.0.1:{between.server_address[1]}"
+        record = filled_record(uri, study=f"once {tmp_path}")
+        record.finish("FINISHED")
+        with pytest.raises(TrackingError):
+            RunStore(uri).deliver(record)
+        RunStore(uri).deliver(RunFolder.load(record.folder))
+    finally:
+        between.shutdown()
+        thread.join()
+        between.server_close()
+    assert [run.status for run in RunStore(server).runs(record.run.study)] == ["FINISHED"]
+
+
 NUM_SUMMANDS = 30_000_000  # to be added in about a second
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from digitlab.errors import UsageError
 from digitlab.text.addresses import with_secrets
 from digitlab.tracking.connection.client import open_client
+from digitlab.tracking.connection.environment import sent_once
 from digitlab.tracking.connection.plainly import plain_errors
 from digitlab.tracking.connection.relocation import present_address
 from digitlab.tracking.names import MODEL_FOLDER
@@ -98,9 +99,11 @@ class Registry:
         return [known for known in self._names() if known.partition("@")[0].partition("/")[0] == name]
 
     def _create(self, run: StoredRun, name: str) -> Any:
-        return self._client.create_model_version(
-            name, source=f"{run.artifact_uri}/{MODEL_FOLDER}", run_id=run.run_id, description=run.name
-        )
+        source = f"{run.artifact_uri}/{MODEL_FOLDER}"
+        with sent_once():
+            return self._client.create_model_version(
+                name, source=source, run_id=run.run_id, description=run.name
+            )
 
     def _version(self, reference: str) -> Any:
         from mlflow.exceptions import MlflowException

@@ -9,6 +9,7 @@ import shlex
 from typing import Any
 
 from digitlab.errors import TrackingError
+from digitlab.tracking.connection.environment import sent_once
 from digitlab.tracking.connection.location import artifact_location
 from digitlab.tracking.connection.plainly import deleted_run, deleted_study, plain_errors
 from digitlab.tracking.connection.relocation import repository
@@ -113,9 +114,10 @@ class Upload:
             tags[PARENT_TAG] = self._run_id_of(experiment_id, run.parent)
         tags = _fitting(tags)
         try:
-            created = self._client.create_run(
-                experiment_id, start_time=run.start_time, tags=tags, run_name=run.name
-            )
+            with sent_once():
+                created = self._client.create_run(
+                    experiment_id, start_time=run.start_time, tags=tags, run_name=run.name
+                )
         except MlflowException:
             del self._experiment_ids[run.study]
             self._ensure_experiment(run.study)  # says so if it was deleted
