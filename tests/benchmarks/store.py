@@ -174,7 +174,8 @@ def measure(store: SqliteFile | PostgresqlServer, template: Path, runs: int) -> 
         f"median {median_ms(writes):.0f}, longest {1000 * writes[-1]:.0f}"
     )
     print(f"  {sum(each.calls for each in written) / runs:8.1f} calls of MLflow's client a run")
-    print(f"  {did.requests / runs:8.1f} requests a run, with its files")
+    if did.requests:
+        print(f"  {did.requests / runs:8.1f} requests a run, with its files")
     print(f"  {did.transactions / runs:8.1f} transactions that write a run")
     print(f"  {in_writers:8.0f} ms CPU a run in its writer, {in_store:.0f} in the store's server")
     print(f"  {did.bytes / runs / 1000:8.1f} kB of the database a run")

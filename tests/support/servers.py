@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +91,16 @@ class TeamServer:
     def kill(self) -> None:
         """The server and its database at once, as a power cut does."""
         assert self._process is not None, "started"
-        database = self._database_pid()
-        os.killpg(self._process.pid, signal.SIGKILL)
-        os.kill(database, signal.SIGKILL)
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        with suppress(FileNotFoundError, psutil.NoSuchProcess):  # there is no database any more
+            database = psutil.Process(self._database_pid())
+            if str(self.folder) in " ".join(database.cmdline()):
+                database.kill()
         self._process.wait()
 
     def delete(self) -> None:
-        if self._process is not None and self._process.poll() is None:
+        if self._process is not None:
             self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)  # PostgreSQL's last process still ends
 
@@ -121,10 +125,7 @@ class TeamServer:
         """Of all its processes that run now, the database's too."""
         assert self._process is not None, "started"
         roots = [psutil.Process(pid) for pid in (self._process.pid, self._database_pid())]
-        times = [
-            process.cpu_times() for root in roots for process in (root, *root.children(recursive=True))
-        ]
-        return sum(each.user + each.system for each in times)
+        return sum(_cpu_of(each) for root in roots for each in (root, *root.children(recursive=True)))
 
     def log(self) -> str:
         return (self.folder / "log").read_text()
@@ -142,6 +143,14 @@ class TeamServer:
     def _environment(self) -> dict[str, str]:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
         return {**inherited, **self._settings}
+
+
+def _cpu_of(process: psutil.Process) -> float:
+    """With what its children have used that have ended."""
+    try:
+        return float(sum(process.cpu_times()[:4]))
+    except psutil.NoSuchProcess:
+        return 0.0
 
 
 def missing_for_a_team() -> str:

@@ -19,7 +19,7 @@ from digitlab.tracking.store import RunStore
 PUSH_EVERY_SECONDS = 2.0
 SHARE_OF_PUSHING = 0.1  # of a core, at most, is taken by telling how far runs are
 RETRY_AFTER_SECONDS = 30.0
-PUSH_SECONDS = 90.0  # more than imports take: then `answer` does not wait for them
+PUSH_SECONDS = 90.0  # and as long as it imports
 END_SECONDS, SYNC_SECONDS = 10.0, 600.0  # of a run, and where its user asks for nothing else
 CALL_SECONDS = 30.0
 
@@ -86,7 +86,8 @@ class Delivery:
         try:
             if self._pushed:
                 number, since = self._pushed
-                if not STORES.is_answered(number) and now < since + PUSH_SECONDS:
+                is_in_time = STORES.is_importing or now < since + PUSH_SECONDS
+                if not STORES.is_answered(number) and is_in_time:
                     return
                 self._pushed = None
                 self.record.delivered, used = STORES.answer(number, seconds=0.0)

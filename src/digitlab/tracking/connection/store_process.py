@@ -38,9 +38,8 @@ FIRST_FILE, LAST_FILE = 3, 1 << 20
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Times:
-    """Seconds of a process: by the clock, of computing, and of neither that nor waiting to do so."""
+    """Seconds of a process: of computing, and of neither that nor waiting to do so."""
 
-    clock: float
     computing: float
     waiting: float
 
@@ -51,7 +50,12 @@ class _Times:
         with contextlib.suppress(OSError, ValueError):
             statistics = Path(f"/proc/{pid}/schedstat").read_text().split()
             computing, queueing = int(statistics[0]), int(statistics[1])
-        return cls(clock, computing / 1e9, clock - (computing + queueing) / 1e9)
+        return cls(computing / 1e9, clock - (computing + queueing) / 1e9)
+
+    @property
+    def running(self) -> float:
+        """All but the time without a processor."""
+        return self.computing + self.waiting
 
 
 class StoreProcess:
@@ -63,7 +67,7 @@ class StoreProcess:
         self._numbers = itertools.count(1)
         self._uris: dict[int, str] = {}  # of requests without an answer
         self._answers: dict[int, tuple[bool, Any]] = {}  # whether it is a value, and that or the error
-        self._importing_since: float | None = None
+        self._importing_since: _Times | None = None
         self._left_alone_until: dict[str, float] = {}
 
     def ask(self, uri: str, function: Callable[..., Any], *args: Any) -> int:
@@ -91,6 +95,11 @@ class StoreProcess:
         self._hear(0.0)
         return number in self._answers
 
+    @property
+    def is_importing(self) -> bool:
+        """Whether requests wait for it to import MLflow."""
+        return self._importing_since is not None
+
     def answer(self, number: int, *, seconds: float) -> Any:
         """What the function has returned, if it does so in time.
 
@@ -105,7 +114,7 @@ class StoreProcess:
         while number not in self._answers:
             now = _Times.of(self._pid)
             if self._importing_since is not None:
-                left, begun = self._importing_since + IMPORT_SECONDS - now.clock, None
+                left, begun = IMPORT_SECONDS - (now.running - self._importing_since.running), None
             else:
                 begun = begun or now
                 left = seconds - (now.waiting - begun.waiting)
@@ -167,7 +176,7 @@ class StoreProcess:
             )
         self._pid, self._connection = process.pid, ours
         process.returncode = 0  # `stop` waits for it, and nobody else
-        self._importing_since = time.monotonic()
+        self._importing_since = _Times.of(self._pid)
 
     def _hear(self, seconds: float) -> None:
         """Receive its answers; wait this long for the first."""
@@ -175,7 +184,8 @@ class StoreProcess:
             while self._connection is not None and self._connection.poll(seconds):
                 seconds, (number, content) = 0.0, self._connection.recv()
                 if number is None:
-                    self._importing_since = time.monotonic() if content == "importing" else None
+                    is_importing = content == "importing"
+                    self._importing_since = _Times.of(self._pid) if is_importing else None
                 else:
                     self._answers[number] = content
                     self._uris.pop(number)
