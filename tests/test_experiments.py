@@ -11,6 +11,7 @@ from digitlab.reproduction.verdict import accuracy_band, accuracy_gap
 from digitlab.runs import document
 from experiments import reporting
 from experiments.records import STUDIES, native_records, portable_of
+from experiments.scale import run as scale
 from tests.support.cli import CHECKOUT, Cli, in_ci, slow
 
 EXPERIMENTS = CHECKOUT / "experiments"
@@ -54,6 +55,16 @@ def test_each_folder_has_what_a_reader_needs(study: str) -> None:
     ):
         assert (EXPERIMENTS / study / name).exists() or (CHECKOUT / name).exists(), name
     assert f"]({study}/README.md)" in (EXPERIMENTS / "README.md").read_text()
+
+
+def test_the_paper_on_scale_is_computed_from_what_was_measured() -> None:
+    folder = EXPERIMENTS / "scale"
+    measured = json.loads((folder / "measured.json").read_text())
+    text, page = (folder / "table.md").read_text(), (folder / "README.md").read_text()
+    assert scale.table(measured) == text
+    assert text in page
+    assert f"{scale.break_even_seconds(measured):.0f} core seconds" in page
+    assert "](scale/README.md)" in (EXPERIMENTS / "README.md").read_text()
 
 
 def test_there_are_records_of_every_study() -> None:
