@@ -230,11 +230,13 @@ def test_a_killed_search_with_pruning_goes_on_as_if_nothing_had_been(
     line += ["checkpoint.every_seconds=0"]
     for study in ("cut", "whole"):
         if study == "cut":
-            for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGKILL):
+            for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
                 process = digitlab_process(*line, "study=cut")
                 wait_for(lambda: is_training(home), "training")
                 process.send_signal(number)
                 process.communicate()
+                if process.returncode == 0 and number != signal.SIGKILL:
+                    break  # it was faster
                 assert process.returncode in (-number, 128 + number)
         result = digitlab(*line, f"study={study}")
         assert result.code == 0, result.err
