@@ -288,7 +288,10 @@ class RunFolder:
         self._lock.release()
 
     def delete(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """run.json first: what stays of the rest, whatever happens, is of no run."""
+        with contextlib.suppress(OSError):
+            (self.folder / RUN_FILE).unlink(missing_ok=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def waiting_records(records: Path) -> Iterator[RunFolder]:
