@@ -9,7 +9,7 @@ SIDE_BY_SIDE := -n 3 --dist worksteal
 NEXT   := hydra-core==1.4.0rc3 omegaconf==2.4.1rc1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all test-slurm test-faults check format check-next bench bench-sweep bench-store server experiments records screenshots lock clean
+.PHONY: help setup run test test-all test-slurm test-dask test-faults check format check-next bench bench-sweep bench-store server experiments records screenshots lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -36,7 +36,10 @@ test-all: setup ## the same with long trainings, every kill and emulated process
 
 test-slurm: setup ## sweeps on a real SLURM of two nodes, set up from nothing; all that breaks (root; 10 minutes)
 	@$(BIN)/python -c 'import sys; from tests.slurm.cluster import missing; sys.exit(missing())'
-	DIGITLAB_SLOW=1 $(BIN)/python -m pytest tests/slurm
+	DIGITLAB_SLOW=1 $(BIN)/python -m pytest tests/slurm tests/sweep/test_executors.py -k slurm
+
+test-dask: setup ## sweeps on Dask: workers, scheduler and controller die, two hosts lose their link (4 min)
+	DIGITLAB_SLOW=1 $(BIN)/python -m pytest tests/dask tests/sweep/test_executors.py -k dask
 
 test-faults: setup ## inject every fault of tests/faults/table.py and say what was lost: half an hour
 	DIGITLAB_SLOW=faults $(BIN)/python -m pytest $(SIDE_BY_SIDE) -p tests.faults.report -m fault

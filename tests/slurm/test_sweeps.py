@@ -1,9 +1,7 @@
 """Sweeps on a real SLURM: what breaks on the way loses nothing that was finished and changes no bit."""
 
-import json
 import os
 import signal
-import sqlite3
 import subprocess
 import time
 from pathlib import Path
@@ -13,7 +11,15 @@ import pytest
 from tests.slurm.cluster import Cluster
 from tests.support.cli import Cli, Start, in_ci, slow
 from tests.support.processes import is_training
-from tests.support.sweeps import check_whole, tree, undisturbed
+from tests.support.sweeps import (
+    check_whole,
+    end_of,
+    num_begun_before,
+    num_started,
+    sweep_of,
+    tree,
+    undisturbed,
+)
 
 EPOCHS = 20
 SWEEP = ["sweep", "model=cnn", f"epochs={EPOCHS}", "checkpoint.every_seconds=0.2", "seed=0,1,2,3"]
@@ -33,31 +39,6 @@ def controller(cluster: Cluster, home: Path, digitlab_process: Start) -> subproc
     process = digitlab_process(*ON_SLURM)
     cluster.wait_for(lambda: is_training(home, 2), "a trial trains on each node")
     return process
-
-
-def end_of(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Its exit code, and what it told."""
-    _, told = process.communicate(timeout=400)
-    return process.returncode, told
-
-
-def sweep_of(home: Path) -> Path:
-    (folder,) = (home / "mlruns" / "sweeps").iterdir()
-    return folder
-
-
-def num_started(home: Path) -> list[int]:
-    """How often each trial was handed to a worker."""
-    lines = (sweep_of(home) / "journal.jsonl").read_text().splitlines()
-    started = [line["number"] for line in map(json.loads, lines) if line["event"] == "started"]
-    return [started.count(number) for number in sorted(set(started))]
-
-
-def num_begun_before(moment: float, home: Path) -> int:
-    """Trials whose first epoch is older: none of them has begun anew since."""
-    with sqlite3.connect(home / "mlruns" / "mlflow.db") as database:
-        query = "select min(timestamp) from metrics where key = 'train/loss' group by run_uuid"
-        return sum(first < 1000 * moment for (first,) in database.execute(query))
 
 
 def states_of_all_jobs(cluster: Cluster) -> str:

@@ -23,10 +23,12 @@ from digitlab.sweep.settings import EXECUTORS as NAMES
 from digitlab.sweep.settings import ProcessesSettings, Settings, to_settings
 from digitlab.sweep.workers.cores import usable_cores
 from digitlab.sweep.workers.executors.executor import Executor, Needs, TaskFailed, Tell, WorkerDied
+from digitlab.sweep.workers.executors.jobs import Jobs
 from digitlab.sweep.workers.executors.processes import Processes
 from digitlab.sweep.workers.executors.table import EXECUTORS
 from digitlab.sweep.workers.executors.worker import _work
-from tests.support.cli import CHECKOUT
+from tests.slurm import cluster as slurm
+from tests.support.cli import CHECKOUT, in_ci
 
 
 def square(x: int, *, tell: Any, interrupts: Interrupts) -> int:
@@ -115,13 +117,28 @@ def processes(num_workers: int, tell: Tell = answer, device: str = "cpu") -> Ite
         yield pool
 
 
-def made(name: str, home: Path) -> Executor:
+@pytest.fixture(scope="module")
+def slurm_cluster() -> Iterator[None]:
+    """Its commands speak to it."""
+    if reason := slurm.missing():
+        pytest.skip(reason)
+    with slurm.cluster() as cluster, pytest.MonkeyPatch.context() as patch:
+        for name, value in cluster.environment.items():
+            patch.setenv(name, value)
+        yield
+
+
+def made(request: pytest.FixtureRequest, home: Path) -> Executor:
     """One of the table, with two workers, for a sweep of this home."""
-    if name == "slurm" and "SLURM_CONF" not in os.environ:
-        pytest.skip("SLURM does not run here: make test-slurm")
+    name = request.param
+    if name == "slurm":
+        request.getfixturevalue("slurm_cluster")
     workers = [] if name == "inprocess" else ["workers=2"]
-    chosen = settings(f"executor={name}", *workers).executor
-    executor = EXECUTORS[name](chosen, Needs(device="cpu", threads=1))
+    executor = EXECUTORS[name](
+        settings(f"executor={name}", *workers).executor, Needs(device="cpu", threads=1)
+    )
+    if isinstance(executor, Jobs):
+        executor._cluster.ask_every_seconds = 1.0
     folder = home / "mlruns" / "sweeps" / "0a1b2c3d"
     folder.mkdir(parents=True)
     assert not executor.attach(folder)
@@ -129,19 +146,22 @@ def made(name: str, home: Path) -> Executor:
     return executor
 
 
-@pytest.fixture(params=EXECUTORS)
+ALL = [pytest.param(name, marks=in_ci if name == "slurm" else ()) for name in EXECUTORS]
+
+
+@pytest.fixture(params=ALL)
 def executor(request: pytest.FixtureRequest, home: Path) -> Iterator[Executor]:
-    with started(made(request.param, home)) as executor:
+    with started(made(request, home)) as executor:
         yield executor
 
 
-@pytest.fixture(params=sorted(EXECUTORS.keys() - {"inprocess"}))
+@pytest.fixture(params=[each for each in ALL if each.values != ("inprocess",)])
 def elsewhere(
     request: pytest.FixtureRequest, home: Path
 ) -> Iterator[tuple[Executor, queue.Queue[Any]]]:
     """One whose tasks run in other processes, and what they say."""
     heard: queue.Queue[Any] = queue.Queue()
-    with started(made(request.param, home), heard.put) as executor:
+    with started(made(request, home), heard.put) as executor:
         yield executor, heard
 
 

@@ -122,7 +122,7 @@ class _Cluster:
     def _connect(self) -> Any:
         try:
             return _import().Client(self._scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: of its encryption
             raise UsageError(
                 f"no Dask scheduler answers at executor.scheduler={self._address} ({error}): start it "
                 "with `dask scheduler`, or leave the setting out for one of this machine's own"
