@@ -498,3 +498,19 @@ def test_a_template_is_taken_from_nobody_else(tmp_path: Path, monkeypatch: pytes
     assert execute(tmp_path / "store.db", "SELECT name FROM experiments") == [("Default",)]
     planted.chmod(0o755)
     assert sqlite_store.ensure_template() == planted / ours.name, "so far only this user could write"
+
+
+def test_a_long_study_is_read_page_by_page(monkeypatch: pytest.MonkeyPatch, digitlab: Cli) -> None:
+    """Each is a request of its own to the store, within its own limit of time."""
+    line = ["sweep", "epochs=1", "seed=range(5)", "executor=inprocess", "study=long"]
+    assert digitlab(*line).code == 0
+    store = RunStore(resolve_uri(None))
+    whole = {run.run_id for run in store.all_runs("long")}
+    monkeypatch.setattr("digitlab.tracking.store.PAGE_RUNS", 2)
+    assert {run.run_id for run in store.all_runs("long")} == whole
+    sizes, page = [], ""
+    while page or not sizes:
+        runs, page = store.finished("long", page)
+        sizes.append(len(runs))
+    assert sizes == [2, 2, 1]
+    assert store.finished("unknown") == ([], "")

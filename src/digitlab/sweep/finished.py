@@ -53,7 +53,12 @@ def finished_runs(study: str, uri: str) -> FinishedRuns:
     if reason := unreachable(uri):
         return FinishedRuns(waiting, reason)
     try:
-        return FinishedRuns([*bounded_store(uri).finished(study), *waiting])
+        store = bounded_store(uri)  # whose limit of time holds for each page
+        runs, page = store.finished(study)
+        while page:
+            more, page = store.finished(study, page)
+            runs += more
+        return FinishedRuns([*runs, *waiting])
     except TrackingError as error:
         return FinishedRuns(waiting, str(error))
 

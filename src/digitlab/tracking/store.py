@@ -22,6 +22,7 @@ from digitlab.tracking.upload import Upload
 from digitlab.tracking.views import View, tag_name, view_tag
 
 MAX_MATCHES = 20  # of an id that several runs start with
+PAGE_RUNS = 1000  # 2.6 s of processor time
 
 
 class RunStore:
@@ -130,30 +131,35 @@ class RunStore:
             if matches:
                 raise deleted_run(matches[0].info.run_id, self.uri)
 
-    def finished(self, study: str) -> list[StoredRun]:
-        """A study's FINISHED runs that have a fingerprint, oldest first; none of an unknown study."""
+    def finished(self, study: str, page: str = "") -> tuple[list[StoredRun], str]:
+        """A study's FINISHED runs that have a fingerprint, oldest first; none of an unknown study.
+
+        At most a page of them, and the name of the next page, empty after the last.
+        """
         is_finished = f"attributes.status = 'FINISHED' AND tags.`{FINGERPRINT_TAG}` != ''"
-        return self.all_runs(study, is_finished)
+        return self._page(study, is_finished, page)
 
     def all_runs(self, study: str, search_filter: str = "") -> list[StoredRun]:
         """Every run of a study, oldest first; none of an unknown one. The filter in MLflow's syntax."""
-        runs: list[StoredRun] = []
+        runs, page = self._page(study, search_filter, "")
+        while page:
+            more, page = self._page(study, search_filter, page)
+            runs += more
+        return runs
+
+    def _page(self, study: str, search_filter: str, page: str) -> tuple[list[StoredRun], str]:
         with plain_errors(self.uri):
             experiment = self._client.get_experiment_by_name(study)
-            token: str | None = None
-            while experiment is not None:
-                page = self._client.search_runs(
-                    [experiment.experiment_id],
-                    filter_string=search_filter,
-                    order_by=["attributes.start_time ASC"],
-                    max_results=1000,
-                    page_token=token,
-                )
-                runs += [self._stored(run, study) for run in page]
-                token = page.token
-                if not token:
-                    break
-        return runs
+            if experiment is None:
+                return [], ""
+            runs = self._client.search_runs(
+                [experiment.experiment_id],
+                filter_string=search_filter,
+                order_by=["attributes.start_time ASC"],
+                max_results=PAGE_RUNS,
+                page_token=page or None,
+            )
+        return [self._stored(run, study) for run in runs], runs.token or ""
 
     def set_view(self, experiment_id: str, key: str, view: View) -> None:
         """Keep a ready-made view, which a link with its key opens."""
