@@ -200,7 +200,11 @@ def test_a_user_is_added_once(team: TeamServer) -> None:
 def test_what_it_cannot_work_with_is_told(settings: dict[str, str], said: str) -> None:
     environment = {**os.environ, "PYTHON": sys.executable, **settings}
     done = subprocess.run(
-        ["sh", "server/start.sh"], cwd=CHECKOUT, env=environment, capture_output=True, text=True
+        ["sh", "docs/team-server/start.sh"],
+        cwd=CHECKOUT,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 2
     assert said in done.stderr

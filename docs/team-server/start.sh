@@ -2,7 +2,7 @@
 # A team's tracking server: MLflow with PostgreSQL and passwords. `make server` runs it until Ctrl-C;
 # docs/team-server.md says how to set it up for good. The same command again goes on with what is there.
 #
-#   SERVER_FOLDER     database, artifacts and secrets; its path at most 80 characters (server-data)
+#   SERVER_FOLDER     database, artifacts and secrets; its path at most 80 characters (mlruns/server)
 #   SERVER_HOST       127.0.0.1; 0.0.0.0 for other machines, too
 #   SERVER_PORT       5000
 #   SERVER_NAME       by which others call this machine: tracking.lab.example
@@ -13,7 +13,7 @@
 set -eu
 
 python=${PYTHON:-.venv/bin/python}
-folder=${SERVER_FOLDER:-server-data}
+folder=${SERVER_FOLDER:-mlruns/server}
 host=${SERVER_HOST:-127.0.0.1}
 port=${SERVER_PORT:-5000}
 
@@ -104,7 +104,7 @@ python -m mlflow.server.auth db upgrade --url "$database" >/dev/null 2>&1 ||
   fail "the database $database cannot be used"
 cat <<TEXT
 administrator: admin, password in $secrets/admin_password
-add a user:    $python server/add_user.py NAME
+add a user:    $python docs/team-server/add_user.py NAME
 then, where runs are recorded:
   export MLFLOW_TRACKING_URI=http://${SERVER_NAME:-$host}:$port
   export MLFLOW_TRACKING_USERNAME=NAME MLFLOW_TRACKING_PASSWORD=...
