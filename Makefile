@@ -64,7 +64,7 @@ bench-store: setup ## measure recording: 1,000 runs by 8 writers into SQLite and
 	$(BIN)/python -m tests.benchmarks.store
 
 server: setup ## run a team's server: MLflow with PostgreSQL and passwords; docs/team-server.md
-	@PYTHON=$(BIN)/python sh docs/team-server/start.sh
+	@PYTHON=$(BIN)/python sh docs/team_server/start.sh
 
 check-next: setup ## prove composing and a sweep on the next Hydra, a pre-release (needs a network)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --target $(VENV)/next $(NEXT)

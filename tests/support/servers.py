@@ -60,7 +60,7 @@ def await_server(process: subprocess.Popen[Any], port: int) -> None:
 class TeamServer:
     """What `make server` runs, with a database and artifacts in a folder of its own.
 
-    settings: environment variables of docs/team-server/start.sh.
+    settings: environment variables of docs/team_server/start.sh.
     """
 
     def __init__(self, **settings: str) -> None:
@@ -79,7 +79,7 @@ class TeamServer:
     def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                ["sh", "docs/team-server/start.sh"],
+                ["sh", "docs/team_server/start.sh"],
                 cwd=CHECKOUT,
                 env=self._environment(),
                 stdout=log,

@@ -200,7 +200,7 @@ def test_a_user_is_added_once(team: TeamServer) -> None:
 def test_what_it_cannot_work_with_is_told(settings: dict[str, str], said: str) -> None:
     environment = {**os.environ, "PYTHON": sys.executable, **settings}
     done = subprocess.run(
-        ["sh", "docs/team-server/start.sh"],
+        ["sh", "docs/team_server/start.sh"],
         cwd=CHECKOUT,
         env=environment,
         capture_output=True,

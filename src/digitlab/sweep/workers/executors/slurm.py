@@ -3,6 +3,7 @@
 What runs and waits, squeue is asked: it needs no accounting, and knows of a job that is queued again.
 """
 
+import math
 import shlex
 import shutil
 import signal
@@ -20,11 +21,13 @@ from digitlab.sweep.workers.executors.executor import Needs
 from digitlab.sweep.workers.executors.job import work
 from digitlab.sweep.workers.executors.jobs import MOST_JOBS, Jobs
 from digitlab.text.terminal import say
+from digitlab.text.throttle import Throttle
 
 COMMANDS = ("srun", "sbatch", "squeue", "scancel")  # submitit looks for the first
 WARNING_SECONDS = 60  # before the time limit, in which a step ends and a checkpoint is written
 MOST_REQUEUES = 1000
 ANSWER_SECONDS = 60
+WAITING_SECONDS = 60.0
 TIME_IS_UP = signal.SIGUSR2  # as submitit asks SLURM to send it
 
 
@@ -58,6 +61,8 @@ class _Cluster:
             ) from None
         self._name, self._logs = f"digitlab-{sweep}", folder / "logs"
         self._has_submitted = False
+        self._waiting = Throttle(WAITING_SECONDS)
+        self._waiting.rest()
         python = f"exec {shlex.quote(sys.executable)}"  # in place of the shell: signals reach it
         executor = submitit.SlurmExecutor(self._logs, max_num_timeout=MOST_REQUEUES, python=python)
         executor.update_parameters(**self._parameters())
@@ -103,8 +108,20 @@ class _Cluster:
         return [job.job_id for job in queued]
 
     def ended(self, names: Collection[str]) -> Collection[str]:
-        listed = _output("squeue", "--noheader", "--array", "--name", self._name, "--format=%i")
-        return set() if listed is None else set(names) - set(listed.split())
+        listed = _output("squeue", "--noheader", "--array", "--name", self._name, "--format=%i %T %r")
+        if listed is None:
+            return ()
+        jobs = [line.split(maxsplit=2) for line in listed.splitlines()]
+        self._say_if_all_wait(jobs)
+        return set(names) - {job[0] for job in jobs}
+
+    def _say_if_all_wait(self, jobs: Sequence[Sequence[str]]) -> None:
+        """Once, after a minute: some wait for what no node has, and SLURM never says so by itself."""
+        if not self._waiting.is_due() or not jobs or any(job[1] != "PENDING" for job in jobs):
+            return
+        reasons = ", ".join(sorted({job[2] for job in jobs}))
+        say(f"no job has begun within a minute ({reasons}): squeue --name {self._name}")
+        self._waiting.rest(math.inf)
 
     def how_it_ended(self, name: str) -> str:
         listed = _output(

@@ -1,4 +1,4 @@
-"""A user of the team's server that runs on this machine: `python docs/team-server/add_user.py NAME`.
+"""A user of the team's server that runs on this machine: `python docs/team_server/add_user.py NAME`.
 
 Makes a password, and prints what the user has to export. Settings as for start.sh beside it.
 """
@@ -19,7 +19,7 @@ NAME = os.environ.get("SERVER_NAME", "127.0.0.1")
 
 def main() -> None:
     if len(sys.argv) != 2:
-        sys.exit("usage: python docs/team-server/add_user.py NAME")
+        sys.exit("usage: python docs/team_server/add_user.py NAME")
     user, password = sys.argv[1], secrets.token_urlsafe(18)
     try:
         create(user, password, (FOLDER / "secrets" / "admin_password").read_text().strip())

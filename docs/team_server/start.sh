@@ -104,7 +104,7 @@ python -m mlflow.server.auth db upgrade --url "$database" >/dev/null 2>&1 ||
   fail "the database $database cannot be used"
 cat <<TEXT
 administrator: admin, password in $secrets/admin_password
-add a user:    $python docs/team-server/add_user.py NAME
+add a user:    $python docs/team_server/add_user.py NAME
 then, where runs are recorded:
   export MLFLOW_TRACKING_URI=http://${SERVER_NAME:-$host}:$port
   export MLFLOW_TRACKING_USERNAME=NAME MLFLOW_TRACKING_PASSWORD=...
