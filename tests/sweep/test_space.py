@@ -151,7 +151,10 @@ def test_the_command_line_has_the_last_word_about_a_knob_of_the_grid(home: Path)
         (["sweep.metric=test/accuracy", "seed=1,2"], "choosing by the test split would make its score"),
         (["sweep.serach=tpe"], "unknown setting sweep.serach; did you mean sweep.search?"),
         (["seed=1,2", "workers=0"], "executor.workers must be an integer in [1, 1024], or null"),
-        (["seed=1,2", "executor=slurm"], "executor must be one of inprocess, processes, got slurm"),
+        (
+            ["seed=1,2", "executor=k8s"],
+            "executor must be one of dask, inprocess, processes, slurm, got k8s",
+        ),
         (["seed=1,2", "repeats=3"], "sweep.repeats sets the seeds"),
         (["sweep=search", "repeats=3"], "sweep.pruner=median needs sweep.repeats=1"),
         (

@@ -77,7 +77,7 @@ class SweepSettings:
 
 # One description of a setting that several executors have: messages know it by its path.
 Workers = Annotated[
-    Annotated[Integer, Field(ge=1, le=100_000)] | None,
+    Annotated[Integer, Field(ge=1, le=1024)] | None,
     _about("at the same time; null: as many as cores, GPUs or the cluster allow"),
 ]
 Gpus = Annotated[Integer, Field(ge=0, le=64), _about("of a job; without any, trials use the CPU")]
