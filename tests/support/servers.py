@@ -106,7 +106,7 @@ class TeamServer:
 
     def login(self, user: str) -> dict[str, str]:
         """A new user's environment variables."""
-        line = [sys.executable, str(CHECKOUT / "server" / "add_user.py"), user]
+        line = [sys.executable, str(CHECKOUT / "docs" / "team_server" / "add_user.py"), user]
         told = subprocess.run(
             line, env=self._environment(), check=True, capture_output=True, text=True
         ).stdout
