@@ -24,14 +24,24 @@ def main() -> None:
     try:
         create(user, password, (FOLDER / "secrets" / "admin_password").read_text().strip())
     except urllib.error.HTTPError as error:
-        told = json.loads(error.read())["message"] if error.code == 400 else str(error)
-        sys.exit(f"{user!r} was not added: {told.splitlines()[0]}")
+        sys.exit(f"{user!r} was not added: {reason(error)}")
     except OSError as error:
-        sys.exit(f"{user!r} was not added: {error}; is `make server` running, and SERVER_FOLDER right?")
+        sys.exit(
+            f"{user!r} was not added: {error}; is `make server` running, with this SERVER_FOLDER "
+            f"({FOLDER}) and SERVER_PORT ({PORT})?"
+        )
     print(
         f"export MLFLOW_TRACKING_URI=http://{NAME}:{PORT}\n"
         f"export MLFLOW_TRACKING_USERNAME={user} MLFLOW_TRACKING_PASSWORD={password}"
     )
+
+
+def reason(error: urllib.error.HTTPError) -> str:
+    try:
+        message = str(json.loads(error.read())["message"])
+    except (ValueError, LookupError, TypeError):
+        return str(error)
+    return message.partition(". Error: ")[0].splitlines()[0]
 
 
 def create(user: str, password: str, admin_password: str) -> None:

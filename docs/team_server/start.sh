@@ -13,6 +13,7 @@
 set -eu
 
 python=${PYTHON:-.venv/bin/python}
+scripts=$(dirname "$0")
 folder=${SERVER_FOLDER:-mlruns/server}
 host=${SERVER_HOST:-127.0.0.1}
 port=${SERVER_PORT:-5000}
@@ -104,7 +105,7 @@ python -m mlflow.server.auth db upgrade --url "$database" >/dev/null 2>&1 ||
   fail "the database $database cannot be used"
 cat <<TEXT
 administrator: admin, password in $secrets/admin_password
-add a user:    $python docs/team_server/add_user.py NAME
+add a user:    SERVER_FOLDER=$folder SERVER_PORT=$port $python $scripts/add_user.py NAME
 then, where runs are recorded:
   export MLFLOW_TRACKING_URI=http://${SERVER_NAME:-$host}:$port
   export MLFLOW_TRACKING_USERNAME=NAME MLFLOW_TRACKING_PASSWORD=...
@@ -116,7 +117,7 @@ if [ -n "${SERVER_NAME:-}" ]; then
 fi
 mlflow server --app-name basic-auth "$@" &
 server=$!
-trap 'kill $server' INT TERM HUP
+trap 'kill $server 2>/dev/null' INT TERM HUP
 
 # Before it creates a run digitlab looks for one that has its record's tag. Without this index that takes
 # 310 ms where there are a million runs, with it 40 ms as where there are few.

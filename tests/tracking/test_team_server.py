@@ -68,6 +68,7 @@ def test_no_secret_is_left_anywhere(
     with watched_arguments() as arguments:
         results = [digitlab("train", "epochs=1", "study=hush", "record.plots=auto")]
         (run,) = RunStore(team.uri).runs("hush")
+        assert run.tags["mlflow.user"] == user
         results += [
             digitlab("sweep", "seed=0,1", "epochs=1", "study=hushed", "workers=2"),
             digitlab("reproduce", run.run_id),

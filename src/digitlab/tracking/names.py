@@ -31,6 +31,7 @@ TEST_IMAGES_TAG = f"{DATA_TAG}test_images"
 CANARY_TAG = "digitlab.canary"  # digest of a small computation: equal where arithmetic is
 WEIGHTS_TAG = "digitlab.weights"  # digest of the tested weights
 HOST_TAG = "digitlab.host"
+USER_TAG = "mlflow.user"  # by whose name the server let the run in
 DEVICE_TAG = "digitlab.device"  # cpu or cuda
 DIVERGED_EPOCH_TAG, DIVERGED_STEP_TAG = "digitlab.diverged.epoch", "digitlab.diverged.step"
 REPRODUCES_TAG = "digitlab.reproduces"  # the id of the run that it repeats

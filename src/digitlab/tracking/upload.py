@@ -4,6 +4,7 @@ Uses MlflowClient with explicit experiment and run ids only; nothing here knows 
 """
 
 import dataclasses
+import os
 import re
 import shlex
 from typing import Any
@@ -20,6 +21,7 @@ from digitlab.tracking.names import (
     PROCESS_TAG,
     RECORD_TAG,
     TRACEBACK_FILE,
+    USER_TAG,
 )
 from digitlab.tracking.run_folder import Run, RunFolder
 from digitlab.tracking.stored_run import OWN_ID, SHORT_ID
@@ -110,6 +112,8 @@ class Upload:
         from mlflow.exceptions import MlflowException
 
         tags = {RECORD_TAG: run.record_id, **run.tags, **_process_tags(run)}
+        if user := os.environ.get("MLFLOW_TRACKING_USERNAME"):
+            tags[USER_TAG] = user
         if run.parent:
             tags[PARENT_TAG] = self._run_id_of(experiment_id, run.parent)
         tags = _fitting(tags)

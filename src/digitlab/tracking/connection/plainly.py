@@ -12,7 +12,7 @@ from digitlab.errors import DeletedError, TrackingError, UsageError
 from digitlab.text.addresses import redacted_for, with_secrets
 
 REFUSALS = {
-    "401": "does not let you in: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    "401": "does not let you in: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD right",
     "403": "does not let this user do that: MLFLOW_TRACKING_USERNAME names another one",
 }
 
