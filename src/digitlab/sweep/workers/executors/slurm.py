@@ -100,7 +100,8 @@ class _Cluster:
         try:
             queued = self._executor.map_array(_Task(), [str(job) for job in jobs])
         except FailedJobError as error:
-            text = str(error).strip().splitlines()[-1]
+            lines = str(error).strip().splitlines()
+            text = next((line for line in lines if line.startswith("sbatch:")), lines[-1])
             raise UsageError(f"SLURM takes no job: {text} (executor.* are its options)") from None
         if not self._has_submitted:
             say(f"jobs are in SLURM's queue: squeue --name {self._name}; their logs: {self._logs}")
