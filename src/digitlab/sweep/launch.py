@@ -57,8 +57,8 @@ class Options:
 class _Left:
     """What of a sweep is done, and what is not. results: that stand.
 
-    under_way: of the trials left, those that are being trained already. engine: how the others are
-    trained, if that is worth a line.
+    under_way: tasks of an earlier command that still run, each with its trials that are left. engine:
+    how the other trials are trained, if that is worth a line.
     """
 
     results: list[TrialResult]
@@ -149,7 +149,10 @@ def _what_is_left(folder: SweepFolder, manifest: Manifest, options: Options) -> 
 def _under_way(
     attached: Sequence[UnderWay], withdraw: Callable[[int], Trial | None]
 ) -> dict[UnderWay, list[Trial]]:
-    """Tasks with what is wanted of them. withdraw: takes a trial from those that are to be started."""
+    """Tasks of an earlier command, each with its trials that are left.
+
+    withdraw: takes a trial, by its number, from the trials to be started; None if it is not among them.
+    """
     taken = {}
     for task in attached:
         trials = [withdraw(trial.number) for trial in task.args[0].trials]

@@ -39,9 +39,8 @@ class Upload:
         self._client, self._uri = client, uri
         self._experiment_ids: dict[str, str] = {}  # of studies
         self._run_ids: dict[str, str] = {}  # of records that others refer to
-        self._tags: dict[
-            str, dict[str, str]
-        ] = {}  # that the store has, of runs made and not yet closed
+        # Tags that the store has, of runs that are created and not closed yet.
+        self._tags: dict[str, dict[str, str]] = {}
 
     def deliver(self, record: RunFolder) -> None:
         """Bring the store up to date with a record; may be repeated after any interruption.

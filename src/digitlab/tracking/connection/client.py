@@ -48,12 +48,8 @@ def _check_connection(address: str) -> None:
     """MLflow repeats an attempt for two minutes, also with a wrong password."""
     import sqlalchemy
 
-    knows_limit = address.partition(":")[0] in (
-        "postgresql",
-        "postgresql+psycopg",
-        "postgresql+psycopg2",
-    )
-    limit = {"connect_timeout": CONNECT_SECONDS} if knows_limit else {}
+    takes_limit = address.partition(":")[0] in WITH_TIMEOUT
+    limit = {"connect_timeout": CONNECT_SECONDS} if takes_limit else {}
     engine = sqlalchemy.create_engine(address, connect_args=limit)
     engine.connect().close()
     engine.dispose()

@@ -217,7 +217,7 @@ def _reply(
 def main() -> None:
     """Do jobs, of which a line each of standard input holds folder and name; say so when one is done.
 
-    Ends with standard input, which is that of whoever started it, in the middle of a step.
+    Ends when its parent process does, which closes standard input; even in the middle of a step.
     """
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print is no answer

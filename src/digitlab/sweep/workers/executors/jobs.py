@@ -68,7 +68,7 @@ class Jobs:
         return under_way
 
     def _discard(self, jobs: Sequence[SubmittedJob]) -> None:
-        """Those that an earlier controller stopped, and did not wait for."""
+        """Cancel jobs that an earlier controller asked to stop; their trials go on in new jobs."""
         self._cluster.cancel([job.name for job in jobs])
         for job in jobs:
             shutil.rmtree(job.folder.folder, ignore_errors=True)

@@ -32,7 +32,7 @@ class SubmittedJob:
 
     @property
     def has_ended(self) -> bool:
-        """Whether all its tasks have; those that were cancelled may begin all the same."""
+        """Whether all its tasks have ended. A cancelled one has not: its job may still begin."""
         return all(future.done() and not future.cancelled() for future in self.futures)
 
     @property
