@@ -210,7 +210,7 @@ def test_more_pictures_than_are_read_at_once_are_told_so(monkeypatch: pytest.Mon
         assert going_on.wait(60)
         raise UsageError("read at last")
 
-    monkeypatch.setattr(demo, "decode_grey", slow)
+    monkeypatch.setattr(demo, "decode_picture", slow)
     monkeypatch.setattr(demo._Handler, "places", threading.BoundedSemaphore(1))
     with running(untrained("one")) as port:
         picture = {"body": content.getvalue(), "Content_Type": "image/png"}

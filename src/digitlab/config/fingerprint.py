@@ -29,6 +29,7 @@ WITHOUT_EFFECT = (
 WITHOUT_NUMBERS = (
     *("__init__.py", "errors.py", "text/", "config/", "tracking/", "runs/", "results/", "sweep/"),
     *("reproduction/", "inference/", "cli/"),
+    "data/image_files.py",
 )
 DECIDING = ("config/schema.py", "runs/checkpoints.py")  # of these rooms
 # Of records from before there were rooms: what decided no number then.

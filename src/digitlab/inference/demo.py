@@ -18,8 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from digitlab.data.files import Bytes, class_names
+from digitlab.data.image_files import decode_picture
 from digitlab.errors import Interrupted, UsageError
-from digitlab.inference.images import decode_grey
 from digitlab.inference.normalising import normalise
 from digitlab.inference.predict import doubts
 from digitlab.inference.trained_model import TrainedModel
@@ -162,7 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _predict(self, content: bytes) -> None:
         try:
             with self.one_at_a_time:
-                grey = decode_grey(content)
+                grey = decode_picture(content)
                 readings = [_reading(model, grey) for model in self.server.models]
         except UsageError as error:
             self._answer_json(HTTPStatus.BAD_REQUEST, {"error": str(error)})
