@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from digitlab.config.schema import NUM_TRAIN, DataConfig
-from digitlab.data import files, splits
+from digitlab.data import files, places, splits
 from digitlab.errors import DataError
 from tests.support.cli import Cli
 
@@ -409,12 +409,57 @@ def test_packed_files_are_judged_by_what_they_hold_whoever_packed_them(
         splits.load(settings("fashion_mnist"), tmp_path)
 
 
-def test_debians_fashion_mnist_is_the_published_one(mnist: Path, tmp_path: Path) -> None:
+def debians(mnist: Path) -> Path:
     packed = mnist / "fashion-mnist-debian"
     if not packed.is_dir():
         pytest.skip("no fashion-mnist-debian beside MNIST (Debian's dataset-fashion-mnist)")
-    folder = files.raw_folder("fashion_mnist", tmp_path)
-    folder.parent.mkdir(parents=True)
-    folder.symlink_to(packed)
-    dataset = splits.load(settings("fashion_mnist", validation_size=5000), tmp_path)
+    return packed
+
+
+def test_debians_fashion_mnist_is_found_where_it_lies(
+    mnist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As data.root, in a folder of any name below it, unpacked too, and where its package puts it."""
+    packed = debians(mnist)
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "of any name").symlink_to(packed)
+    unpacked = tmp_path / "unpacked"
+    unpacked.mkdir()
+    for file in packed.iterdir():
+        (unpacked / file.stem).write_bytes(gzip.decompress(file.read_bytes()))
+    for root in (packed, tmp_path / "below", unpacked):
+        assert files.is_present("fashion_mnist", root)
+        assert not files.is_present("mnist", root), "told apart by what they hold"
+    dataset = splits.load(settings("fashion_mnist", validation_size=5000), packed)
     assert (len(dataset.train), len(dataset.test)) == (55_000, 10_000)
+    assert (
+        splits.load(settings("fashion_mnist"), unpacked).digests["train_images"]
+        == (dataset.digests["train_images"])
+    )
+    empty = tmp_path / "empty"
+    assert not files.is_present("fashion_mnist", empty)
+    monkeypatch.setitem(places.PACKAGED, "fashion_mnist", packed)
+    assert files.is_present("fashion_mnist", empty)
+    assert len(splits.load(settings("fashion_mnist"), empty).test) == 10_000
+    assert not empty.exists(), "nothing was downloaded"
+
+
+def test_damage_in_a_packages_folder_says_what_to_do(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(places.PACKAGED, "fashion_mnist", raw)
+    with pytest.raises(DataError, match=r"SHA-256 .* install dataset-fashion-mnist again"):
+        splits.load(settings("fashion_mnist"), tmp_path / "empty")
+
+
+def test_doctor_says_where_a_set_lies(
+    mnist: Path, monkeypatch: pytest.MonkeyPatch, digitlab: Cli
+) -> None:
+    packed = debians(mnist)
+    monkeypatch.setenv("DIGITLAB_DATA", str(packed))
+    lines = digitlab("doctor").out.splitlines()
+    (line,) = [line for line in lines if "data fashion_mnist" in line]
+    assert "intact, 60000 training and 10000 test images" in line
+    assert str(packed) in line
+    (line,) = [line for line in lines if "data mnist" in line]
+    assert "downloaded when first used" in line

@@ -11,7 +11,8 @@ import torch
 
 from digitlab.config import project
 from digitlab.config.schema import NUM_TRAIN, DataConfig
-from digitlab.data.files import is_present, raw_folder
+from digitlab.data.files import is_present
+from digitlab.data.places import folder_of
 from digitlab.data.splits import load
 from digitlab.errors import DigitlabError
 from digitlab.runs import provenance
@@ -116,10 +117,11 @@ def _engine() -> str:
 def _data(name: str) -> str:
     root = project.data_root(None)
     if not is_present(name, root):
-        return f"not in {raw_folder(name, root)}; downloaded when first used"
+        return f"not in {folder_of(name, root)}; downloaded when first used"
     any_values = {"root": None, "validation_size": 0, "split_seed": 0, "order_seed": None}
     dataset = load(DataConfig(name=name, mean=0.0, std=1.0, **any_values), root)  # type: ignore[arg-type]
-    return f"intact, {len(dataset.train)} training and {len(dataset.test)} test images"
+    where = "" if name == "digits" else f", in {folder_of(name, root)}"
+    return f"intact, {len(dataset.train)} training and {len(dataset.test)} test images{where}"
 
 
 def _tracking(uri: str) -> str:
