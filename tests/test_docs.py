@@ -176,6 +176,7 @@ def test_adding_a_model_takes_what_its_page_says(tmp_path: Path) -> None:
             [sys.executable, "-m", "digitlab.cli", *arguments],
             capture_output=True,
             text=True,
+            cwd=tmp_path,
             env={"PYTHONPATH": str(tmp_path / "src"), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
         )
 

@@ -408,6 +408,7 @@ class Clone:
             [sys.executable, "-m", "digitlab.cli", *arguments],
             capture_output=True,
             text=True,
+            cwd=self.folder,
             env={**kept, "PYTHONPATH": str(self.folder / "src"), **environment},
         )
 

@@ -3,6 +3,7 @@
 Imports neither Hydra nor torch: 0.2 s a TAB, where Hydra's own takes 0.85 s.
 """
 
+import functools
 import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
@@ -15,6 +16,7 @@ from click.shell_completion import (
     get_completion_class,
 )
 
+from digitlab.errors import UsageError
 from digitlab.text.terminal import printable
 
 if TYPE_CHECKING:
@@ -46,6 +48,20 @@ def script(command: Command, shell: str) -> str:
     return kind(command, {}, "digitlab", "_DIGITLAB_COMPLETE").source()
 
 
+def _silent_outside_a_project(completer: Completer) -> Completer:
+    """A message amid the line that is being typed would help nobody."""
+
+    @functools.wraps(completer)
+    def complete(context: Context, parameter: Parameter, incomplete: str) -> list[CompletionItem]:
+        try:
+            return completer(context, parameter, incomplete)
+        except UsageError:
+            return []
+
+    return complete
+
+
+@_silent_outside_a_project
 def complete_override(context: Context, parameter: Parameter, incomplete: str) -> list[CompletionItem]:
     """`mod` to `model=` and `model.`..., `model=c` to `model=cnn`, `device=` to its choices."""
     assert isinstance(parameter, Argument)
@@ -61,6 +77,7 @@ def complete_override(context: Context, parameter: Parameter, incomplete: str) -
 def complete_names(*kinds: "Kind | Literal['file', 'override']") -> Completer:
     """Completes what `kinds` name: ids of runs and sweeps, names of studies, files, overrides."""
 
+    @_silent_outside_a_project
     def completer(context: Context, parameter: Parameter, incomplete: str) -> list[CompletionItem]:
         from digitlab.tracking.connection.catalogue import names
 

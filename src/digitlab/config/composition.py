@@ -70,9 +70,10 @@ def sources(overrides: Sequence[str]) -> dict[str, tuple[Any, str]]:
         files = opened.files(chosen.groups)
     set_by: dict[str, str] = {}
     for file, package in files:
-        values = yaml_text.read(project.home() / file)
+        values = yaml_text.read(file)
         values.pop("defaults", None)
-        set_by |= dict.fromkeys(flatten(values, f"{package}." if package else ""), file)
+        paths = flatten(values, f"{package}." if package else "")
+        set_by |= dict.fromkeys(paths, project.shown_conf_file(file))
     set_by |= {o.key_or_group: f"override {line_of(o)}" for o in chosen.values}
     flat = flatten(to_dict(config))
     return {path: (value, set_by.get(path, "")) for path, value in flat.items()}

@@ -1,4 +1,4 @@
-"""The files of conf/, laid over one another by Hydra as its defaults lists say.
+"""The files of conf/, the project's and digitlab's, laid over one another as their defaults lists say.
 
 Sets and checks no knob.
 """
@@ -42,8 +42,10 @@ def opened_conf() -> Iterator["Conf"]:
     with initialize_config_dir(str(project.conf()), version_base="1.3"):
         SourcesRegistry.instance().register(_ConfFolder)
         GlobalHydra.instance().clear()
-        folder = f"{_ConfFolder.scheme()}://{project.conf()}"
-        Hydra.create_main_hydra2("digitlab", create_config_search_path(folder))
+        search_path = create_config_search_path(None)
+        for folder in project.conf_folders():
+            search_path.prepend("digitlab", f"{_ConfFolder.scheme()}://{folder}", anchor="schema")
+        Hydra.create_main_hydra2("digitlab", search_path)
         yield Conf()
 
 
@@ -68,11 +70,11 @@ class Conf:
             self._bases[groups] = {str(key): value for key, value in values.items()}
         return self._bases[groups]
 
-    def files(self, groups: Sequence[str]) -> list[tuple[str, str | None]]:
+    def files(self, groups: Sequence[str]) -> list[tuple[Path, str | None]]:
         """The files that these choices are composed of, each with the group that it is laid into."""
         defaults = self.loader.compute_defaults_list("config", _for_hydra(groups), RunMode.RUN).defaults
         return [
-            (f"conf/{default.config_path}.yaml", default.package)
+            (project.conf_file(f"{default.config_path}.yaml"), default.package)
             for default in defaults
             if default.config_path and not default.config_path.startswith("hydra")
         ]
@@ -83,11 +85,12 @@ class Conf:
         strays = composed.keys() & self.groups.keys() - names - {*SWEEP_GROUPS}
         if strays:
             files = [file for file, package in self.files(groups) if package in strays]
-            raise ConfigError([f"{f} must begin with the line `# @package _global_`" for f in files])
+            line = "must begin with the line `# @package _global_`"
+            raise ConfigError([f"{project.shown_conf_file(file)} {line}" for file in files])
 
 
 class _ConfFolder(FileConfigSource):
-    """conf/ for Hydra, as our own YAML reads it."""
+    """A conf/ for Hydra, as our own YAML reads it."""
 
     @staticmethod
     def scheme() -> str:

@@ -9,37 +9,83 @@ from digitlab.errors import UsageError
 from digitlab.text import yaml_text
 
 PACKAGE = Path(__file__).parents[1]  # the folder of digitlab's source
+# The clone that the package lies in; None where it is installed, with a conf/ of its own.
+CHECKOUT = None if (PACKAGE / "conf").is_dir() else PACKAGE.resolve().parents[1]
 HERE = "<mlruns>"  # in a store's address, as it is written to a file under mlruns/
 
 
 def home() -> Path:
-    """The folder that holds conf/ and mlruns/: $DIGITLAB_HOME, or else the checkout."""
-    chosen = os.environ.get("DIGITLAB_HOME")
-    folder = Path(chosen).resolve() if chosen else PACKAGE.resolve().parents[1]
-    if not (folder / "conf" / "config.yaml").is_file():
-        raise UsageError(
-            f"no conf/config.yaml in {folder}: set DIGITLAB_HOME to the folder that holds conf/ and "
-            "mlruns/, or install digitlab from a checkout with `make setup`"
-        )
-    return folder
+    """The folder that holds conf/ and mlruns/.
+
+    $DIGITLAB_HOME, or the nearest such folder from the working directory upwards, or the checkout.
+    """
+    if chosen := os.environ.get("DIGITLAB_HOME"):
+        folder = Path(chosen).resolve()
+        if not (folder / "conf").is_dir():
+            raise UsageError(
+                f"no conf/ in {folder}: set DIGITLAB_HOME to the folder that holds conf/ and mlruns/, "
+                "or unset it"
+            )
+        return folder
+    if (around := _around_working_directory()) is not None:
+        return around
+    if CHECKOUT is not None and (CHECKOUT / "conf" / "config.yaml").is_file():
+        return CHECKOUT
+    raise UsageError(
+        "this folder is in no project: `digitlab init NAME` makes one, or set DIGITLAB_HOME to the "
+        "folder that holds conf/ and mlruns/"
+    )
+
+
+def _around_working_directory() -> Path | None:
+    try:
+        here = Path.cwd()
+    except OSError:  # it was deleted
+        return None
+    for folder in (here, *here.parents):
+        if (folder / "conf").is_dir() and (folder / "mlruns").is_dir():
+            return folder
+    return None
 
 
 def conf() -> Path:
+    """The project's own conf/, which may hold only what differs from digitlab's."""
     return home() / "conf"
+
+
+def conf_folders() -> list[Path]:
+    """The project's conf/ and, beneath it, digitlab's own: of files of one name the first counts."""
+    shipped = PACKAGE / "conf" if CHECKOUT is None else CHECKOUT / "conf"
+    return list(dict.fromkeys([conf(), *([shipped] if shipped.is_dir() else [])]))
+
+
+def conf_file(name: str) -> Path:
+    """The file of that name, such as `model/cnn.yaml`, in whichever conf/ has it."""
+    places = [folder / name for folder in conf_folders()]
+    return next((file for file in places if file.is_file()), places[0])
+
+
+def shown_conf_file(file: Path) -> str:
+    """`conf/model/cnn.yaml` for the project's own, `digitlab/conf/model/cnn.yaml` for digitlab's."""
+    own = conf()
+    if file.is_relative_to(own):
+        return f"conf/{file.relative_to(own).as_posix()}"
+    return f"digitlab/conf/{file.relative_to(conf_folders()[-1]).as_posix()}"
 
 
 def groups() -> dict[str, list[str]]:
     """The groups of conf/ with their choices: `{"model": ["cnn", "logistic_regression"], ...}`."""
-    return {
-        group.name: sorted(file.stem for file in group.glob("*.yaml"))
-        for group in sorted(conf().iterdir())
-        if group.is_dir()
-    }
+    choices: dict[str, set[str]] = {}
+    for folder in conf_folders():
+        for group in folder.iterdir():
+            if group.is_dir() and not group.name.startswith("."):
+                choices.setdefault(group.name, set()).update(f.stem for f in group.glob("*.yaml"))
+    return {group: sorted(choices[group]) for group in sorted(choices)}
 
 
 def default_choices() -> dict[str, str | None]:
     """What conf/config.yaml chooses of each group: `{"model": "logistic_regression", ...}`."""
-    listed = yaml_text.read(conf() / "config.yaml")["defaults"]
+    listed = yaml_text.read(conf_file("config.yaml"))["defaults"]
     return {
         group: choice for entry in listed if isinstance(entry, dict) for group, choice in entry.items()
     }

@@ -14,10 +14,13 @@ from digitlab.reproduction.verdict import Cannot
 
 
 class Child:
-    """The process that repeats a run, as a context. It reports what it would run, then waits to go."""
+    """The process that repeats a run, as a context. It reports what it would run, then waits to go.
 
-    def __init__(self, code: Path, environment: Mapping[str, str]) -> None:
-        paths = [str(code / "src"), *filter(None, [environment.get("PYTHONPATH")])]
+    code: a checkout whose code it runs; None: that of this environment.
+    """
+
+    def __init__(self, code: Path | None, environment: Mapping[str, str]) -> None:
+        paths = [*([str(code / "src")] if code else []), environment.get("PYTHONPATH", "")]
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "digitlab.reproduction.repeating"],
             stdin=subprocess.PIPE,
@@ -25,7 +28,7 @@ class Child:
             text=True,
             env={
                 **environment,
-                "PYTHONPATH": os.pathsep.join(paths),
+                "PYTHONPATH": os.pathsep.join(filter(None, paths)),
                 "DIGITLAB_HOME": str(project.home()),
             },
         )

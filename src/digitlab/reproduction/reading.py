@@ -59,8 +59,7 @@ def export(reference: str, uri: str, file: Path) -> None:
             [f"run {reference} has no {missing[0]}: only a finished run can be exported"]
         )
     documents.parse(kept[RECORD_FILE])
-    lock = CHECKOUT / LOCK
-    if lock.exists():
+    if CHECKOUT is not None and (lock := CHECKOUT / LOCK).exists():
         kept[LOCK] = lock.read_bytes()
     write_archive(file, kept, files.run_id)
 

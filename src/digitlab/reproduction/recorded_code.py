@@ -22,6 +22,11 @@ def recorded_code(recorded: Recorded) -> Iterator[Path]:
     code = recorded.document.code
     if code.commit == "unknown":
         raise Cannot("the commit of its code is unknown: git named none when it was made")
+    if CHECKOUT is None:
+        raise Cannot(
+            f"this digitlab is no clone that could hold commit {code.commit[:12]}: it is installed as "
+            "a package"
+        )
     patch = _checked_patch(recorded)
     with tempfile.TemporaryDirectory(prefix="digitlab-code-") as scratch:
         folder = Path(scratch) / "code"

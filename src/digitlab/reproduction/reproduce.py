@@ -168,7 +168,8 @@ def _ask_first(demand: str | None, options: Options) -> None:
 
 
 @contextlib.contextmanager
-def _code_folder(recorded: Recorded, options: Options) -> Iterator[Path]:
+def _code_folder(recorded: Recorded, options: Options) -> Iterator[Path | None]:
+    """The checkout to run; None: this environment's own package."""
     if options.code == "today":
         yield CHECKOUT
         return

@@ -16,7 +16,7 @@ from digitlab import __version__
 from digitlab.config import project
 from digitlab.text.addresses import redacted
 
-CHECKOUT = project.PACKAGE.parents[1]
+CHECKOUT = project.CHECKOUT
 CODE = ("src", "conf", "pyproject.toml", "requirements.lock")
 PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "mlflow", "scikit-learn")
 
@@ -54,6 +54,8 @@ def code() -> dict[str, str]:
 @functools.cache
 def unreadable_checkout() -> str | None:
     """Why git does not name the commit of this checkout, with a remedy; None if it does."""
+    if CHECKOUT is None:
+        return None
     if not any((folder / ".git").exists() for folder in (CHECKOUT, *CHECKOUT.parents)):
         return None
     commit, complaint = _ask_git("rev-parse", "HEAD")
@@ -88,16 +90,21 @@ def _redacted_lines(changes: str) -> str:
 
 
 def _existing_code() -> list[str]:
-    return [name for name in CODE if (CHECKOUT / name).exists()]
+    return [name for name in CODE if CHECKOUT is not None and (CHECKOUT / name).exists()]
 
 
 def _git(*arguments: str, environment: Mapping[str, str] | None = None) -> str | None:
-    """Output of git in the folder of this package; None without git or outside a checkout."""
+    """Output of git in the checkout; None without git, without a checkout or outside a repository."""
     return _ask_git(*arguments, environment=environment)[0]
 
 
 def _ask_git(*arguments: str, environment: Mapping[str, str] | None = None) -> tuple[str | None, str]:
-    """Output of git, or None and its complaint."""
+    """Output of git, or None and its complaint.
+
+    An installed package has none: a repository that holds its environment is somebody else's.
+    """
+    if CHECKOUT is None:
+        return None, "digitlab is installed as a package"
     try:
         done = subprocess.run(
             ["git", "-c", "core.safecrlf=false", "-C", str(CHECKOUT), *arguments],

@@ -48,8 +48,8 @@ def check_before_training(uri: str, study: str, records: Iterable[RunFolder] = (
         raise TrackingError(f"{reason}; choose another store with tracking.uri=URI")
     if closed := read_only(project.records()):
         raise DigitlabError(
-            f"{closed} can only be read, and every run is written to {project.records()} first: set "
-            "DIGITLAB_HOME to a folder of your own with a copy of conf/"
+            f"{closed} can only be read, and every run is written to {project.records()} first: "
+            "work in a project of your own (`digitlab init NAME`)"
         )
     file = sqlite_file(uri)
     if file and is_made(file):
