@@ -35,6 +35,7 @@ from digitlab.runs.document import Document, config_digest
 from digitlab.runs.experiment import Session, run_experiment
 from digitlab.runs.interrupts import Interrupts
 from digitlab.sweep.workers.trial import TrialWatch
+from digitlab.text import yaml_text
 from digitlab.tracking.connection.location import resolve_uri
 from digitlab.tracking.names import RECORD_FILE
 from digitlab.tracking.run_folder import all_records
@@ -308,10 +309,17 @@ def test_a_configuration_in_a_file_is_trained_exactly_and_judged_only_by_a_trace
     assert judged.code == 5
     assert "CANNOT: " in judged.out
     assert "holds no trace of a run to compare with" in judged.out
+    for open_question in ("code (here: digitlab ", "data and split (here: train_images ", "arithmetic"):
+        assert f"not checked: {open_question}" in judged.out
+    assert "not checked: versions (here: " in judged.out
+    assert f"weights {run.tags['digitlab.weights'][:12]})" in judged.out
     assert newest().tags["digitlab.weights"] == run.tags["digitlab.weights"]
     told = digitlab("reproduce", str(file), "--threads", "2", "--json")
     assert json.loads(told.out)["repeated"] == newest().run_id
     assert newest().params["threads"] == "2"
+    variation = digitlab("reproduce", str(file), "seed=1", "data.root=/nowhere")
+    assert (variation.code, newest().params["seed"]) == (0, "1")
+    assert f"varies {file}: no verdict on another run" in variation.out
 
     printed = tmp_path / "mine.yaml"
     printed.write_text(digitlab("config", "epochs=2", "run_name='null'", "data.root=/far away").out)
@@ -338,10 +346,41 @@ def test_a_configuration_in_a_file_is_checked_like_any_other(digitlab: Cli, tmp_
     assert "model=cnn: a recorded group cannot be chosen anew" in refused(whole, "model=cnn")
     assert "must be a plain value" in refused(whole, "run_name=${oc.env:HOME}")
     assert "--config is one run" in refused(whole, "-m", "seed=0,1")
-    for arguments in (["epochs=1"], ["--code", "recorded"]):
+    file.write_text(whole)
+    for arguments in (["model=cnn"], ["tracking.uri=sqlite:///x.db"], ["--code", "recorded"]):
         assert digitlab("reproduce", str(file), *arguments).code == 2
     assert digitlab("train", "--config", "/dev/zero").code == 2
     assert digitlab("reproduce", str(tmp_path / "nowhere.yaml")).code == 2
+
+
+def test_a_configuration_that_asks_for_much_is_asked_about(digitlab: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "long.yaml"
+    file.write_text(digitlab("config", "epochs=1000000").out)
+    refused = digitlab("reproduce", str(file))
+    assert refused.code == 2
+    assert "--yes runs it all the same" in refused.err
+
+
+def test_the_best_of_a_study_is_handed_on_as_one_small_file(digitlab: Cli, tmp_path: Path) -> None:
+    rates = ("optimizer.learning_rate=1e-5,1e-2", "seed=0,1", "epochs=1", "study=rates")
+    swept = digitlab("sweep", *rates, "executor=inprocess", "sweep.name=rates_sweep")
+    assert swept.code == 0, swept.err
+    file = tmp_path / "best one.yaml"
+    for reference in ("rates", "rates_sweep"):
+        told = digitlab("export", "--best", reference, str(file))
+        assert told.code == 0, told.err
+        assert f"'{file}'" in told.out
+        head = file.read_text().splitlines()[0]
+        assert f"the best of {'study' if reference == 'rates' else 'sweep'} {reference}" in head
+        assert yaml_text.read(file)["optimizer"]["learning_rate"] == 1e-2
+        assert file.stat().st_size < 3000
+    assert digitlab("reproduce", str(file)).code == 5
+    assert digitlab("train", "--config", str(file)).code == 0
+    assert newest().params["optimizer.learning_rate"] == "0.01"
+    assert digitlab("export", "rates", "--best", str(tmp_path / "best.zip")).code == 0
+    assert "leave --best out" in digitlab("export", "--best", newest().run_id, str(file)).err
+    digitlab("train", "epochs=1", "data.validation_size=0", "study=unranked")
+    assert "has a validation score" in digitlab("export", "--best", "unranked", str(file)).err
 
 
 def test_what_cannot_be_reproduced_says_what_is_missing(

@@ -25,9 +25,7 @@ from digitlab.cli.train import (
     RETRIES,
     SAVE_BEST,
     exit_code,
-    failures_as_messages,
     print_outcome,
-    run_config,
 )
 from digitlab.errors import TrackingError, UsageError
 from digitlab.text.terminal import echo, echo_json, say
@@ -79,14 +77,15 @@ def resume(reference: str, force: bool, **options: Any) -> None:
 def reproduce(run: str, overrides: tuple[str, ...], tracking_uri: str | None, **options: Any) -> None:
     """Run a recorded run again and say whether the result is the same.
 
-    RUN is its id, which may be shortened; FILE an archive by `digitlab export`, or a run's record.json
-    (or its config.yaml: that is run, but holds nothing to judge the result by).
+    RUN is its id, which may be shortened; FILE an archive by `digitlab export`, a run's record.json, or
+    a configuration alone (.yaml), such as a run's config.yaml: that is run exactly as it is, but holds
+    nothing to judge the result by (CANNOT, with what was not checked).
     Only the record is read, never conf/. With knobs (`digitlab reproduce RUN epochs=20`) it is a
     variation of the run, linked to it, without a verdict; data.root= only says where the data lie here.
 
     \b
     Exit codes:
-      0  IDENTICAL: every bit
+      0  IDENTICAL: every bit; or a variation that has finished
       3  SAME COMPUTATION, OTHER ROUNDING: another arithmetic, the first ten losses agree to 1e-5
       4  DIFFERENT: with what differs first
       5  CANNOT: with what is missing
@@ -103,17 +102,37 @@ def reproduce(run: str, overrides: tuple[str, ...], tracking_uri: str | None, **
 
 
 @click.command()
-@click.argument("run", metavar="RUN", shell_complete=complete_names("run"))
+@click.argument(
+    "run", metavar="RUN|SWEEP|STUDY", shell_complete=complete_names("run", "sweep", "study")
+)
 @click.argument("file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--best", is_flag=True, help="The best run by validation of a SWEEP or STUDY.")
 @STORE
-def export(run: str, file: Path, tracking_uri: str | None) -> None:
-    """Write a run as one archive that another clone, on another machine, can reproduce."""
-    from digitlab.reproduction.reading import export as write
+def export(run: str, file: Path, best: bool, tracking_uri: str | None) -> None:
+    """Write a run as one file that another clone, on another machine, can reproduce.
+
+    FILE becomes an archive of all of the record; one that ends in .yaml or .yml the configuration
+    alone: small, to be trained as it is (reproduce FILE) or varied (train --config FILE), but nothing
+    to judge a result by.
+    """
     from digitlab.tracking.connection.location import resolve_uri
 
-    settle_dead_runs()
-    write(run, resolve_uri(tracking_uri), file)
-    echo(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB); check it: digitlab reproduce {file}")
+    uri, about = resolve_uri(tracking_uri), ""
+    if best:
+        store = opened_store(uri)
+        from digitlab.api.exporting import best_run
+
+        chosen, about = best_run(store, run)
+        say(f"{about}: run {chosen.short_id} ({chosen.name})")
+        run = chosen.run_id
+    else:
+        settle_dead_runs()
+    from digitlab.api.exporting import YAML, write_run
+
+    write_run(run, uri, file, about=about)
+    size = file.stat().st_size
+    shown = f"{size / 1e3:.1f} kB" if file.suffix in YAML else f"{size / 1e6:.1f} MB"
+    echo(f"wrote {file} ({shown}); check it: digitlab reproduce {shlex.quote(str(file))}")
 
 
 @click.command()
@@ -170,13 +189,10 @@ def draw_run(uri: str, prefix: str) -> None:
 
 def reproduce_config(file: Path, tracking_uri: str | None, options: "ReproduceOptions") -> int:
     """Run the configuration in a file and say that nothing can be judged; returns the exit code."""
-    from digitlab.config.checking import set_leaf, to_config, to_dict
-    from digitlab.config.given_config import read_config
+    from digitlab.api.reproducing import reproduce_config as run_again
     from digitlab.reproduction.presenting import show_verdict
-    from digitlab.reproduction.verdict import Verdict
+    from digitlab.runs.interrupts import Interrupts
 
-    if options.overrides:
-        raise UsageError(f"to vary it: digitlab train --config {shlex.quote(str(file))} KNOB=VALUE")
     if options.code == "recorded":
         raise UsageError(f"{file} names no commit: --code recorded needs a run, or its record.json")
     chosen = {
@@ -184,24 +200,19 @@ def reproduce_config(file: Path, tracking_uri: str | None, options: "ReproduceOp
         "arithmetic": options.arithmetic,
         "tracking.uri": tracking_uri,
     }
-    values = to_dict(read_config(file, (), say))
-    for knob, value in chosen.items():
-        if value is not None:
-            set_leaf(values, knob, value)
-    config = to_config(values)
-    say(f"{file} holds knobs alone, no trace of a run: it is trained, and there is nothing to judge by")
-    outcome = run_config(config)
+    with Interrupts() as interrupts:
+        done = run_again(file, options.overrides, chosen=chosen, yes=options.yes, interrupts=interrupts)
+    run = done.outcome.run_id or done.outcome.record_id
     if not options.as_json:
-        print_outcome(config, outcome)
-    verdict = Verdict(
-        kind="CANNOT",
-        cause=f"{file} holds no trace of a run to compare with, nor its code and data",
-        details=[
-            "to judge: digitlab reproduce with the run's id, its record.json, or an archive of it"
-        ],
-    )
-    show_verdict(verdict, None, outcome.run_id or outcome.record_id, as_json=options.as_json)
-    return verdict.exit_code
+        print_outcome(done.config, done.outcome)
+    if done.verdict:
+        show_verdict(done.verdict, None, run, as_json=options.as_json)
+        return done.verdict.exit_code
+    if options.as_json:
+        echo_json({"varies": str(file), "run": run})
+    else:
+        echo(f"run {run[:8]} varies {file}: no verdict on another run")
+    return 0
 
 
 def resume_any(reference: str, *, force: bool, **options: Any) -> int:
@@ -261,6 +272,7 @@ def _why_not_to_go_on(reference: str) -> str | None:
 
 
 def _resume_run(record: "RunFolder", *, force: bool) -> None:
+    from digitlab.api.training import failures_as_messages
     from digitlab.reproduction.resume import resume_run
     from digitlab.runs.experiment import Session
     from digitlab.runs.interrupts import Interrupts

@@ -1,10 +1,9 @@
 """The commands that train: train, sweep. What they need is imported when they are called."""
 
-import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from digitlab.cli.options import (
     mark_dead_runs,
     settle_dead_runs,
 )
-from digitlab.errors import DigitlabError, UsageError, machine_refusal
+from digitlab.errors import UsageError
 from digitlab.text.terminal import echo, say
 
 if TYPE_CHECKING:
@@ -121,33 +120,11 @@ def say_unheeded() -> None:
 
 
 def run_config(config: "Config") -> "Outcome":
-    from digitlab.tracking.connection.location import resolve_uri
-    from digitlab.tracking.delivery import import_early
-
-    import_early(resolve_uri(config.tracking.uri))  # beside the import of torch
-    from digitlab.runs.describe import request_run
-    from digitlab.runs.experiment import Session, run_experiment
+    from digitlab.api.training import train_config
     from digitlab.runs.interrupts import Interrupts
-    from digitlab.runs.progress import TrainingProgress
 
-    with Interrupts() as interrupts, failures_as_messages():
-        session = Session(interrupts, say, TrainingProgress())
-        return run_experiment(request_run(config, say=say), session)
-
-
-@contextlib.contextmanager
-def failures_as_messages() -> Iterator[None]:
-    """Raise what a run fails with as one message, if its record or the machine says enough."""
-    try:
-        yield
-    except DigitlabError:
-        raise
-    except Exception as error:
-        refusal, kept = machine_refusal(error), getattr(error, "__notes__", [])
-        if refusal is None and not kept:  # nothing holds its traceback
-            raise
-        cause = refusal or f"{type(error).__name__}: {error}"
-        raise DigitlabError("; ".join([f"the run failed: {cause}", *kept])) from error
+    with Interrupts() as interrupts:
+        return train_config(config, interrupts)
 
 
 def print_outcome(config: "Config", outcome: "Outcome") -> None:

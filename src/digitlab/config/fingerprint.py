@@ -28,7 +28,7 @@ WITHOUT_EFFECT = (
 # Every other file decides, one of a user's own too. tests/test_house_rules.py checks both.
 WITHOUT_NUMBERS = (
     *("__init__.py", "errors.py", "text/", "config/", "tracking/", "runs/", "results/", "sweep/"),
-    *("reproduction/", "inference/", "cli/"),
+    *("reproduction/", "inference/", "api/", "cli/"),
     "data/image_files.py",
 )
 DECIDING = ("config/schema.py", "runs/checkpoints.py")  # of these rooms

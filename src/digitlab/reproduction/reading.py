@@ -5,7 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from digitlab.config import project
+from digitlab.config.checking import set_leaf
+from digitlab.config.given_config import PLACES
+from digitlab.config.knobs import text_knobs
 from digitlab.errors import UsageError
+from digitlab.models.saved import CONFIG_FILE
 from digitlab.reproduction.archive import (
     LOCK,
     OPTIONAL,
@@ -17,7 +21,9 @@ from digitlab.reproduction.archive import (
 from digitlab.runs import document as documents
 from digitlab.runs.document import RefusedDocument
 from digitlab.runs.provenance import CHECKOUT
-from digitlab.text.files import is_file_of_some_kind
+from digitlab.text import yaml_text
+from digitlab.text.files import is_file_of_some_kind, write_atomically
+from digitlab.text.terminal import printable
 from digitlab.tracking.delivery import open_answering
 from digitlab.tracking.names import CONFIG_TAG, PATCH_FILE, RECORD_FILE
 from digitlab.tracking.run_folder import RunFolder
@@ -62,6 +68,29 @@ def export(reference: str, uri: str, file: Path) -> None:
     if CHECKOUT is not None and (lock := CHECKOUT / LOCK).exists():
         kept[LOCK] = lock.read_bytes()
     write_archive(file, kept, files.run_id)
+
+
+def export_config(reference: str, uri: str, file: Path, *, about: str = "") -> None:
+    """Write a run's configuration alone, as YAML: no places of this machine, and no trace.
+
+    about: what the run is, for people.
+
+    Raises:
+        UsageError: the run has left no configuration.
+    """
+    content = _files_of(reference, uri, (CONFIG_FILE,)).contents.get(CONFIG_FILE)
+    if content is None:
+        raise UsageError(f"run {reference} has left no {CONFIG_FILE}")
+    values = yaml_text.load(content.decode(), text_knobs())
+    for place in PLACES:
+        set_leaf(values, place, None)
+    said = " ".join(printable(about).split())  # names may come from a store that others write to
+    head = (
+        f"# The configuration of run {reference}{f', {said}' if said else ''}\n"
+        "#   digitlab reproduce FILE              runs it; there is no trace in it to judge by\n"
+        "#   digitlab train --config FILE seed=1  the same with other knobs\n"
+    )
+    write_atomically(file, head + yaml_text.dump(values))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -59,15 +59,7 @@ def compare(
     Raises:
         UsageError: nothing to compare, or an unknown metric.
     """
-    runs, notes = _finished(chosen)
-    runs, origins = told_apart(store, runs)
-    singly = all(one.kind == "run" for one in chosen)
-    if not singly:
-        runs, repeated = finished_once(runs)
-        notes += repeated
-    groups = group_by_seed(runs, each=singly)
-    metric = sort or default_metric(groups)
-    groups = ranked(groups, metric)
+    groups, metric, notes = ranked_rows(store, chosen, sort=sort)
     reference = _row_of(against, groups) if against else groups[0]
     others = [group for group in groups if group is not reference]
     findings = corrected(_find(store, reference, others))
@@ -76,7 +68,6 @@ def compare(
             "The first row was picked by its test result, which flatters it: "
             "--sort validation/accuracy picks without looking at the test."
         )
-    notes += origins
     return Comparison(
         groups=groups,
         metric=metric,
@@ -84,6 +75,25 @@ def compare(
         findings=list(zip(others, findings, strict=True)),
         notes=notes,
     )
+
+
+def ranked_rows(
+    store: RunStore, chosen: Sequence[Chosen], *, sort: str | None = None
+) -> tuple[list[Group], str, list[str]]:
+    """The rows of a comparison, best first, the metric that ranks them, and what was left out.
+
+    Raises:
+        UsageError: nothing to compare, or an unknown metric.
+    """
+    runs, notes = _finished(chosen)
+    runs, origins = told_apart(store, runs)
+    singly = all(one.kind == "run" for one in chosen)
+    if not singly:
+        runs, repeated = finished_once(runs)
+        notes += repeated
+    groups = group_by_seed(runs, each=singly)
+    metric = sort or default_metric(groups)
+    return ranked(groups, metric), metric, [*notes, *origins]
 
 
 def draw_disagreements(store: RunStore, comparison: Comparison, file: Path) -> int:
