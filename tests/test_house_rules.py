@@ -49,6 +49,7 @@ USED_WITHOUT_NUMBERS = {
     "config.checking": "reads the configuration of saved weights",
     "config.project": "says where fused/exact_ways keeps what it has tried",
     "config.fingerprint": "tells fused/exact_ways whether the source is the one that it has tried",
+    "text.yaml_text": "prints a configuration",
     "text.files": "reads and writes files, whole or not at all",
     "runs.interrupts": "ends a training between two steps",
 }

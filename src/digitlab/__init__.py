@@ -1,3 +1,82 @@
-"""digitlab: experiments on handwritten digits whose results one can stand behind."""
+"""digitlab: experiments on handwritten digits whose results one can stand behind.
+
+    import digitlab
+
+    run = digitlab.train(["model=cnn", "epochs=3"])
+    frame = digitlab.runs(study="digitlab").to_pandas()
+
+What the commands do, as functions that return what came of it: docs/python.md. Nothing slow is imported
+before it is needed: neither torch nor mlflow, hydra or pandas.
+"""
+
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from digitlab.api.composing import compose
+    from digitlab.api.recorded import Run, Runs, runs
+    from digitlab.api.training import train
+    from digitlab.config.schema import Config
+    from digitlab.errors import (
+        ConfigError,
+        DataError,
+        DigitlabError,
+        Diverged,
+        TrackingError,
+        UsageError,
+    )
 
 __version__ = "0.1.0"
+__all__ = [
+    "Config",
+    "ConfigError",
+    "DataError",
+    "DigitlabError",
+    "Diverged",
+    "Run",
+    "Runs",
+    "TrackingError",
+    "UsageError",
+    "compose",
+    "runs",
+    "train",
+]
+
+_ERRORS = ("ConfigError", "DataError", "DigitlabError", "Diverged", "TrackingError", "UsageError")
+_MODULES = {  # where each name is made
+    **dict.fromkeys(_ERRORS, "digitlab.errors"),
+    "Config": "digitlab.config.schema",
+    "compose": "digitlab.api.composing",
+    "train": "digitlab.api.training",
+    **dict.fromkeys(("Run", "Runs", "runs"), "digitlab.api.recorded"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'digitlab' has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _CallableRoom(ModuleType):
+    """A room that is called like a function of the API, and is that function to whoever calls it.
+
+    Without this `digitlab.runs` would be the function until something imports the room.
+    """
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.__wrapped__(*args, **kwargs)
+
+    @property
+    def __wrapped__(self) -> Any:  # whose signature and docstring Python and notebooks show
+        name = self.__name__.rpartition(".")[2]
+        return getattr(importlib.import_module(_MODULES[name]), name)
+
+
+for _room in ("runs",):
+    importlib.import_module(f"digitlab.{_room}").__class__ = _CallableRoom

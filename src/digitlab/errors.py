@@ -19,10 +19,14 @@ from collections.abc import Sequence
 
 
 class DigitlabError(Exception):
+    """Whatever digitlab raises by intent; the message says what to do."""
+
     exit_code = 1
 
 
 class UsageError(DigitlabError):
+    """Something was asked for that is not there, or not allowed."""
+
     exit_code = 2
 
 
@@ -35,10 +39,14 @@ class ConfigError(UsageError):
 
 
 class DataError(DigitlabError):
+    """A data set, or what a run has left, is missing, damaged or not what its name says."""
+
     exit_code = 3
 
 
 class TrackingError(DigitlabError):
+    """The tracking store cannot be reached, or refuses."""
+
     exit_code = 4
 
 

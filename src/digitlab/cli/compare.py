@@ -4,8 +4,9 @@ from pathlib import Path
 
 import click
 
+from digitlab.api.settling import opened_store
 from digitlab.cli.completion import complete_names
-from digitlab.cli.options import JSON, TRACKING, opened_store, store_uri
+from digitlab.cli.options import JSON, TRACKING, store_uri
 from digitlab.text.terminal import echo, say
 
 

@@ -8,21 +8,19 @@ from typing import TYPE_CHECKING
 
 import click
 
+from digitlab.api.settling import mark_dead_runs
 from digitlab.cli.completion import complete_names
 from digitlab.cli.options import (
     JSON,
     OVERRIDES,
     TRACKING,
-    mark_dead_runs,
-    settle_dead_runs,
     store_uri,
 )
-from digitlab.errors import TrackingError, UsageError
+from digitlab.errors import UsageError
 from digitlab.text.terminal import echo, echo_json, say
 
 if TYPE_CHECKING:
-    from digitlab.tracking.store import RunStore
-    from digitlab.tracking.stored_run import StoredRun
+    pass
 
 
 @click.command()
@@ -128,34 +126,11 @@ def sync(tracking_uri: str | None) -> None:
 
 
 def list_runs(uri: str, *, study: str | None, limit: int, as_json: bool) -> None:
+    from digitlab.api.recorded import recorded_runs
     from digitlab.cli.tables import plain, print_runs
-    from digitlab.config import project
-    from digitlab.tracking.delivery import open_answering
-    from digitlab.tracking.names import RECORD_TAG
-    from digitlab.tracking.run_folder import waiting_records
-    from digitlab.tracking.stored_run import undelivered
 
-    settle_dead_runs()
     _mention_waiting(uri)
-    waiting = [
-        undelivered(record)
-        for record in waiting_records(project.records())
-        if record.run.tracking_uri == uri and study in (None, record.run.study)
-    ]
-    try:
-        stored = _stored_runs(open_answering(uri), study, limit + 1)
-    except TrackingError as error:
-        if not waiting:
-            raise
-        say(f"{error}; these runs are still on this disk only")
-        stored = []
-    # Of a run that has ended the store knows less than this disk, until its end is delivered.
-    ended = {run.run_id for run in waiting if run.status != "RUNNING"}
-    stored = [run for run in stored if run.tags.get(RECORD_TAG) not in ended]
-    known = {run.tags.get(RECORD_TAG) for run in stored}
-    local = [run for run in waiting if run.run_id not in known]
-    of_runs = [run for run in local + stored if not run.is_parent]
-    newest = sorted(of_runs, key=lambda run: -run.start_time)
+    newest = recorded_runs(uri, study=study, limit=limit)
     runs = newest[:limit]
     if as_json:
         echo_json([plain(run) for run in runs])
@@ -165,18 +140,6 @@ def list_runs(uri: str, *, study: str | None, limit: int, as_json: bool) -> None
         echo("no runs yet: `digitlab train` makes the first")
     if len(newest) > limit:
         say(f"the newest {limit} runs: --limit N shows more")
-
-
-def _stored_runs(store: "RunStore", study: str | None, limit: int) -> "list[StoredRun]":
-    """The newest runs in the store, none of them RUNNING whose process is gone."""
-    from digitlab.config import project
-    from digitlab.tracking.connection.location import unusable
-    from digitlab.tracking.leftovers import close_dead_runs
-    from digitlab.tracking.stored_run import NO_SWEEPS
-
-    if unusable(store.uri) is None:
-        close_dead_runs(store, project.records())
-    return store.runs(study, limit=limit, search_filter=NO_SWEEPS)
 
 
 def _mention_waiting(uri: str) -> None:

@@ -1,18 +1,11 @@
 """What several commands share: arguments, options, the store they open, a local server's port."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import click
 
 from digitlab.cli.completion import complete_override
 from digitlab.errors import UsageError
-from digitlab.text.terminal import say
-
-if TYPE_CHECKING:
-    from digitlab.tracking.run_folder import RunFolder
-    from digitlab.tracking.store import RunStore
-
 
 OVERRIDES = click.argument(
     "overrides", nargs=-1, metavar="[KNOB=VALUE]...", shell_complete=complete_override
@@ -37,43 +30,6 @@ def store_uri(overrides: Sequence[str], tracking_uri: str | None) -> str:
     if wrong:
         raise UsageError(f"only tracking=NAME and tracking.uri=URI are understood here, got {wrong[0]}")
     return resolve_uri(tracking_uri or compose(overrides).tracking.uri)
-
-
-def opened_store(uri: str) -> "RunStore":
-    """The one way in which a command opens its store: dead runs are settled first, and it answers.
-
-    Raises:
-        TrackingError: it cannot be read; raised within 3 s.
-    """
-    from digitlab.tracking.delivery import open_answering
-
-    settle_dead_runs()
-    return open_answering(uri)
-
-
-def settle_dead_runs() -> None:
-    """Mark and deliver runs whose process is gone: the statuses shown afterwards are true."""
-    deliver_records(mark_dead_runs())
-
-
-def mark_dead_runs() -> "list[RunFolder]":
-    """Mark runs whose process is gone; every command that deals with runs begins with it."""
-    from digitlab.config import project
-    from digitlab.tracking.leftovers import close_dead_records
-    from digitlab.tracking.run_folder import all_records, wrong_clock
-
-    if problem := wrong_clock():
-        say(problem)
-    return close_dead_records(all_records(project.records()), say)
-
-
-def deliver_records(records: "Sequence[RunFolder]") -> None:
-    from digitlab.tracking.connection.location import undeliverable
-    from digitlab.tracking.delivery import Delivery
-
-    for record in records:
-        if undeliverable(record.run.tracking_uri) is None:
-            Delivery(record, say).finish()
 
 
 def choose_port(host: str, port: int | None, first: int) -> int:

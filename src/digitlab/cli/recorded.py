@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from digitlab.api.settling import opened_store, settle_dead_runs
 from digitlab.cli.completion import complete_names
 from digitlab.cli.options import (
     JSON,
     OVERRIDES,
     STORE,
     TRACKING,
-    opened_store,
-    settle_dead_runs,
     store_uri,
 )
 from digitlab.cli.train import (

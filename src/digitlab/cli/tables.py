@@ -6,8 +6,9 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from digitlab.api.recorded import VALIDATION, varying_knobs
 from digitlab.config.checking import from_param
-from digitlab.results.tables import UNINTERESTING, percent, short_title
+from digitlab.results.tables import percent, short_title
 from digitlab.text.terminal import console, show_table, styled
 from digitlab.tracking import names
 from digitlab.tracking.connection.location import file_path
@@ -15,8 +16,6 @@ from digitlab.tracking.stored_run import SHORT_ID, StoredRun, age
 
 MAX_KNOBS = 6
 SHOWN = (names.EPOCHS_FILE, names.PER_CLASS_FILE, names.TRACEBACK_FILE)
-# Of the tested weights, or of the last epoch so far; of a run that was cut short neither means much.
-VALIDATION = {"FINISHED": names.CHOSEN_ACCURACY, "RUNNING": names.VALIDATION_ACCURACY}
 STATUS_STYLES = {
     "FINISHED": "green",
     "FAILED": "red",
@@ -91,15 +90,6 @@ def _print_pairs(title: str, pairs: dict[str, str]) -> None:
 
 def _rows(content: bytes) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(content.decode(), newline="")))
-
-
-def varying_knobs(runs: Sequence[StoredRun]) -> list[str]:
-    """The knobs that differ among the runs that have them, in the schema's order."""
-    seen: dict[str, set[str]] = {}
-    for run in runs:
-        for knob, value in run.params.items():
-            seen.setdefault(knob, set()).add(value)
-    return [knob for knob, values in seen.items() if len(values) > 1 and knob not in UNINTERESTING]
 
 
 def print_runs(runs: Sequence[StoredRun]) -> None:

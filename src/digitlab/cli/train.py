@@ -1,6 +1,5 @@
 """The commands that train: train, sweep. What they need is imported when they are called."""
 
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -9,12 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from digitlab.cli.options import (
-    OVERRIDES,
-    deliver_records,
-    mark_dead_runs,
-    settle_dead_runs,
-)
+from digitlab.api.settling import deliver_records, mark_dead_runs, say_unheeded, settle_dead_runs
+from digitlab.cli.options import OVERRIDES
 from digitlab.errors import UsageError
 from digitlab.text.terminal import echo, say
 
@@ -108,15 +103,6 @@ def sweep_trials(overrides: Sequence[str], **options: Any) -> int:
 
 def exit_code(results: "Sequence[TrialResult]") -> int:
     return int(any(result.state == "FAILED" for result in results))
-
-
-def say_unheeded() -> None:
-    """MLflow's own variables that choose what knobs choose here."""
-    from digitlab.tracking.connection.environment import UNHEEDED
-
-    for variable, instead in UNHEEDED.items():
-        if os.environ.get(variable):
-            say(f"{variable} has no effect: {instead}")
 
 
 def run_config(config: "Config") -> "Outcome":

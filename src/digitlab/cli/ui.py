@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from digitlab.api.settling import opened_store
 from digitlab.cli import options
 from digitlab.errors import Interrupted, TrackingError
 from digitlab.runs.interrupts import Interrupts
@@ -34,7 +35,7 @@ def serve(uri: str, *, host: str, port: int | None, study: str | None, reference
 
     reference: the run or the sweep to open, instead of a study.
     """
-    store = options.opened_store(uri)
+    store = opened_store(uri)
     links = _links_to(store, reference) if reference else _links_to_runs(store, study)
     if uri.startswith(("http://", "https://")):
         echo(links(shown_server(uri)))

@@ -5,10 +5,13 @@ resolved configuration is always complete. A configuration is data, never code: 
 under known names.
 """
 
+import dataclasses
 from typing import Annotated, Any, Literal
 
 from pydantic import AllowInfNan, ConfigDict, Field, Strict
 from pydantic.dataclasses import dataclass
+
+from digitlab.text import yaml_text
 
 CLOSED = ConfigDict(extra="forbid")
 
@@ -183,6 +186,8 @@ SchedulerConfig = ConstantConfig | CosineConfig | StepConfig | OneCycleConfig
 
 @dataclass(config=CLOSED, kw_only=True, slots=True, frozen=True)
 class Config:
+    """A whole checked configuration, printed as YAML: `config.optimizer.learning_rate`."""
+
     model: Annotated[ModelConfig, Field(discriminator="name")]
     optimizer: Annotated[OptimizerConfig, Field(discriminator="name")]
     scheduler: Annotated[SchedulerConfig, Field(discriminator="name")]
@@ -206,6 +211,19 @@ class Config:
     early_stopping: EarlyStoppingConfig
     checkpoint: CheckpointConfig
     record: RecordConfig
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested values, as a YAML file of the configuration holds them."""
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        return yaml_text.dump(self.to_dict())
+
+    def _repr_pretty_(self, printer: Any, _is_cycle: bool) -> None:
+        printer.text(str(self))
+
+    def _repr_markdown_(self) -> str:
+        return f"```yaml\n{self}```"
 
 
 def contradictions(config: Config) -> list[str]:

@@ -1,8 +1,9 @@
-"""What a user sees while a run trains: a bar on a terminal, one line an epoch elsewhere."""
+"""What a user sees while a run trains: a bar on a terminal or in a notebook, else one line an epoch."""
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from digitlab.text.terminal import console, echo
+from digitlab.text.notebook import CellBar
+from digitlab.text.terminal import console, echo, say
 from digitlab.text.throttle import Throttle
 from digitlab.tracking.run_folder import RunFolder
 from digitlab.training.loop import EpochReport
@@ -16,7 +17,8 @@ class TrainingProgress:
     def __init__(self) -> None:
         self.epochs = 0
         self.console = console(stderr=True)
-        self._step = 0
+        self._step = self._total = 0
+        self._cell, self._scores = CellBar(), ""
         self._throttle = Throttle(REDRAW_EVERY_SECONDS)
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -31,14 +33,17 @@ class TrainingProgress:
 
     def begin(self, *, epochs: int, steps_per_epoch: int, steps_done: int) -> None:
         self.epochs, self._step = epochs, steps_done
-        self._task = self._bar.add_task(f"epoch 1/{epochs}", total=epochs * steps_per_epoch, scores="")
+        self._total = epochs * steps_per_epoch
+        self._task = self._bar.add_task(f"epoch 1/{epochs}", total=self._total, scores="")
         self._bar.start()
 
     def end(self) -> None:
         self._bar.stop()
+        self._cell.end(self._scores)
 
     def before_step(self) -> None:
         self._step += 1
+        self._cell.show(self._step, self._total, self._scores)
         if self.console.is_terminal and self._throttle.passes():
             self._bar.update(self._task, completed=self._step)
 
@@ -47,6 +52,8 @@ class TrainingProgress:
         if self.console.is_terminal:
             following = min(report.epoch + 1, self.epochs)
             self._bar.update(self._task, description=f"epoch {following}/{self.epochs}", scores=scores)
+        elif self._cell.is_shown:
+            self._scores = f"epoch {report.epoch}/{self.epochs}  {scores}"
         else:
             echo(f"epoch {report.epoch}/{self.epochs}  {scores}", err=True)
 
@@ -56,7 +63,10 @@ class TrainingProgress:
             name = run_id[:8] if run_id else run.record_id
             hint = f"; go on: digitlab resume {name}" if run.is_resumable else ""
             message = f"recorded as {run.status}: digitlab show {name}{hint}"
-            self.console.print(message, style="yellow", soft_wrap=True)
+            if self._cell.is_shown:
+                say(message)
+            else:
+                self.console.print(message, style="yellow", soft_wrap=True)
 
 
 def describe(report: EpochReport) -> str:

@@ -3,10 +3,11 @@
 Names, tags and errors may come from a store that others write to.
 """
 
+import io
 import sys
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -31,7 +32,7 @@ def printable(text: str) -> str:
 
 
 def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
-    click.echo(printable(text), err=err, nl=nl)
+    click.echo(printable(text), err=err and not in_notebook(), nl=nl)
 
 
 def echo_json(values: Any) -> None:
@@ -41,8 +42,14 @@ def echo_json(values: Any) -> None:
 
 
 def say(message: str) -> None:
-    """Show what is no result, on standard error."""
-    click.secho(printable(message), fg="yellow", err=True)
+    """Show what is no result, on standard error; not in a notebook, which shows that as errors."""
+    click.secho(printable(message), fg="yellow", err=not in_notebook())
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 def confirm(question: str) -> bool:
@@ -57,8 +64,14 @@ def styled(text: str, style: str) -> "Text":
     return Text(printable(text), style)
 
 
-def console(*, stderr: bool = False, soft_wrap: bool = False, width: int | None = None) -> "Console":
-    """A console that shows text as it is; every console is made here."""
+def console(
+    *,
+    stderr: bool = False,
+    soft_wrap: bool = False,
+    width: int | None = None,
+    file: IO[str] | None = None,
+) -> "Console":
+    """A console that shows text as it is; every console is made here. In a notebook it writes text."""
     from rich.console import Console
 
     class PrintableConsole(Console):
@@ -66,7 +79,14 @@ def console(*, stderr: bool = False, soft_wrap: bool = False, width: int | None 
             return super().render_str(printable(text), **options)
 
     return PrintableConsole(
-        stderr=stderr, soft_wrap=soft_wrap, width=width, highlight=False, markup=False, emoji=False
+        file=file,
+        stderr=stderr,
+        soft_wrap=soft_wrap,
+        width=width,
+        force_jupyter=False,  # whose progress bars would need ipywidgets
+        highlight=False,
+        markup=False,
+        emoji=False,
     )
 
 
@@ -81,6 +101,25 @@ def show_table(
 
     On a pipe a line is as long as it needs to be, up to `pipe_width`.
     """
+    out = console()
+    if not out.is_terminal:
+        out.width = pipe_width
+    click.echo(_table_on(out, titles, rows, right))
+
+
+def table_text(
+    titles: Sequence[str], rows: Iterable[Iterable[str]], *, right: Collection[str] = ()
+) -> str:
+    """The same as text, whatever the standard output is."""
+    return _table_on(console(width=100_000, file=io.StringIO()), titles, rows, right)
+
+
+def _table_on(
+    out: "Console",
+    titles: Sequence[str],
+    rows: Iterable[Iterable["str | Text"]],
+    right: Collection[str],
+) -> str:
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -88,9 +127,6 @@ def show_table(
         table.add_column(title, justify="right" if title in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    out = console()
-    if not out.is_terminal:
-        out.width = pipe_width
     with out.capture() as captured:
         out.print(table)
-    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())

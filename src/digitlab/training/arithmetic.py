@@ -41,7 +41,8 @@ def prepare(arithmetic: Arithmetic) -> None:
         raise ConfigError(
             [
                 "arithmetic=portable cannot follow another arithmetic in the same process: "
-                "start it as a command of its own"
+                "start it as a command of its own; in a notebook restart the kernel, and let it be the "
+                "first that torch computes"
             ]
         )
     if arithmetic == "native" and inherited == PORTABLE:

@@ -1,10 +1,11 @@
-"""What a user sees while a sweep runs: a bar on a terminal, one line a trial everywhere."""
+"""What a user sees while a sweep runs: a bar on a terminal, one line a trial; in a notebook a bar."""
 
 from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from digitlab.results.trial_result import TrialResult
+from digitlab.text.notebook import CellBar
 from digitlab.text.terminal import console
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ class SweepDisplay:
         self._metric = metric
         self._total, self._done = num_trials, num_finished
         self._running: dict[int, str] = {}
+        self._cell = CellBar()
         self._bar = Progress(
             TextColumn("trials"),
             BarColumn(bar_width=24),
@@ -38,11 +40,14 @@ class SweepDisplay:
 
     def stop(self) -> None:
         self._bar.stop()
+        self._cell.end(f"trials: {self._done} of {self._total} have ended")
 
     def progress(self, message: "Message") -> None:
         """One of the running trials has finished an epoch."""
         self._running[message.number] = f"{message.number}: epoch {message.epoch}/{message.epochs}"
-        self._bar.update(self._task, running="  ".join([*self._running.values()][:4]))
+        running = "  ".join([*self._running.values()][:4])
+        self._bar.update(self._task, running=running)
+        self._cell.show(self._done, self._total, f"trials {self._done}/{self._total}  {running}")
 
     def ended(self, result: TrialResult) -> None:
         self._running.pop(result.number, None)
@@ -56,7 +61,10 @@ class SweepDisplay:
         if result.error and result.state != "FINISHED":
             parts.append(result.error.splitlines()[0])
         line = "  ".join(parts)
-        self._console.print(line, style=STYLES.get(result.state, ""))
+        if self._cell.is_shown:
+            self._cell.show(self._done, self._total, f"trials {line}")
+        else:
+            self._console.print(line, style=STYLES.get(result.state, ""))
         self._bar.update(self._task, completed=self._done)
 
 

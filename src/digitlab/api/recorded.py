@@ -1,0 +1,300 @@
+"""Recorded runs as data: one, or a sequence of them. Reads, and changes nothing."""
+
+import datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, overload
+
+from digitlab.config.checking import from_param
+from digitlab.config.schema import Config
+from digitlab.errors import TrackingError, UsageError
+from digitlab.results.tables import UNINTERESTING, markdown_table, percent, short_title
+from digitlab.text.terminal import printable, say, table_text
+from digitlab.tracking import names
+from digitlab.tracking.stored_run import StoredRun, undelivered
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from digitlab.tracking.run_folder import RunFolder
+    from digitlab.tracking.store import RunStore
+
+MAX_SHOWN = 30  # rows of a printed table
+ABOUT = ("name", "status", "started", "seconds")  # columns of a frame
+HIDDEN_TAGS = ("mlflow.", names.PROCESS_TAG)
+MOST_RUNS = 50_000  # that MLflow gives at once
+
+
+class Run:
+    """A run as it was recorded when it was asked for; ask again for one that was under way.
+
+    Two are equal if they are the same run, whenever they were asked for.
+
+    Attributes:
+        id: in the tracking store; of a run that is not delivered yet, that of its record on this disk.
+        name: for people, such as `cnn adam lr=0.001 seed=0`.
+        study: the question it answers; its experiment in MLflow.
+        status: FINISHED, RUNNING, FAILED, KILLED, or PRUNED (a search gave it up).
+        knobs: its whole configuration by dotted path, values as numbers, texts, booleans and None.
+        metrics: the last value of each: `test/accuracy` in [0, 1], `test/loss` in nats, ...
+        tags: everything else that was noted, as text: code, data, machine, sweep.
+    """
+
+    def __init__(self, stored: StoredRun, uri: str) -> None:
+        self._stored, self._uri = stored, uri
+        self.id, self.name, self.study = stored.run_id, stored.name, stored.study
+        self.status = stored.state
+        self.metrics: Mapping[str, float] = stored.metrics
+        self.tags: Mapping[str, str] = stored.tags
+
+    @cached_property
+    def knobs(self) -> Mapping[str, Any]:
+        return {path: from_param(path, text) for path, text in self._stored.params.items()}
+
+    @property
+    def started(self) -> datetime.datetime:
+        """In UTC."""
+        return datetime.datetime.fromtimestamp(self._stored.start_time / 1000, datetime.UTC)
+
+    @property
+    def seconds(self) -> float:
+        """How long it took; 0 while it goes on."""
+        return self._stored.seconds
+
+    @property
+    def config(self) -> Config:
+        """Its configuration, to be trained again or printed.
+
+        Raises:
+            UsageError: it has left none. ConfigError: it does not fit today's schema.
+        """
+        from digitlab.config.checking import recorded_config
+        from digitlab.config.knobs import text_knobs
+        from digitlab.models.saved import CONFIG_FILE
+        from digitlab.text import yaml_text
+
+        return recorded_config(yaml_text.load(self.artifact(CONFIG_FILE).decode(), text_knobs()))
+
+    def artifact(self, name: str) -> bytes:
+        """The content of a file that it has left: `per_class.csv`, `confusion_matrix.png`, ...
+
+        Raises:
+            UsageError: it has left no such file.
+        """
+        if record := self._record():
+            contents = record.contents([name])
+            if name not in contents:
+                raise UsageError(f"run {self._stored.short_id} is {self.status}: it has left no {name}")
+            return contents[name]
+        return self._store().content(self._stored, name)
+
+    def history(self) -> "pd.DataFrame":
+        """One row an epoch: `epoch` (from 1), `train/loss`, `validation/accuracy`, ..."""
+        return Runs([self]).history().drop(columns=["run_id", "name"])
+
+    def epochs(self) -> list[dict[str, float]]:
+        """The same without pandas: for each epoch its number and metrics."""
+        from digitlab.api.histories import epochs_of
+
+        return epochs_of(self._stored, self._record(), self._store)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Run) and (self.id, self._uri) == (other.id, other._uri)
+
+    def __hash__(self) -> int:
+        return hash((self.id, self._uri))
+
+    def __repr__(self) -> str:
+        parts = [f"Run {self._stored.short_id}", printable(self.name), self.status]
+        parts += [f"{title} {text}" for title, text in _scores(self).items() if text != "-"]
+        return "  ".join(parts)
+
+    def _row(self) -> dict[str, Any]:
+        """Of a frame."""
+        about = dict(zip(ABOUT, (self.name, self.status, self.started, self.seconds), strict=True))
+        tags = {name: text for name, text in self.tags.items() if not name.startswith(HIDDEN_TAGS)}
+        return {**about, **self.knobs, **self.metrics, **tags}
+
+    def _store(self) -> "RunStore":
+        from digitlab.tracking.delivery import open_answering
+
+        return open_answering(self._uri)
+
+    def _record(self) -> "RunFolder | None":
+        """Its folder on this disk, until it is delivered."""
+        from digitlab.config import project
+        from digitlab.tracking.run_folder import RunFolder
+
+        return None if self._stored.delivered else RunFolder.named(project.records(), self.id)
+
+
+class Runs(Sequence[Run]):
+    """Runs in an order, printed as a table. A slice is a `Runs`, too."""
+
+    def __init__(self, runs: Iterable[Run]) -> None:
+        self._runs = tuple(runs)
+
+    @overload
+    def __getitem__(self, place: int) -> Run: ...
+    @overload
+    def __getitem__(self, place: slice) -> "Runs": ...
+    def __getitem__(self, place: int | slice) -> "Run | Runs":
+        return Runs(self._runs[place]) if isinstance(place, slice) else self._runs[place]
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def __iter__(self) -> Iterator[Run]:
+        return iter(self._runs)
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """One row a run, indexed by `run_id`.
+
+        Columns: `name`, `status`, `started` (UTC), `seconds`; every knob by its path
+        (`optimizer.learning_rate`), every metric by its name (`test/accuracy`), and every tag
+        (`sweep`, `digitlab.commit`) but MLflow's own. A knob, metric or tag that a run lacks is missing
+        (NaN) in its row.
+        """
+        import pandas as pd
+
+        ids = pd.Index([run.id for run in self._runs], name="run_id", dtype="str")
+        rows = [run._row() for run in self._runs]
+        return pd.DataFrame(rows, index=ids) if rows else pd.DataFrame(columns=ABOUT, index=ids)
+
+    def history(self) -> "pd.DataFrame":
+        """One row for each epoch of each run, in order: `run_id`, `name`, `epoch` (from 1), metrics.
+
+        To draw all learning curves: `runs.history().pivot(index="epoch", columns="run_id",
+        values="validation/accuracy").plot()`.
+        """
+        import pandas as pd
+
+        rows = [
+            {"run_id": run.id, "name": run.name, **epoch}
+            for run in self._runs
+            for epoch in run.epochs()
+        ]
+        return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["run_id", "name", "epoch"])
+
+    def __repr__(self) -> str:
+        if not self._runs:
+            return "no runs"
+        titles, rows = self._table()
+        return "\n".join([table_text(titles, rows, right=["validation", "test"]), *self._more()])
+
+    def _repr_markdown_(self) -> str:
+        if not self._runs:
+            return "no runs"
+        titles, rows = self._table()
+        return "\n\n".join([markdown_table([titles, *rows]), *self._more()])
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        """The knobs that vary, and what came out."""
+        shown = self._runs[:MAX_SHOWN]
+        knobs = varying_knobs([run._stored for run in self._runs])
+        titles = ["run", "status", "model", *map(short_title, knobs), "validation", "test"]
+        rows = [
+            [
+                run._stored.short_id,
+                run.status,
+                run._stored.params.get("model.name", "-"),
+                *(run._stored.params.get(knob, "-") for knob in knobs),
+                *_scores(run).values(),
+            ]
+            for run in shown
+        ]
+        return titles, [[printable(cell) for cell in row] for row in rows]
+
+    def _more(self) -> list[str]:
+        more = len(self._runs) - MAX_SHOWN
+        return [f"… and {more} more"] if more > 0 else []
+
+
+def runs(study: str | None = None, *, tracking_uri: str | None = None, limit: int = MOST_RUNS) -> Runs:
+    """The recorded runs of a study, or of all studies, the newest first.
+
+    Runs that are not delivered yet are among them. A sweep's own run, which trains nothing, is not.
+
+    Args:
+        study: its name. None: all of them.
+        tracking_uri: the store; None: what conf/ and the environment say, as for every command.
+        limit: at most so many.
+
+    Raises:
+        UsageError: there is no such study. TrackingError: the store does not answer.
+    """
+    uri = store_uri(tracking_uri)
+    return Runs(Run(stored, uri) for stored in recorded_runs(uri, study=study, limit=limit)[:limit])
+
+
+def store_uri(tracking_uri: str | None) -> str:
+    """The address that is meant: None is what conf/ and the environment say."""
+    from digitlab.config.composition import compose
+    from digitlab.tracking.connection.location import resolve_uri
+
+    return resolve_uri(tracking_uri or compose(()).tracking.uri)
+
+
+def recorded_runs(uri: str, *, study: str | None, limit: int) -> list[StoredRun]:
+    """Those in the store and those of this disk that it lacks, newest first.
+
+    One more than `limit` where there are more.
+    """
+    from digitlab.api.settling import settle_dead_runs
+    from digitlab.config import project
+    from digitlab.tracking.run_folder import waiting_records
+
+    settle_dead_runs()
+    waiting = [
+        undelivered(record)
+        for record in waiting_records(project.records())
+        if record.run.tracking_uri == uri and study in (None, record.run.study)
+    ]
+    try:
+        stored = _stored_runs(uri, study, limit + 1)
+    except TrackingError as error:
+        if not waiting:
+            raise
+        say(f"{error}; these runs are still on this disk only")
+        stored = []
+    # Of a run that has ended the store knows less than this disk, until its end is delivered.
+    ended = {run.run_id for run in waiting if run.status != "RUNNING"}
+    stored = [run for run in stored if run.tags.get(names.RECORD_TAG) not in ended]
+    known = {run.tags.get(names.RECORD_TAG) for run in stored}
+    local = [run for run in waiting if run.run_id not in known]
+    of_runs = [run for run in local + stored if not run.is_parent]
+    return sorted(of_runs, key=lambda run: -run.start_time)[: limit + 1]
+
+
+def varying_knobs(runs: Sequence[StoredRun]) -> list[str]:
+    """The knobs that differ among the runs that have them, in the schema's order."""
+    seen: dict[str, set[str]] = {}
+    for run in runs:
+        for knob, value in run.params.items():
+            seen.setdefault(knob, set()).add(value)
+    return [knob for knob, values in seen.items() if len(values) > 1 and knob not in UNINTERESTING]
+
+
+# Of the tested weights, or of the last epoch so far; of a run that was cut short neither means much.
+VALIDATION = {"FINISHED": names.CHOSEN_ACCURACY, "RUNNING": names.VALIDATION_ACCURACY}
+
+
+def _scores(run: Run) -> dict[str, str]:
+    return {
+        "validation": percent(run.metrics.get(VALIDATION.get(run.status, ""))),
+        "test": percent(run.metrics.get(names.TEST_ACCURACY)),
+    }
+
+
+def _stored_runs(uri: str, study: str | None, limit: int) -> list[StoredRun]:
+    """The newest runs in the store, none of them RUNNING whose process is gone."""
+    from digitlab.config import project
+    from digitlab.tracking.connection.location import unusable
+    from digitlab.tracking.delivery import open_answering
+    from digitlab.tracking.leftovers import close_dead_runs
+    from digitlab.tracking.stored_run import NO_SWEEPS
+
+    store = open_answering(uri)
+    if unusable(uri) is None:
+        close_dead_runs(store, project.records())
+    return store.runs(study, limit=min(limit, MOST_RUNS), search_filter=NO_SWEEPS)
