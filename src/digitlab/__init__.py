@@ -14,8 +14,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from digitlab.api.comparing import Comparison, compare
     from digitlab.api.composing import compose
+    from digitlab.api.models import Model, load_model
     from digitlab.api.recorded import Run, Runs, runs
+    from digitlab.api.reproducing import Reproduction, reproduce
+    from digitlab.api.sweeping import Sweep, sweep
     from digitlab.api.training import train
     from digitlab.config.schema import Config
     from digitlab.errors import (
@@ -29,17 +33,25 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Comparison",
     "Config",
     "ConfigError",
     "DataError",
     "DigitlabError",
     "Diverged",
+    "Model",
+    "Reproduction",
     "Run",
     "Runs",
+    "Sweep",
     "TrackingError",
     "UsageError",
+    "compare",
     "compose",
+    "load_model",
+    "reproduce",
     "runs",
+    "sweep",
     "train",
 ]
 
@@ -48,8 +60,12 @@ _MODULES = {  # where each name is made
     **dict.fromkeys(_ERRORS, "digitlab.errors"),
     "Config": "digitlab.config.schema",
     "compose": "digitlab.api.composing",
+    **dict.fromkeys(("Comparison", "compare"), "digitlab.api.comparing"),
+    **dict.fromkeys(("Model", "load_model"), "digitlab.api.models"),
+    **dict.fromkeys(("Reproduction", "reproduce"), "digitlab.api.reproducing"),
     "train": "digitlab.api.training",
     **dict.fromkeys(("Run", "Runs", "runs"), "digitlab.api.recorded"),
+    **dict.fromkeys(("Sweep", "sweep"), "digitlab.api.sweeping"),
 }
 
 
@@ -73,10 +89,14 @@ class _CallableRoom(ModuleType):
         return self.__wrapped__(*args, **kwargs)
 
     @property
+    def __doc__(self) -> str | None:  # type: ignore[override]
+        return self.__wrapped__.__doc__  # type: ignore[no-any-return]
+
+    @property
     def __wrapped__(self) -> Any:  # whose signature and docstring Python and notebooks show
         name = self.__name__.rpartition(".")[2]
         return getattr(importlib.import_module(_MODULES[name]), name)
 
 
-for _room in ("runs",):
+for _room in ("runs", "sweep"):
     importlib.import_module(f"digitlab.{_room}").__class__ = _CallableRoom

@@ -30,6 +30,15 @@ runs: digitlab.Runs = digitlab.runs(study="digitlab")
 again: digitlab.Run = runs[0]
 some: digitlab.Runs = runs[1:]
 frame, curves = runs.to_pandas(), runs.history()
+done: digitlab.Sweep = digitlab.sweep(["seed=0,1"], retries=1)
+best: digitlab.Run | None = done.best
+reasons: list[str | None] = [trial.error for trial in done.failed]
+model: digitlab.Model = digitlab.load_model(best or "digits@champion")
+names: list[str] = model.class_names
+classes = model.predict([[0] * 784])
+compared: digitlab.Comparison = digitlab.compare(done, run, "quickstart", against=again)
+judged: digitlab.Reproduction = digitlab.reproduce(run, threads=2)
+new: digitlab.Run | None = judged.run
 try:
     digitlab.train(again.config)
 except digitlab.ConfigError as error:

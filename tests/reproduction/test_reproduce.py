@@ -319,7 +319,7 @@ def test_a_configuration_in_a_file_is_trained_exactly_and_judged_only_by_a_trace
     assert newest().params["threads"] == "2"
     variation = digitlab("reproduce", str(file), "seed=1", "data.root=/nowhere")
     assert (variation.code, newest().params["seed"]) == (0, "1")
-    assert f"varies {file}: no verdict on another run" in variation.out
+    assert f"varies {file} (seed=1): no verdict on another run" in variation.out
 
     printed = tmp_path / "mine.yaml"
     printed.write_text(digitlab("config", "epochs=2", "run_name='null'", "data.root=/far away").out)

@@ -38,10 +38,12 @@ class Run:
         knobs: its whole configuration by dotted path, values as numbers, texts, booleans and None.
         metrics: the last value of each: `test/accuracy` in [0, 1], `test/loss` in nats, ...
         tags: everything else that was noted, as text: code, data, machine, sweep.
+        tracking_uri: the store that it was read from.
+        stored: what the rest of digitlab knows of it.
     """
 
     def __init__(self, stored: StoredRun, uri: str) -> None:
-        self._stored, self._uri = stored, uri
+        self.stored, self.tracking_uri = stored, uri
         self.id, self.name, self.study = stored.run_id, stored.name, stored.study
         self.status = stored.state
         self.metrics: Mapping[str, float] = stored.metrics
@@ -49,17 +51,17 @@ class Run:
 
     @cached_property
     def knobs(self) -> Mapping[str, Any]:
-        return {path: from_param(path, text) for path, text in self._stored.params.items()}
+        return {path: from_param(path, text) for path, text in self.stored.params.items()}
 
     @property
     def started(self) -> datetime.datetime:
         """In UTC."""
-        return datetime.datetime.fromtimestamp(self._stored.start_time / 1000, datetime.UTC)
+        return datetime.datetime.fromtimestamp(self.stored.start_time / 1000, datetime.UTC)
 
     @property
     def seconds(self) -> float:
         """How long it took; 0 while it goes on."""
-        return self._stored.seconds
+        return self.stored.seconds
 
     @property
     def config(self) -> Config:
@@ -84,9 +86,9 @@ class Run:
         if record := self._record():
             contents = record.contents([name])
             if name not in contents:
-                raise UsageError(f"run {self._stored.short_id} is {self.status}: it has left no {name}")
+                raise UsageError(f"run {self.stored.short_id} is {self.status}: it has left no {name}")
             return contents[name]
-        return self._store().content(self._stored, name)
+        return self._store().content(self.stored, name)
 
     def history(self) -> "pd.DataFrame":
         """One row an epoch: `epoch` (from 1), `train/loss`, `validation/accuracy`, ..."""
@@ -96,16 +98,16 @@ class Run:
         """The same without pandas: for each epoch its number and metrics."""
         from digitlab.api.histories import epochs_of
 
-        return epochs_of(self._stored, self._record(), self._store)
+        return epochs_of(self.stored, self._record(), self._store)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Run) and (self.id, self._uri) == (other.id, other._uri)
+        return isinstance(other, Run) and (self.id, self.tracking_uri) == (other.id, other.tracking_uri)
 
     def __hash__(self) -> int:
-        return hash((self.id, self._uri))
+        return hash((self.id, self.tracking_uri))
 
     def __repr__(self) -> str:
-        parts = [f"Run {self._stored.short_id}", printable(self.name), self.status]
+        parts = [f"Run {self.stored.short_id}", printable(self.name), self.status]
         parts += [f"{title} {text}" for title, text in _scores(self).items() if text != "-"]
         return "  ".join(parts)
 
@@ -118,14 +120,14 @@ class Run:
     def _store(self) -> "RunStore":
         from digitlab.tracking.delivery import open_answering
 
-        return open_answering(self._uri)
+        return open_answering(self.tracking_uri)
 
     def _record(self) -> "RunFolder | None":
         """Its folder on this disk, until it is delivered."""
         from digitlab.config import project
         from digitlab.tracking.run_folder import RunFolder
 
-        return None if self._stored.delivered else RunFolder.named(project.records(), self.id)
+        return None if self.stored.delivered else RunFolder.named(project.records(), self.id)
 
 
 class Runs(Sequence[Run]):
@@ -191,14 +193,14 @@ class Runs(Sequence[Run]):
     def _table(self) -> tuple[list[str], list[list[str]]]:
         """The knobs that vary, and what came out."""
         shown = self._runs[:MAX_SHOWN]
-        knobs = varying_knobs([run._stored for run in self._runs])
+        knobs = varying_knobs([run.stored for run in self._runs])
         titles = ["run", "status", "model", *map(short_title, knobs), "validation", "test"]
         rows = [
             [
-                run._stored.short_id,
+                run.stored.short_id,
                 run.status,
-                run._stored.params.get("model.name", "-"),
-                *(run._stored.params.get(knob, "-") for knob in knobs),
+                run.stored.params.get("model.name", "-"),
+                *(run.stored.params.get(knob, "-") for knob in knobs),
                 *_scores(run).values(),
             ]
             for run in shown
@@ -225,6 +227,21 @@ def runs(study: str | None = None, *, tracking_uri: str | None = None, limit: in
     """
     uri = store_uri(tracking_uri)
     return Runs(Run(stored, uri) for stored in recorded_runs(uri, study=study, limit=limit)[:limit])
+
+
+def find_run(uri: str, run_id: str) -> Run:
+    """By its whole id, in the store or, not delivered yet, on this disk.
+
+    Raises:
+        UsageError: there is none. TrackingError: the store does not answer.
+    """
+    from digitlab.config import project
+    from digitlab.tracking.delivery import open_answering
+    from digitlab.tracking.run_folder import RunFolder
+
+    if record := RunFolder.named(project.records(), run_id):
+        return Run(undelivered(record), uri)
+    return Run(open_answering(uri).find(run_id), uri)
 
 
 def store_uri(tracking_uri: str | None) -> str:

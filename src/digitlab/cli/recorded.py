@@ -23,13 +23,15 @@ from digitlab.cli.train import (
     FAIL_FAST,
     RETRIES,
     SAVE_BEST,
-    exit_code,
+    launched,
     print_outcome,
 )
 from digitlab.errors import TrackingError, UsageError
 from digitlab.text.terminal import echo, echo_json, say
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from digitlab.reproduction.reproduce import Options as ReproduceOptions
     from digitlab.tracking.run_folder import RunFolder
 
@@ -73,7 +75,9 @@ def resume(reference: str, force: bool, **options: Any) -> None:
 @click.option("--yes", is_flag=True, help="Run it though it asks for more than its trace shows.")
 @STORE
 @JSON
-def reproduce(run: str, overrides: tuple[str, ...], tracking_uri: str | None, **options: Any) -> None:
+def reproduce(
+    run: str, overrides: tuple[str, ...], tracking_uri: str | None, as_json: bool, **options: Any
+) -> None:
     """Run a recorded run again and say whether the result is the same.
 
     RUN is its id, which may be shortened; FILE an archive by `digitlab export`, a run's record.json, or
@@ -89,15 +93,32 @@ def reproduce(run: str, overrides: tuple[str, ...], tracking_uri: str | None, **
       4  DIFFERENT: with what differs first
       5  CANNOT: with what is missing
     """
+    from digitlab.reproduction.presenting import show_verdict
     from digitlab.reproduction.reproduce import Options
     from digitlab.reproduction.reproduce import reproduce as run_again
     from digitlab.tracking.connection.location import resolve_uri
 
     asked = Options(overrides=overrides, **options)
     if Path(run).suffix in (".yaml", ".yml"):
-        sys.exit(reproduce_config(Path(run), tracking_uri, asked))
+        sys.exit(reproduce_config(Path(run), tracking_uri, asked, as_json=as_json))
     settle_dead_runs()
-    sys.exit(run_again(run, resolve_uri(tracking_uri), asked))
+    done = run_again(run, resolve_uri(tracking_uri), asked)
+    if done.verdict:
+        show_verdict(done.verdict, done.recorded, done.repeated, as_json=as_json)
+        sys.exit(done.verdict.exit_code)
+    print_variation(done.recorded, done.origin, done.repeated or "", done.changes, as_json=as_json)
+
+
+def print_variation(
+    recorded: str, origin: str, run: str, changes: "Mapping[str, Any]", *, as_json: bool
+) -> None:
+    from digitlab.config.checking import as_param
+
+    if as_json:
+        echo_json({"varies": recorded, "run": run, "changes": dict(changes)})
+        return
+    knobs = ", ".join(f"{path}={as_param(value)}" for path, value in changes.items())
+    echo(f"run {run[:8]} varies {origin} ({knobs}): no verdict on another run")
 
 
 @click.command()
@@ -186,7 +207,9 @@ def draw_run(uri: str, prefix: str) -> None:
     say(f"drawn: {', '.join(drawn)}" if drawn else "the run has all its pictures")
 
 
-def reproduce_config(file: Path, tracking_uri: str | None, options: "ReproduceOptions") -> int:
+def reproduce_config(
+    file: Path, tracking_uri: str | None, options: "ReproduceOptions", *, as_json: bool
+) -> int:
     """Run the configuration in a file and say that nothing can be judged; returns the exit code."""
     from digitlab.api.reproducing import reproduce_config as run_again
     from digitlab.reproduction.presenting import show_verdict
@@ -202,15 +225,12 @@ def reproduce_config(file: Path, tracking_uri: str | None, options: "ReproduceOp
     with Interrupts() as interrupts:
         done = run_again(file, options.overrides, chosen=chosen, yes=options.yes, interrupts=interrupts)
     run = done.outcome.run_id or done.outcome.record_id
-    if not options.as_json:
+    if not as_json:
         print_outcome(done.config, done.outcome)
     if done.verdict:
-        show_verdict(done.verdict, None, run, as_json=options.as_json)
+        show_verdict(done.verdict, None, run, as_json=as_json)
         return done.verdict.exit_code
-    if options.as_json:
-        echo_json({"varies": str(file), "run": run})
-    else:
-        echo(f"run {run[:8]} varies {file}: no verdict on another run")
+    print_variation(str(file), str(file), run, done.changes, as_json=as_json)
     return 0
 
 
@@ -222,7 +242,7 @@ def resume_any(reference: str, *, force: bool, **options: Any) -> int:
     if record := _interrupted_run(reference):
         _resume_run(record, force=force)
         return 0
-    from digitlab.sweep.launch import Options, launch
+    from digitlab.sweep.launch import Options
     from digitlab.sweep.planning.plan import refreshed
     from digitlab.sweep.sweep_folder import find_sweep
 
@@ -234,7 +254,7 @@ def resume_any(reference: str, *, force: bool, **options: Any) -> int:
     today = refreshed(frozen)
     if today.key != frozen.key:
         say("the source or the data have changed since: its trials run again, as a sweep of their own")
-    return exit_code(launch(today, Options(**options)))
+    return launched(today, Options(**options))
 
 
 def _interrupted_run(reference: str) -> "RunFolder | None":

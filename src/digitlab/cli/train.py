@@ -15,8 +15,9 @@ from digitlab.text.terminal import echo, say
 
 if TYPE_CHECKING:
     from digitlab.config.schema import Config
-    from digitlab.results.trial_result import TrialResult
     from digitlab.runs.experiment import Outcome
+    from digitlab.sweep.launch import Options
+    from digitlab.sweep.manifest import Manifest
 
 
 RETRIES = click.option(
@@ -87,22 +88,45 @@ def sweep(overrides: tuple[str, ...], **options: Any) -> None:
     sys.exit(sweep_trials(overrides, **options))
 
 
-def sweep_trials(overrides: Sequence[str], **options: Any) -> int:
+def sweep_trials(overrides: Sequence[str], *, dry_run: bool = False, **options: Any) -> int:
     """Run or finish a sweep; returns 1 if a trial failed."""
     from digitlab.tracking.delivery import import_early
 
     import_early()  # beside the composing
-    from digitlab.sweep.launch import Options, launch
+    from digitlab.sweep.launch import Options
     from digitlab.sweep.planning.plan import plan
+    from digitlab.sweep.presets import check_preset
 
     say("composing")
     say_unheeded()
     settle_dead_runs()
-    return exit_code(launch(plan(overrides), Options(**options)))
+    planned = plan(overrides)
+    if not dry_run:
+        return launched(planned, Options(**options))
+    from digitlab.sweep.dry_run import dry_run as show_plan
+
+    if options.get("save_best"):
+        check_preset(options["save_best"])
+    show_plan(planned, rerun=options.get("rerun", False))
+    return 0
 
 
-def exit_code(results: "Sequence[TrialResult]") -> int:
-    return int(any(result.state == "FAILED" for result in results))
+def launched(planned: "Manifest", options: "Options") -> int:
+    """Run or finish it and show what came of it; returns 1 if a trial failed."""
+    from digitlab.results.summary import print_summary
+    from digitlab.runs.interrupts import Interrupts
+    from digitlab.sweep.launch import launch
+
+    with Interrupts() as interrupts, interrupts.deferred():
+        done = launch(planned, options, interrupts)
+        if done.before:
+            echo(done.before)
+        print_summary(done.summary)
+        if done.saved:
+            echo(done.saved)
+        for note in done.notes:
+            say(note)
+    return int(any(result.state == "FAILED" for result in done.summary.results))
 
 
 def run_config(config: "Config") -> "Outcome":

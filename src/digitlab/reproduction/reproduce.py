@@ -1,4 +1,4 @@
-"""`digitlab reproduce`: read a record, say what has changed, run it again, judge.
+"""A record run again: read, what has changed since said, run in a fresh process, judged.
 
 The one place where the parts of this room meet.
 """
@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from digitlab.config.checking import as_param
 from digitlab.config.schema import Config
 from digitlab.errors import ConfigError, TrackingError, UsageError
 from digitlab.reproduction.archive import Recorded
@@ -21,7 +20,6 @@ from digitlab.reproduction.presenting import (
     how_to_weigh,
     say_what_changed,
     say_where_data_lay,
-    show_verdict,
 )
 from digitlab.reproduction.reading import read
 from digitlab.reproduction.recorded_code import recorded_code
@@ -29,7 +27,7 @@ from digitlab.reproduction.verdict import Cannot, Verdict, judge
 from digitlab.runs import document as documents
 from digitlab.runs.document import Document, RefusedDocument
 from digitlab.runs.provenance import CHECKOUT, command_line
-from digitlab.text.terminal import confirm, echo, echo_json, say
+from digitlab.text.terminal import confirm, say
 from digitlab.tracking.delivery import open_store
 from digitlab.tracking.names import REPRODUCES_TAG, VARIES_TAG, VERDICT_TAG
 from digitlab.training.arithmetic import PORTABLE, VARIABLES, Arithmetic
@@ -49,7 +47,21 @@ class Options:
     arithmetic: Arithmetic | None = None
     code: str = "today"
     yes: bool = False
-    as_json: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Reproduction:
+    """What came of it. verdict: None of a variation, by `changes`, on which there is none.
+
+    recorded: the run that was repeated; origin: the same in words. repeated: the new run; None where
+    nothing was run.
+    """
+
+    recorded: str
+    origin: str
+    verdict: Verdict | None
+    repeated: str | None
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,11 +71,14 @@ class Repeated:
     record_id: str
 
 
-def reproduce(reference: str, uri: str, options: Options) -> int:
-    """Run a recorded run again and print the verdict; returns its exit code.
+def reproduce(reference: str, uri: str, options: Options) -> Reproduction:
+    """Run a recorded run again and judge it. What is missing is a verdict, too.
 
     reference: a run id (or its start), the id of a run folder on this disk, the file of an archive, or
     a bare record.json.
+
+    Raises:
+        UsageError: there is no such run or file, or the options do not fit it.
     """
     run_id, new_run = reference, None
     try:
@@ -90,8 +105,7 @@ def reproduce(reference: str, uri: str, options: Options) -> int:
         verdict = Verdict(kind="CANNOT", cause="its record is refused", details=error.problems)
     except Cannot as error:
         verdict = Verdict(kind="CANNOT", cause=str(error))
-    show_verdict(verdict, run_id, new_run, as_json=options.as_json)
-    return verdict.exit_code
+    return Reproduction(recorded=run_id, origin=f"run {run_id}", verdict=verdict, repeated=new_run)
 
 
 def _given(overrides: Sequence[str], document: Document) -> dict[str, Any]:
@@ -103,16 +117,16 @@ def _given(overrides: Sequence[str], document: Document) -> dict[str, Any]:
     return knob_values(overrides, document.config)
 
 
-def _vary(recorded: Recorded, uri: str, options: Options, changes: Mapping[str, Any]) -> int:
+def _vary(recorded: Recorded, uri: str, options: Options, changes: Mapping[str, Any]) -> Reproduction:
     """Run it with other knobs: nothing to judge, but linked."""
     repeated = _repeat(recorded, uri, options, changes)
-    new_run = repeated.run_id or repeated.record_id
-    if options.as_json:
-        echo_json({"varies": recorded.run_id, "run": new_run, "changes": changes})
-    else:
-        knobs = ", ".join(f"{path}={as_param(value)}" for path, value in changes.items())
-        echo(f"run {new_run[:8]} varies {recorded.origin} ({knobs}): no verdict on another run")
-    return 0
+    return Reproduction(
+        recorded=recorded.run_id,
+        origin=recorded.origin,
+        verdict=None,
+        repeated=repeated.run_id or repeated.record_id,
+        changes=changes,
+    )
 
 
 def _repeat(recorded: Recorded, uri: str, options: Options, given: Mapping[str, Any]) -> Repeated:

@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from digitlab.config import project
 from digitlab.errors import Interrupted
-from digitlab.results.summary import Summary, print_summary, summarise
+from digitlab.results.summary import Summary, summarise
 from digitlab.results.trial_result import State, TrialResult
 from digitlab.runs.interrupts import Interrupts
 from digitlab.runs.provenance import unreadable_checkout
 from digitlab.sweep import parent_run
-from digitlab.sweep.dry_run import dry_run
 from digitlab.sweep.finished import (
     FinishedRuns,
     belongs,
@@ -34,7 +33,7 @@ from digitlab.sweep.workers.executors.submitted_job import refuse_jobs_of_others
 from digitlab.sweep.workers.executors.table import executor_of
 from digitlab.sweep.workers.runner import Runner
 from digitlab.sweep.workers.source import Listed, Source
-from digitlab.text.terminal import echo, say
+from digitlab.text.terminal import say
 from digitlab.tracking.connection.location import undeliverable
 from digitlab.tracking.delivery import Delivery, bounded_store, check_before_training
 from digitlab.tracking.names import CHOSEN, ERROR_TAG, SWEEP_TAG, TRIAL_TAG
@@ -44,13 +43,27 @@ from digitlab.tracking.stored_run import StoredRun
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the command line asks for besides the sweep itself."""
+    """What is asked for besides the sweep itself."""
 
-    dry_run: bool = False
     rerun: bool = False
     fail_fast: bool = False
     retries: int = 0
     save_best: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Launched:
+    """A sweep that has ended, and what came of it.
+
+    before: says that all of its trials had ended before; empty if any was left. saved: says where the
+    best was written to, if that was asked for. notes: where to look at it, a line each.
+    """
+
+    manifest: Manifest
+    summary: Summary
+    before: str = ""
+    saved: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,40 +86,41 @@ class _Left:
         return len(self.results) + self.num_pending
 
 
-def launch(planned: Manifest, options: Options) -> list[TrialResult]:
+def launch(planned: Manifest, options: Options, interrupts: Interrupts) -> Launched:
     """Finish the sweep that was planned: a new one, or what is left of an earlier one.
 
-    Returns the results of all trials that have ended, now or earlier.
+    Its summary is of all trials that have ended, now or earlier.
 
     Raises:
         Interrupted: the sweep was stopped and can be repeated.
     """
     if options.save_best:
         check_preset(options.save_best)
-    if options.dry_run:
-        dry_run(planned, rerun=options.rerun)
-        return []
     check_before_training(planned.tracking_uri, planned.study)
     if reason := unreadable_checkout():
         say(reason)
-    with Interrupts() as interrupts, interrupts.deferred():
+    with interrupts.deferred():
         folder, manifest = claim(planned, rerun=options.rerun, say=say)
         try:
             left = _what_is_left(folder, manifest, options)
             count = f"{left.num_trials} trial{'s' * (left.num_trials != 1)}"
             where = f"sweep {manifest.id} {manifest.name!r}: {count}"
+            ended, notes = "", tuple[str, ...]()
             if not left.num_pending and folder.has_ended():
+                ended = f"{where}, all ended before: {_counted(left.results)}"
                 summary = summarise(left.results, manifest.settings.sweep.metric)
-                echo(f"{where}, all ended before: {_counted(left.results)}")
-                _conclude(folder, manifest, summary, options)
             else:
                 check_before_training(manifest.tracking_uri, manifest.study, _records_of(manifest))
                 verify_data(manifest)
                 say(f"{where}, {len(left.results)} of them ended before" if left.results else where)
-                summary = _run(folder, manifest, left, options, interrupts)
+                summary, notes = _run(folder, manifest, left, options, interrupts)
+            _say_failures(summary)
+            saved = (
+                write_preset(options.save_best, folder, manifest, summary) if options.save_best else ""
+            )
         finally:
             folder.release()
-    return summary.results
+    return Launched(manifest=manifest, summary=summary, before=ended, saved=saved, notes=notes)
 
 
 def _what_is_left(folder: SweepFolder, manifest: Manifest, options: Options) -> _Left:
@@ -174,8 +188,8 @@ def _result(
 
 def _run(
     folder: SweepFolder, manifest: Manifest, left: _Left, options: Options, interrupts: Interrupts
-) -> Summary:
-    """Train what is left, under the sweep's own run, and show what came of it."""
+) -> tuple[Summary, tuple[str, ...]]:
+    """Train what is left, under the sweep's own run; what came of it, and where to look at that."""
     started, metric = time.monotonic(), manifest.settings.sweep.metric
     left.executor.prepare()
     if left.engine:
@@ -211,12 +225,9 @@ def _run(
         summary = summarise(results, metric)
         _finish(own, folder, manifest, summary, options)
     say(f"{_counted(results)} in {in_words(time.monotonic() - started)}")
-    _conclude(folder, manifest, summary, options)
-    if own.link:
-        say(f"look at it: {own.link}")
-    if own.run_id:
-        say(f"its table and pictures: digitlab show {own.run_id[:8]}")
-    return summary
+    notes = [f"look at it: {own.link}"] if own.link else []
+    notes += [f"its table and pictures: digitlab show {own.run_id[:8]}"] if own.run_id else []
+    return summary, tuple(notes)
 
 
 def _ended(left: _Left, runner: Runner) -> list[TrialResult]:
@@ -274,17 +285,14 @@ def _records_of(manifest: Manifest) -> list[RunFolder]:
     return [r for r in records if r.run.record_id == own or r.run.parent == own]
 
 
-def _conclude(folder: SweepFolder, manifest: Manifest, summary: Summary, options: Options) -> None:
-    """The table, every failure with its first cause, and the preset that was asked for."""
-    print_summary(summary)
+def _say_failures(summary: Summary) -> None:
+    """Every one with its first cause."""
     for result in summary.results:
         if result.state == "FAILED":
             cause = (result.error or "").splitlines()[0]
             say(f"trial {result.number} ({result.name}) failed: {cause}")
             if result.traceback:
                 say(f"  traceback: {result.traceback}")
-    if options.save_best:
-        echo(write_preset(options.save_best, folder, manifest, summary))
 
 
 def _draw_best(manifest: Manifest, summary: Summary) -> None:

@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from digitlab.config.checking import from_param
@@ -22,7 +22,7 @@ from digitlab.results.compare.wording import (
     table_rows,
 )
 from digitlab.results.tables import latex_table, markdown_table
-from digitlab.text.terminal import console, echo, show_table, styled
+from digitlab.text.terminal import console, echo, show_table, styled, table_text
 from digitlab.tracking.names import TEST_ACCURACY
 
 MAX_ROWS = 30
@@ -36,6 +36,21 @@ def print_comparison(comparison: Comparison, differing: Sequence[Difference]) ->
     if out.is_terminal and out.width < NARROW:
         rows = [{title: cell for title, cell in row.items() if title != "test loss"} for row in rows]
     _show_rows(rows[:MAX_ROWS])
+    echo("\n".join(_lines(comparison, rows)))
+    if differing:
+        echo("")
+        _show_differences(differing, comparison.groups)
+
+
+def as_text(comparison: Comparison) -> str:
+    """What is printed, without the colours of a terminal."""
+    rows = table_rows(comparison)
+    table = table_text([*rows[0]], [row.values() for row in rows[:MAX_ROWS]], right=_right(rows[0]))
+    return "\n".join([table, *_lines(comparison, rows)])
+
+
+def _lines(comparison: Comparison, rows: Sequence[object]) -> list[str]:
+    """What stands below the table."""
     lines = []
     if len(rows) > MAX_ROWS:
         lines.append(f"… and {len(rows) - MAX_ROWS} more (all with --csv, --markdown or --json)")
@@ -45,11 +60,7 @@ def print_comparison(comparison: Comparison, differing: Sequence[Difference]) ->
         if len(verdicts) > MAX_SENTENCES:
             lines.append(f"  … and {len(verdicts) - MAX_SENTENCES} more")
         lines.append("")
-    lines += notes(comparison)
-    echo("\n".join(lines))
-    if differing:
-        echo("")
-        _show_differences(differing, comparison.groups)
+    return [*lines, *notes(comparison)]
 
 
 def as_json(comparison: Comparison, differing: Sequence[Difference] | None) -> str:
@@ -142,8 +153,12 @@ def _show_rows(rows: Sequence[dict[str, str]]) -> None:
         [styled(cell, "bold green" if cell.startswith(BEST_MARK) else "") for cell in row.values()]
         for row in rows
     )
-    tested = [title for title in rows[0] if title.startswith(AGAINST)]
-    show_table([*rows[0]], cells, right={"", "n", *TITLES.values(), *tested})
+    show_table([*rows[0]], cells, right=_right(rows[0]))
+
+
+def _right(titles: Iterable[str]) -> set[str]:
+    """Those of numbers, set flush right."""
+    return {"", "n", *TITLES.values(), *(title for title in titles if title.startswith(AGAINST))}
 
 
 def _show_differences(differing: Sequence[Difference], groups: Sequence[Group]) -> None:

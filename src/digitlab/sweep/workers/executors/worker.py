@@ -6,6 +6,7 @@ Knows neither the queue of tasks nor what they do.
 import contextlib
 import errno
 import gc
+import io
 import multiprocessing
 import os
 import signal
@@ -13,7 +14,10 @@ import threading
 import traceback
 from collections.abc import Mapping
 from concurrent.futures import Future
+from multiprocessing import forkserver, popen_forkserver, reduction, resource_tracker, spawn, util
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess, set_spawning_popen
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from digitlab.errors import Interrupted
@@ -21,6 +25,37 @@ from digitlab.runs.interrupts import SIGNALS, Interrupts
 from digitlab.tracking.connection.store_process import STORES
 
 PRELOAD = ["digitlab.sweep.workers.preloaded"]
+
+
+class _Popen(popen_forkserver.Popen):
+    """Starts a process without what multiprocessing sends along to import the caller's script again.
+
+    A worker needs nothing of it, and it may train wherever it is imported.
+    """
+
+    def _launch(self, process_obj: BaseProcess) -> None:
+        prepare = spawn.get_preparation_data(process_obj.name)
+        for name in ("init_main_from_name", "init_main_from_path"):
+            prepare.pop(name, None)
+        content = io.BytesIO()
+        set_spawning_popen(self)
+        try:
+            reduction.dump(prepare, content)
+            reduction.dump(process_obj, content)
+        finally:
+            set_spawning_popen(None)
+        self.sentinel, pipe = forkserver.connect_to_new_process(self._fds)  # type: ignore[attr-defined]
+        parent = os.dup(pipe)  # by which the process knows that this one lives
+        self.finalizer = util.Finalize(self, util.close_fds, (parent, self.sentinel))  # type: ignore[attr-defined]
+        with open(pipe, "wb", closefd=True) as file:  # noqa: PTH123
+            file.write(content.getbuffer())
+        self.pid = forkserver.read_signed(self.sentinel)
+
+
+class _Process(ForkServerProcess):
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> popen_forkserver.Popen:  # noqa: N802
+        return _Popen(process_obj)
 
 
 class Worker:
@@ -36,7 +71,7 @@ class Worker:
         self.connection, theirs = context.Pipe()
         stop_reader, self._stop = context.Pipe(duplex=False)  # read whatever else is said
         arguments = (theirs, stop_reader, {**os.environ, **environment})
-        self.process = context.Process(target=_work, args=arguments, daemon=True)
+        self.process = _Process(target=_work, args=arguments, daemon=True)
         try:
             self.process.start()
         except (OSError, EOFError) as error:  # EOFError: it is the fork server that could not
@@ -72,8 +107,6 @@ def warm_up() -> None:
     which no worker can be waited for: it is born with these signals blocked, and so are workers, which
     open them for themselves.
     """
-    from multiprocessing import forkserver, resource_tracker
-
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)

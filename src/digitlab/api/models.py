@@ -1,0 +1,77 @@
+"""A trained model for a user's own code: arrays in, arrays out."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from digitlab.api.foreground import torch_as_it_was
+from digitlab.api.recorded import Run, store_uri
+from digitlab.api.settling import opened_store
+from digitlab.config.schema import Config
+from digitlab.data.files import class_names
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from digitlab.inference.trained_model import TrainedModel
+
+
+class Model:
+    """A trained model with all that it needs; of torch nothing has to be known.
+
+    Attributes:
+        name: for people: that of its run, or of the registered model.
+        run_id: of the run that trained it; empty where the registry does not say.
+        config: of that run.
+        class_names: in the order of the classes, from 0.
+        module: the torch module. It takes normalised images; `predict` does that.
+    """
+
+    def __init__(self, trained: "TrainedModel") -> None:
+        self._classifier = trained.classifier
+        self.name, self.run_id = trained.name, trained.run_id
+        self.config: Config = trained.classifier.config
+        self.module: nn.Module = trained.classifier.model
+        self.class_names: list[str] = list(class_names(trained.data_name))
+
+    def predict(self, images: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """The most probable class of each image: (N,), an index of `class_names`.
+
+        Args:
+            images: as many as fit into memory, of the shape that the model was trained on, (N, 28, 28)
+                for MNIST: integers from 0 (black) to 255 (white ink).
+
+        Raises:
+            UsageError: another shape, or other values; it says which were expected.
+        """
+        return np.asarray(self.predict_proba(images).argmax(axis=1), dtype=np.int64)
+
+    def predict_proba(self, images: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """The probability of each class for each image: (N, K); a row's sum is 1. See `predict`."""
+        return self._classifier.predict(images)
+
+    def __repr__(self) -> str:
+        num_weights = sum(weights.numel() for weights in self.module.parameters())
+        return f"Model {self.name}: {len(self.class_names)} classes, {num_weights:,} weights"
+
+
+def load_model(run: Run | str, *, tracking_uri: str | None = None) -> Model:
+    """The trained model of a run, ready to predict.
+
+    Args:
+        run: a `Run`, a run's id (which may be shortened), a sweep's id or name (its best trial), or a
+            registered model, `digits@champion`.
+        tracking_uri: the store; None: what conf/ and the environment say.
+
+    Raises:
+        UsageError: there is none, or it has left no weights. DigitlabError: the weights are damaged, or
+            not those that the run has recorded. TrackingError: the store does not answer.
+    """
+    from digitlab.inference.trained_model import load_model as load
+
+    reference = run.id if isinstance(run, Run) else run
+    uri = run.tracking_uri if isinstance(run, Run) else store_uri(tracking_uri)
+    store = opened_store(uri)
+    with torch_as_it_was():  # building a model draws its first weights
+        return Model(load(store, reference))
