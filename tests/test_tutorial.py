@@ -23,7 +23,7 @@ def accuracies(config: Config, root: Path, seeds: range) -> list[float]:
     )
     found = []
     for seed in seeds:
-        model = build_model(config.model, seed)
+        model = build_model(config.model, seed, image_shape=(1, 28, 28), num_classes=10)
         optimizer = build_optimizer(config.optimizer, list(model.parameters()))
         settings = {"batch_size": config.batch_size, "epochs": config.epochs, "seed": seed}
         for _ in fit(model, dataset.train, None, optimizer=optimizer, schedule=schedule, **settings):

@@ -119,7 +119,7 @@ def our_epoch(model_name: str, *, threads: int) -> float:
     settings = [f"model={model_name}", "data=mnist", "data.validation_size=0", "optimizer=sgd"]
     config = compose([*settings, "optimizer.learning_rate=0.01", f"batch_size={BATCH_SIZE}"])
     dataset = load(config.data, project.data_root(None))
-    model = build_model(config.model, 0)
+    model = build_model(config.model, 0, image_shape=(1, 28, 28), num_classes=10)
     (report,) = fit(
         model,
         dataset.train,

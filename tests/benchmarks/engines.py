@@ -119,7 +119,7 @@ def _contestants(lines: Sequence[list[str]]) -> tuple[Measure, Measure]:
     train = load(configs[0].data, project.data_root(None)).train
 
     def member(config: Config) -> Member:
-        model = build_model(config.model, config.seed)
+        model = build_model(config.model, config.seed, image_shape=(1, 28, 28), num_classes=10)
         return Member(
             model=model,
             optimizer=build_optimizer(config.optimizer, list(model.parameters())),

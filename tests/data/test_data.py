@@ -116,6 +116,14 @@ def test_a_batch_is_normalised_pixels() -> None:
     torch.testing.assert_close(batch[0, 0], (images[1] / 255 - 0.25) / 0.5)
 
 
+def test_colour_is_normalised_channel_by_channel() -> None:
+    images = np.arange(2 * 9 * 8 * 3).reshape(2, 9, 8, 3).astype(np.uint8)
+    split = splits.Split(splits.to_tensor(images), torch.tensor([0, 1]), mean=0.25, std=0.5)
+    assert split.image_shape == (3, 9, 8)
+    expected = torch.from_numpy((images[1:] / 255 - 0.25) / 0.5).permute(0, 3, 1, 2).float()
+    torch.testing.assert_close(split.normalised(slice(1, 2)), expected)
+
+
 def test_real_mnist_loads_whole(mnist: Path) -> None:
     dataset = splits.load(settings("mnist", validation_size=5000), mnist)
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (55_000, 5000, 10_000)

@@ -13,14 +13,19 @@ from digitlab.inference import onnx_export
 from digitlab.inference.trained_model import TrainedModel
 from digitlab.models.build import build_model
 from digitlab.models.saved import Classifier
+from digitlab.models.signature import Signature
 from tests.support.cli import Cli
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the optional extra `onnx` is not installed")
 
 
-def model(*overrides: str) -> TrainedModel:
+def model(
+    *overrides: str, shape: tuple[int, int, int] = (1, 28, 28), num_classes: int = 10
+) -> TrainedModel:
     config = compose(overrides)
-    classifier = Classifier(build_model(config.model, config.seed), config)
+    network = build_model(config.model, config.seed, image_shape=shape, num_classes=num_classes)
+    signature = Signature(image_shape=shape, class_names=[f"class {c}" for c in range(num_classes)])
+    classifier = Classifier(network, config, signature)
     return TrainedModel(name="m", run_id="f" * 32, classifier=classifier)
 
 
@@ -47,6 +52,18 @@ def test_it_answers_as_the_model_in_batches_of_any_size(
         np.testing.assert_allclose(found, trained.classifier.predict(images), atol=1e-5)
     assert session.get_modelmeta().custom_metadata_map["digitlab.run"] == "f" * 32
     assert {path.name for path in tmp_path.iterdir()} == {"home", "model.onnx"}
+
+
+@pytest.mark.parametrize("name", ["logistic_regression", "cnn"])
+def test_images_in_colour_and_classes_of_any_number_are_exported(name: str, tmp_path: Path) -> None:
+    trained = model(f"model={name}", shape=(3, 32, 48), num_classes=17)
+    file = tmp_path / "model.onnx"
+    assert onnx_export.export_onnx(trained, file) < 1e-5
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    images = np.random.default_rng(1).integers(0, 256, (5, 32, 48, 3), dtype=np.uint8)
+    (found,) = session.run(None, {"images": images})
+    assert found.shape == (5, 17)
+    np.testing.assert_allclose(found, trained.classifier.predict(images), atol=1e-5)
 
 
 def test_a_file_that_computes_something_else_is_not_kept(

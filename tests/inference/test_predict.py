@@ -25,6 +25,7 @@ from digitlab.errors import UsageError
 from digitlab.inference import predict
 from digitlab.inference.normalising import as_it_is, normalise
 from digitlab.models.saved import as_images
+from digitlab.models.signature import Signature, of_earlier
 from tests.support.backgrounds import BACKGROUNDS, side_by_side
 from tests.support.cli import Cli, slow
 from tests.support.servers import free_port
@@ -280,7 +281,7 @@ def test_damaged_weights_are_told(digitlab: Cli, home: Path) -> None:
     huge["model"] = cnn | dict.fromkeys(("channels_1", "channels_2", "hidden_units"), 4096)
     config.write_text(yaml.safe_dump(huge))
     refused = digitlab("predict", run_id, str(home / "x.png"))  # before 2.7 GB are filled
-    assert "weights.safetensors is of another model than config.yaml" in refused.err
+    assert "weights.safetensors is of another model than config.yaml and model.json" in refused.err
 
 
 def test_promoting_registers_the_model_as_it_was_recorded(digitlab: Cli, home: Path) -> None:
@@ -347,14 +348,23 @@ def test_a_server_has_a_registry_too(
 )
 def test_input_that_is_no_images_is_refused(given: object, message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
-        as_images(given)
+        as_images(given, of_earlier("mnist"))
     assert "(N, 28, 28) or (N, 784) with integers from 0 (black) to 255" in str(caught.value)
 
 
 def test_images_come_as_arrays_lists_and_rows() -> None:
     image = np.arange(784).reshape(1, 28, 28) % 256
     for given in (image, image.astype(float), image.tolist(), image.reshape(1, 784).tolist()):
-        assert (as_images(given) == image).all()
+        assert (as_images(given, of_earlier("mnist")) == image).all()
+
+
+def test_images_in_colour_come_with_their_channels_last() -> None:
+    signature = Signature(image_shape=(3, 9, 8), class_names=["left", "right"])
+    images = np.arange(2 * 9 * 8 * 3).reshape(2, 9, 8, 3) % 256
+    for given in (images, images.tolist(), images.reshape(2, 216)):
+        assert (as_images(given, signature) == images).all()
+    with pytest.raises(UsageError, match=r"shape \(N, 9, 8, 3\) or \(N, 216\) with .*full colour"):
+        as_images(images.transpose(0, 3, 1, 2), signature)
 
 
 @pytest.fixture

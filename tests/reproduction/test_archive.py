@@ -123,13 +123,25 @@ FORGERIES: dict[str, Callable[[bytes], bytes]] = {
     "weights.safetensors": zeros,
     "predictions.parquet": lambda _: b"PAR1" + bytes(1000),
     "metrics.csv": lambda content: content.replace(b"0.", b"0.1", 1),
+    "model.json": lambda content: content.replace(b"28, 28", b"28, 29"),
 }
+
+
+def test_an_archive_of_an_earlier_digitlab_has_no_signature(contents: Contents) -> None:
+    del contents["model.json"]
+    assert parse_archive(packed(contents), "run.zip").document.num_classes == 10
+
+
+def test_classes_beyond_those_of_the_document_are_refused(contents: Contents) -> None:
+    document = json.loads(contents["record.json"]) | {"image_shape": [1, 28, 28], "num_classes": 9}
+    told = refusal(packed(contents | {"record.json": json.dumps(document).encode()}))
+    assert "predictions.parquet is not what the trace" in told
 
 
 @pytest.mark.fault("F26")
 @pytest.mark.parametrize("name", FORGERIES)
 def test_what_is_not_of_the_record_is_refused(name: str, contents: Contents) -> None:
-    part = "configuration" if name == "config.yaml" else "trace"
+    part = {"config.yaml": "configuration", "model.json": "data"}.get(name, "trace")
     for changed in (FORGERIES[name](contents[name]), bytes(1_000_000), b"", b"\xff\xfe"):
         told = refusal(packed(contents | {name: changed}))
         assert f"{name} is not what the {part} in its record.json says" in told

@@ -33,8 +33,10 @@ def some_of(dataset: Dataset, count: int) -> Split:
     return dataclasses.replace(train, images=train.images[:count], labels=train.labels[:count])
 
 
-def member(config: Config, train: Split) -> Member:
-    model = build_model(config.model, config.seed)
+def member(config: Config, train: Split, num_classes: int = 10) -> Member:
+    model = build_model(
+        config.model, config.seed, image_shape=train.image_shape, num_classes=num_classes
+    )
     order_seed = config.data.order_seed
     return Member(
         model=model,

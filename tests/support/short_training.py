@@ -83,7 +83,7 @@ def _train(config: Config, num_steps: int, *, has_onednn: bool) -> Training:
     torch.backends.mkldnn.enabled = has_onednn
     canary = arithmetic.canary(threads=config.threads, device="cpu")
     train = load(config.data, project.data_root(config.data.root)).train
-    model = build_model(config.model, config.seed)
+    model = build_model(config.model, config.seed, image_shape=train.image_shape, num_classes=10)
     initial_weights = weights_digest(model.state_dict())
     steps_per_epoch = steps_in_epoch(len(train), config.batch_size)
     seen: list[list[Any]] = []

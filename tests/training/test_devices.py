@@ -82,7 +82,9 @@ def test_a_gpu_is_set_up_without_the_slow_parts_of_torch() -> None:
 
 @with_gpu
 def test_a_gpu_rounds_no_more_coarsely_than_a_cpu() -> None:
-    model = build_model(compose(["model=cnn"]).model, seed=0).eval()
+    model = build_model(
+        compose(["model=cnn"]).model, seed=0, image_shape=(1, 28, 28), num_classes=10
+    ).eval()
     images = torch.randn(100, 1, 28, 28, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         here = model(images)

@@ -40,7 +40,7 @@ def test_all_scores_are_scikit_learns() -> None:
 
 
 def test_score_equals_a_plain_loop_with_a_partial_last_batch() -> None:
-    model, split = random_model(), random_split(predict.BATCH_SIZE + 37)
+    model, split = random_model(), random_split(predict.LARGEST_BATCH + 37)
     model.eval()
     losses, right = [], 0
     for image, label in zip(split.images, split.labels, strict=True):
@@ -50,6 +50,31 @@ def test_score_equals_a_plain_loop_with_a_partial_last_batch() -> None:
     scores = evaluation.score(model, split)
     assert scores.loss == pytest.approx(sum(losses) / len(losses), rel=1e-5)
     assert scores.accuracy == right / len(split)
+
+
+@pytest.mark.parametrize(("shape", "num_classes"), [((8, 8), 2), ((3, 32, 48), 17), ((3, 9, 9), 1000)])
+def test_images_of_any_shape_and_any_number_of_classes_are_scored(
+    shape: tuple[int, ...], num_classes: int
+) -> None:
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (300, *shape), generator=draw, dtype=torch.uint8)
+    split = Split(images, torch.randint(num_classes, (300,), generator=draw), mean=0.1, std=0.3)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(split.images[0].numel(), num_classes))
+    result = evaluation.evaluate(model, split)
+    labels, every = result.labels, range(num_classes)
+    expected = metrics.confusion_matrix(labels, result.predictions, labels=every)
+    assert (result.confusion == expected).all()
+    f1 = metrics.f1_score(labels, result.predictions, labels=every, average="macro", zero_division=0.0)
+    assert sum(s.f1 for s in result.per_class) / num_classes == pytest.approx(f1)
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (3, 32, 32), (3, 256, 256)])
+def test_large_images_are_predicted_few_at_once(shape: tuple[int, ...]) -> None:
+    """By the first convolution's ten channels of 4 bytes: never more than 160 MB."""
+    split = Split(torch.zeros((1, *shape), dtype=torch.uint8), torch.zeros(1), mean=0.0, std=1.0)
+    size = predict.batch_size(split)
+    assert size * 10 * 4 * shape[-1] * shape[-2] < 160e6
+    assert size == {28: 1000, 32: 1000, 256: 20}[shape[-1]]
 
 
 def test_evaluating_draws_no_random_number_and_leaves_the_mode() -> None:
@@ -78,6 +103,8 @@ def test_calibration_error_equals_a_plain_loop_over_bins(seed: int, size: int) -
 
 
 def test_a_class_never_predicted_and_never_seen_scores_zero() -> None:
-    scores = evaluation.class_scores(evaluation.confusion_matrix(np.array([1, 1]), np.array([2, 1])))
+    scores = evaluation.class_scores(
+        evaluation.confusion_matrix(np.array([1, 1]), np.array([2, 1]), num_classes=10)
+    )
     assert (scores[0].precision, scores[0].recall, scores[0].f1, scores[0].support) == (0, 0, 0, 0)
     assert (scores[1].precision, scores[1].recall) == (1.0, 0.5)

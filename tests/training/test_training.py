@@ -24,7 +24,7 @@ def train(
 ) -> tuple[str, list[EpochReport]]:
     """SHA-256 of the trained weights, and the reports."""
     dataset = load(config.data, None)  # type: ignore[arg-type]
-    model = build_model(config.model, config.seed)
+    model = build_model(config.model, config.seed, image_shape=(1, 28, 28), num_classes=10)
     steps = num_steps(len(dataset.train), config.batch_size)
     reports = []
     for report in fit(
@@ -69,7 +69,7 @@ def test_one_step_of_sgd_is_the_closed_form_gradient(make_config: Callable[..., 
     """Softmax regression: dL/dW = (P - Y)^T X / N, dL/db = mean of (P - Y)."""
     config = make_config("optimizer=sgd", "optimizer.learning_rate=0.5", "epochs=1", "batch_size=1257")
     dataset = load(config.data, None)  # type: ignore[arg-type]
-    model = build_model(config.model, 0)
+    model = build_model(config.model, 0, image_shape=(1, 28, 28), num_classes=10)
     weight, bias = (p.detach().double().numpy().copy() for p in model.parameters())
     images = dataset.train.normalised(slice(None)).flatten(1).double().numpy()
     truth = np.eye(10)[dataset.train.labels]

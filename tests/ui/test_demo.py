@@ -27,6 +27,7 @@ from digitlab.inference import demo
 from digitlab.inference.trained_model import TrainedModel
 from digitlab.models.build import build_model
 from digitlab.models.saved import Classifier
+from digitlab.models.signature import of_earlier
 from tests.support.cli import Cli
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -53,7 +54,9 @@ def running(*models: TrainedModel) -> Iterator[int]:
 
 def untrained(name: str) -> TrainedModel:
     config = compose(["model=logistic_regression"])
-    classifier = Classifier(build_model(config.model, seed=0), config)
+    signature = of_earlier(config.data.name)
+    model = build_model(config.model, 0, image_shape=signature.image_shape, num_classes=10)
+    classifier = Classifier(model, config, signature)
     return TrainedModel(name=name, run_id="", classifier=classifier)
 
 

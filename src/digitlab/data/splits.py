@@ -8,6 +8,8 @@ import functools
 import hashlib
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -15,14 +17,15 @@ from digitlab.config.schema import DataConfig
 from digitlab.data.files import NUM_CLASSES, SIDE, class_names, read_verified
 from digitlab.randomness import derive_seed
 
-__all__ = ["NUM_CLASSES", "SIDE", "Dataset", "Split", "load"]
+__all__ = ["NUM_CLASSES", "SIDE", "Dataset", "Split", "load", "to_tensor"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Split:
     """Images and labels on one device, and the normalisation that a model sees them through.
 
-    images: uint8 (N, 28, 28), 0 to 255. labels: int64 (N,), 0 to 9. mean and std: of pixels in [0, 1].
+    images: uint8 (N, H, W) in grey or (N, 3, H, W) in colour, 0 to 255. labels: int64 (N,), from 0.
+    mean and std: of pixels in [0, 1].
     """
 
     images: Tensor
@@ -33,12 +36,19 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        *colours, height, width = self.images.shape[1:]
+        return (*colours, height, width) if colours else (1, height, width)  # type: ignore[return-value]
+
     def normalised(self, index: Tensor | slice) -> Tensor:
-        """The chosen images as float32 (B, 1, 28, 28)."""
+        """The chosen images as float32 (B, C, H, W)."""
         images = self.images[index] if isinstance(index, slice) else self.images.index_select(0, index)
         # (x / 255 - mean) / std in one pass over the floats: 6 us a batch less than two.
         black = _normalised_black(self.mean, self.std)
-        return torch.add(black, images.float(), alpha=1 / (255 * self.std)).unsqueeze(1)
+        pixels = torch.add(black, images.float(), alpha=1 / (255 * self.std))
+        return pixels.unsqueeze(1) if pixels.dim() == 3 else pixels
 
     def to(self, device: torch.device) -> "Split":
         return dataclasses.replace(self, images=self.images.to(device), labels=self.labels.to(device))
@@ -59,6 +69,15 @@ class Dataset:
     digests: dict[str, str]
     class_names: list[str]
 
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return self.train.image_shape
+
 
 def load(config: DataConfig, root: Path) -> Dataset:
     """Read, check and split a data set; downloads it into `root` if none of its files is there.
@@ -68,7 +87,7 @@ def load(config: DataConfig, root: Path) -> Dataset:
     """
     arrays, digests = read_verified(config.name, root)
     train, test = (
-        Split(torch.from_numpy(images), torch.from_numpy(labels).long(), config.mean, config.std)
+        Split(to_tensor(images), torch.from_numpy(labels).long(), config.mean, config.std)
         for images, labels in (arrays["train"], arrays["test"])
     )
     order = torch.randperm(
@@ -91,6 +110,12 @@ def load(config: DataConfig, root: Path) -> Dataset:
 def _normalised_black(mean: float, std: float) -> Tensor:
     """As a tensor without dimensions, which takes 5 us to make."""
     return torch.tensor(-mean / std)
+
+
+def to_tensor(images: npt.NDArray[np.uint8]) -> Tensor:
+    """uint8 (N, H, W), or (N, H, W, 3) with the channels moved to the front."""
+    tensor = torch.from_numpy(np.require(images, requirements=["C", "W"]))
+    return tensor if tensor.dim() == 3 else tensor.permute(0, 3, 1, 2).contiguous()
 
 
 def _subset(split: Split, index: Tensor) -> Split:

@@ -18,7 +18,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from digitlab.data.splits import SIDE
 from digitlab.errors import DigitlabError, UsageError
 from digitlab.inference.trained_model import TrainedModel
 
@@ -30,7 +29,7 @@ CHECKED = (1, 2, 7, 100)  # sizes of batches
 
 
 class PixelsToProbabilities(nn.Module):
-    """uint8 (N, 28, 28), 0 black to 255 white ink -> probabilities (N, 10)."""
+    """uint8 (N, H, W), or (N, H, W, 3) in colour, 0 black to 255 -> probabilities (N, C)."""
 
     def __init__(self, model: nn.Module, mean: float, std: float) -> None:
         super().__init__()
@@ -38,7 +37,8 @@ class PixelsToProbabilities(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         pixels = images.to(torch.float32).div(255).sub(self.mean).div(self.std)
-        logits: Tensor = self.model(pixels.unsqueeze(1))
+        channels_first = pixels.unsqueeze(1) if pixels.dim() == 3 else pixels.permute(0, 3, 1, 2)
+        logits: Tensor = self.model(channels_first)
         return logits.softmax(1)
 
 
@@ -83,7 +83,7 @@ def _write(trained: TrainedModel, file: Path) -> None:
     with _silence():
         program = torch.onnx.export(
             module,
-            (torch.zeros((2, SIDE, SIDE), dtype=torch.uint8),),
+            (torch.zeros((2, *trained.signature.picture_shape), dtype=torch.uint8),),
             dynamo=True,
             input_names=[INPUT],
             output_names=[OUTPUT],
@@ -104,7 +104,7 @@ def _largest_difference(trained: TrainedModel, file: Path) -> float:
     generator = np.random.default_rng(0)
     found = []
     for size in CHECKED:
-        images = generator.integers(0, 256, (size, SIDE, SIDE), dtype=np.uint8)
+        images = generator.integers(0, 256, (size, *trained.signature.picture_shape), dtype=np.uint8)
         images[: size // 2] //= 8  # nearly black: what most of a digit is
         (answer,) = session.run([OUTPUT], {INPUT: images})
         expected: npt.NDArray[np.float32] = trained.classifier.predict(images)

@@ -44,7 +44,7 @@ def summary(readings: Sequence[LabelledReading], names: Sequence[str]) -> dict[s
         "right": right,
         "read": len(readings),
         "classes": list(names),
-        "confusion": _confusion(readings).tolist(),
+        "confusion": _confusion(readings, len(names)).tolist(),
         "worst": [reading.file for reading in _worst(readings)],
     }
 
@@ -59,7 +59,7 @@ def lines(readings: Sequence[LabelledReading], names: Sequence[str]) -> Iterator
     width = max(6, *map(len, names))
     yield "confusion, a row for each folder, a column for each prediction:"
     yield " ".join([" " * width, *(f"{name:>{width}}" for name in names)])
-    for name, row in zip(names, _confusion(readings), strict=True):
+    for name, row in zip(names, _confusion(readings, len(names)), strict=True):
         yield " ".join([f"{name:>{width}}", *(f"{count:>{width}}" for count in row)])
     if worst := _worst(readings):
         yield "the worst, by the probability that the right class was given:"
@@ -82,10 +82,11 @@ def _class_of(folder: str, names: Sequence[str]) -> int | None:
     return numbers.index(folder) if folder in numbers else None
 
 
-def _confusion(readings: Sequence[LabelledReading]) -> Integers:
+def _confusion(readings: Sequence[LabelledReading], num_classes: int) -> Integers:
     return confusion_matrix(
         np.array([reading.truth for reading in readings], dtype=np.int64),
         np.array([reading.prediction for reading in readings], dtype=np.int64),
+        num_classes=num_classes,
     )
 
 

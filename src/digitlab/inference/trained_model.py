@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 
 from digitlab.errors import ConfigError, DeletedError, DigitlabError, UsageError
 from digitlab.models.saved import CONFIG_FILE, WEIGHTS_FILE, Classifier, load_classifier, weights_digest
+from digitlab.models.signature import MODEL_FILE, Signature
 from digitlab.sweep.lookup import choose
 from digitlab.tracking.names import BEST_RUN_TAG, WEIGHTS_TAG
 from digitlab.tracking.registry import Registry, is_registered_name
@@ -30,6 +31,10 @@ class TrainedModel:
     @property
     def data_name(self) -> str:
         return self.classifier.config.data.name
+
+    @property
+    def signature(self) -> Signature:
+        return self.classifier.signature
 
 
 def find_run(store: RunStore, reference: str) -> StoredRun:
@@ -97,6 +102,13 @@ def _check_weights(classifier: Classifier, run: StoredRun) -> None:
 
 
 def download_model(store: RunStore, run: StoredRun, folder: Path) -> None:
-    """Configuration and weights into `folder`. Raises UsageError if the run has left none."""
+    """Weights, configuration and signature into `folder`. Raises UsageError if there are no weights.
+
+    A run of an earlier digitlab has no signature.
+    """
+    found = store.contents(run, [WEIGHTS_FILE, CONFIG_FILE, MODEL_FILE])
     for name in (WEIGHTS_FILE, CONFIG_FILE):
-        (folder / name).write_bytes(store.content(run, name))
+        if name not in found:
+            raise UsageError(f"run {run.short_id} is {run.status}: it has left no {name}")
+    for name, content in found.items():
+        (folder / name).write_bytes(content)

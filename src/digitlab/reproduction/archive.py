@@ -17,9 +17,10 @@ from typing import Any
 import safetensors.torch
 
 from digitlab.config.knobs import text_knobs
-from digitlab.data.files import NUM_CLASSES
 from digitlab.errors import reason
+from digitlab.models import signature as signatures
 from digitlab.models.saved import CONFIG_FILE, WEIGHTS_FILE, weights_digest
+from digitlab.models.signature import MODEL_FILE
 from digitlab.runs import document as documents
 from digitlab.runs.artifacts import read_answers
 from digitlab.runs.document import Document, RefusedDocument
@@ -31,7 +32,7 @@ from digitlab.tracking.names import EPOCHS_FILE, PATCH_FILE, PREDICTIONS_FILE, R
 CHECKSUMS = "SHA256SUMS"
 LOCK = "requirements.lock"
 REQUIRED = (RECORD_FILE, CONFIG_FILE, WEIGHTS_FILE, EPOCHS_FILE, PREDICTIONS_FILE)
-OPTIONAL = (PATCH_FILE, LOCK)
+OPTIONAL = (MODEL_FILE, PATCH_FILE, LOCK)
 RUN_ID = re.compile(r"[0-9A-Za-z-]{1,64}")  # a record that is not delivered yet has one with dashes
 MAX_BYTES = 200_000_000  # of an archive, and of all its files together, unpacked
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -171,9 +172,11 @@ def _check_contents(
     checks: list[tuple[str, str, Callable[[bytes], bool]]] = [
         (CONFIG_FILE, "configuration", lambda content: _is_config(content, document.config)),
         (WEIGHTS_FILE, "trace", lambda content: _are_weights(content, trace)),
-        (PREDICTIONS_FILE, "trace", lambda content: _are_predictions(content, trace)),
+        (PREDICTIONS_FILE, "trace", lambda content: _are_predictions(content, document, trace)),
         (EPOCHS_FILE, "trace", lambda content: _are_metrics(content, trace)),
     ]
+    if MODEL_FILE in contents:
+        checks.append((MODEL_FILE, "data", lambda content: _is_signature(content, document)))
     for name, part, belongs in checks:
         try:
             is_sound = belongs(contents[name])
@@ -194,14 +197,20 @@ def _are_weights(content: bytes, trace: Trace) -> bool:
     return weights_digest(safetensors.torch.load(content)) == trace.weights
 
 
-def _are_predictions(content: bytes, trace: Trace) -> bool:
+def _is_signature(content: bytes, document: Document) -> bool:
+    signature = signatures.parse(content)
+    shape = list(signature.image_shape)
+    return shape == document.image_shape and signature.num_classes == document.num_classes
+
+
+def _are_predictions(content: bytes, document: Document, trace: Trace) -> bool:
     import pyarrow.parquet
 
     num_rows = pyarrow.parquet.read_metadata(io.BytesIO(content)).num_rows
     if num_rows != trace.num_test_images or num_rows > MAX_ROWS:
         return False
     read = read_answers(content).predictions
-    are_classes = read.dtype.kind == "i" and read.min() >= 0 and read.max() < NUM_CLASSES
+    are_classes = read.dtype.kind == "i" and read.min() >= 0 and read.max() < document.num_classes
     return are_classes and predictions_digest(read) == trace.predictions
 
 

@@ -8,17 +8,19 @@ import dataclasses
 import psutil
 
 from digitlab.config.schema import NUM_TRAIN, Config
+from digitlab.data.known import NUM_CLASSES, SIDE
 from digitlab.models.build import weight_shapes
 from digitlab.runs.trace import Trace
 
 FLOAT = 4  # bytes
 COPIES = 4  # of each weight: itself, its gradient, an optimizer's two averages
 PASSES = 3  # forward, and backward to the weights and to the input
-PIXELS = 28 * 28  # at so many places a convolution's weights are used, at the most
 OPERATIONS_PER_SECOND = 1e11  # in this measure; the CNN of conf/ does twice as many on two cores
 SECONDS_PER_IMAGE = 5e-6  # whatever the model
 LONG_SECONDS = 3600.0
 LARGE_SHARE = 0.5  # of the memory that is free
+
+Shape = tuple[int, int, int]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,9 +34,13 @@ class Demand:
         return f"up to about {_duration(self.seconds)} and {self.memory / 1e9:.1f} GB of memory"
 
 
-def estimate_demand(config: Config) -> Demand:
-    shapes = list(weight_shapes(config.model).values())
-    places = [PIXELS if len(shape) > 2 else 1 for shape in shapes]
+def estimate_demand(config: Config, image_shape: Shape, num_classes: int) -> Demand:
+    """image_shape: channels, height, width."""
+    shapes = list(
+        weight_shapes(config.model, image_shape=image_shape, num_classes=num_classes).values()
+    )
+    pixels = image_shape[1] * image_shape[2]  # at so many places a convolution's weights are used
+    places = [pixels if len(shape) > 2 else 1 for shape in shapes]
     sizes = [shape.numel() for shape in shapes]
     activations = sum(shape[0] * n for shape, n in zip(shapes, places, strict=True))
     operations = 2 * PASSES * sum(size * n for size, n in zip(sizes, places, strict=True))
@@ -45,12 +51,18 @@ def estimate_demand(config: Config) -> Demand:
     )
 
 
-def excess(config: Config, trace: Trace | None) -> str | None:
+def excess(
+    config: Config,
+    trace: Trace | None,
+    *,
+    image_shape: Shape = (1, SIDE, SIDE),
+    num_classes: int = NUM_CLASSES,
+) -> str | None:
     """Why the user should be asked first; None if the trace shows as much, and this machine has it.
 
-    trace: None if the number of epochs is not the record's own.
+    trace: None if the number of epochs is not the record's own. image_shape: channels, height, width.
     """
-    demand = estimate_demand(config)
+    demand = estimate_demand(config, image_shape, num_classes)
     if trace and trace.weights and config.epochs > (num_epochs := len(trace.epochs)):
         patience = config.early_stopping.patience
         if not 0 < patience < num_epochs:

@@ -12,7 +12,6 @@ computed. A later digitlab may talk to the recorded code of today: these message
     refused    {"event": "refused", "exit_code": ..., "message": ...}
 """
 
-import dataclasses
 import json
 import signal
 import sys
@@ -54,7 +53,7 @@ def _repeat(asked: dict[str, Any]) -> int:
     from digitlab.runs.progress import TrainingProgress
 
     request = request_run(config, say=say, command=asked["command"], tags=asked["tags"])
-    _say({"event": "described", "document": dataclasses.asdict(request.document)})
+    _say({"event": "described", "document": documents.to_plain(request.document)})
     if sys.stdin.readline().strip() != "go":
         return 0
     with Interrupts() as interrupts:
@@ -65,7 +64,7 @@ def _repeat(asked: dict[str, Any]) -> int:
             "event": "ended",
             "run_id": outcome.run_id,
             "record_id": outcome.record_id,
-            "document": dataclasses.asdict(outcome.document),
+            "document": documents.to_plain(outcome.document),
         }
     )
     return 0

@@ -137,11 +137,18 @@ def _repeat(recorded: Recorded, uri: str, options: Options, given: Mapping[str, 
     changes |= {knob: value for knob, value in chosen.items() if value is not None}
     if options.code == "today":
         config = _checked_config(document, changes)
-        _ask_first(excess(config, None if "epochs" in given else document.trace), options)
+        channels, height, width = document.image_shape
+        demand = excess(
+            config,
+            None if "epochs" in given else document.trace,
+            image_shape=(channels, height, width),
+            num_classes=document.num_classes,
+        )
+        _ask_first(demand, options)
     if "data.root" not in given:
         say_where_data_lay(document)
     request = {
-        "document": dataclasses.asdict(document),
+        "document": documents.to_plain(document),
         "changes": changes,
         "tags": {VARIES_TAG if is_variation else REPRODUCES_TAG: recorded.run_id},
         "tracking_uri": uri,

@@ -88,7 +88,7 @@ def _encode(state: TrainingState) -> bytes:
     }
     if position.step:
         tensors["position/losses"] = torch.stack(position.losses).cpu()
-        tensors["position/predictions"] = torch.cat(position.predictions).to("cpu", torch.uint8)
+        tensors["position/predictions"] = torch.cat(position.predictions).to("cpu", torch.int16)
         tensors["position/batches"] = torch.tensor([len(p) for p in position.predictions])
     if position.dropout is not None:
         tensors["position/dropout"] = position.dropout

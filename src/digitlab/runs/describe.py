@@ -111,6 +111,8 @@ def describe_run(config: Config, dataset: Dataset, device: torch.device, *, comm
         machine=arithmetic.machine(),
         reproducible=True,
         trace=None,
+        image_shape=list(dataset.image_shape),
+        num_classes=dataset.num_classes,
     )
 
 

@@ -19,6 +19,7 @@ from pydantic.dataclasses import dataclass
 
 from digitlab.config.checking import flatten, recorded_config, set_leaf
 from digitlab.config.schema import CLOSED, Config, Integer, Seed, Switch
+from digitlab.data.known import NUM_CLASSES, SIDE
 from digitlab.errors import ConfigError, DigitlabError
 from digitlab.runs.trace import Trace
 
@@ -38,6 +39,7 @@ ENCODED_PATH = re.compile(r"%(25)*(2e|2f|5c)", re.IGNORECASE)
 LOCAL = {"tracking": {"uri": None}, "data": {"root": None}}  # a record decides no place on this machine
 
 Commit = Annotated[str, Field(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64}|unknown)$")]
+Length = Annotated[Integer, Field(ge=1, le=256)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -71,7 +73,8 @@ class Document:
 
     data: SHA-256 of images and labels as decoded and of the validation split's indices. arithmetic,
     canary: see arithmetic.py. reproducible: false if a training went on by force over a change.
-    trace: None before the run has ended.
+    trace: None before the run has ended. image_shape: channels, height, width of the data's images.
+    num_classes: of the data. An earlier digitlab, which knew 28x28 and ten alone, has left out both.
     """
 
     format: Literal[1]
@@ -89,6 +92,10 @@ class Document:
     machine: dict[str, str]
     reproducible: Switch
     trace: Trace | None
+    image_shape: Annotated[list[Length], Field(min_length=3, max_length=3)] = dataclasses.field(
+        default_factory=lambda: [1, SIDE, SIDE]
+    )
+    num_classes: Annotated[Integer, Field(ge=2, le=1000)] = NUM_CLASSES
 
     def checked_config(self, changes: Mapping[str, Any] | None = None) -> Config:
         """The configuration by today's schema; places (data, store) are left to this machine.
@@ -108,8 +115,16 @@ class Document:
 _DOCUMENT = TypeAdapter(Document)
 
 
+def to_plain(document: Document) -> dict[str, Any]:
+    """As JSON has it; without what an earlier digitlab would not know where there is none of it."""
+    values = dataclasses.asdict(document)
+    if (document.image_shape, document.num_classes) == ([1, SIDE, SIDE], NUM_CLASSES):
+        del values["image_shape"], values["num_classes"]
+    return values
+
+
 def dump(document: Document) -> str:
-    return json.dumps(dataclasses.asdict(document), indent=1, allow_nan=False) + "\n"
+    return json.dumps(to_plain(document), indent=1, allow_nan=False) + "\n"
 
 
 def config_digest(config: Mapping[str, Any]) -> str:

@@ -11,6 +11,8 @@ from typing import Any, Protocol, Self
 import torch
 
 from digitlab.models.saved import CONFIG_FILE, WEIGHTS_FILE, save_weights, weights_digest
+from digitlab.models.signature import MODEL_FILE, Signature
+from digitlab.models.signature import dump as dump_signature
 from digitlab.runs import document as documents
 from digitlab.runs import provenance
 from digitlab.runs.artifacts import epoch_metrics, save_tables
@@ -155,6 +157,8 @@ class OpenRun:
         evaluation = evaluate(training.model, dataset.test.to(training.device))
         _log_test(record, training, evaluation)
         save_weights(training.model.state_dict(), record.artifacts / WEIGHTS_FILE)
+        signature = Signature(image_shape=dataset.image_shape, class_names=dataset.class_names)
+        write_atomically(record.artifacts / MODEL_FILE, dump_signature(signature))
         save_tables(record.artifacts, dataset, training.history, evaluation)
         is_alone = record.run.parent is None
         if config.record.plots == "always" or (config.record.plots == "auto" and is_alone):

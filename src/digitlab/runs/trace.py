@@ -80,8 +80,10 @@ def trace_of(
 
 
 def predictions_digest(predictions: Any) -> str:
-    """predictions: (N,) integers, 0 to 9, in the order of the test images."""
-    return hashlib.sha256(np.asarray(predictions).astype(np.uint8).tobytes()).hexdigest()
+    """predictions: (N,) integers from 0, in the order of the test images."""
+    classes = np.asarray(predictions)
+    kind = np.uint8 if classes.max(initial=0) < 256 else np.uint16
+    return hashlib.sha256(classes.astype(kind).tobytes()).hexdigest()
 
 
 def to_floats(numbers: Mapping[str, str]) -> dict[str, float]:

@@ -65,7 +65,8 @@ MACRO_F1 = "test/macro_f1"
 CALIBRATION_ERROR = "test/calibration_error"
 BEST_METRIC = "best/"  # of a parent run: these metrics of its best trial so far
 
-# Artifacts of a run that trains. config.yaml and weights.safetensors are named in models/saved.py.
+# Artifacts of a run that trains. config.yaml and weights.safetensors are named in models/saved.py,
+# model.json in models/signature.py.
 RECORD_FILE = "record.json"  # all from which it can be run again and judged: runs/document.py
 PATCH_FILE = "source.patch"  # what was not committed
 EPOCHS_FILE = "metrics.csv"

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from torch import Tensor, nn
 from torch.nn import functional
 
-from digitlab.data.splits import NUM_CLASSES, Split
+from digitlab.data.splits import Split
 from digitlab.models.predict import predict
 
 Floats = npt.NDArray[np.float64]
@@ -36,8 +36,8 @@ class ClassScores:
 class Evaluation:
     """What one set of weights makes of one split.
 
-    probabilities: (N, 10), rows sum to 1. labels, predictions: (N,). losses: (N,) in nats.
-    confusion: (10, 10), row = true class, column = predicted. calibration_error: in [0, 1].
+    probabilities: (N, C), rows sum to 1. labels, predictions: (N,). losses: (N,) in nats.
+    confusion: (C, C), row = true class, column = predicted. calibration_error: in [0, 1].
     """
 
     scores: Scores
@@ -56,7 +56,7 @@ def score(model: nn.Module, split: Split) -> Scores:
 
 
 def score_logits(logits: Tensor, labels: Tensor) -> Scores:
-    """Of logits (N, 10) and labels (N,), both on the CPU."""
+    """Of logits (N, C) and labels (N,), both on the CPU."""
     return Scores(
         loss=functional.cross_entropy(logits.double(), labels).item(),
         accuracy=(logits.argmax(1) == labels).double().mean().item(),
@@ -69,7 +69,7 @@ def evaluate(model: nn.Module, split: Split) -> Evaluation:
     probabilities = logits.softmax(1).numpy()
     predictions = logits.argmax(1).numpy()
     truth = labels.numpy()
-    confusion = confusion_matrix(truth, predictions)
+    confusion = confusion_matrix(truth, predictions, num_classes=logits.shape[1])
     return Evaluation(
         scores=Scores(float(losses.mean()), float((predictions == truth).mean())),
         per_class=class_scores(confusion),
@@ -82,10 +82,10 @@ def evaluate(model: nn.Module, split: Split) -> Evaluation:
     )
 
 
-def confusion_matrix(labels: Integers, predictions: Integers) -> Integers:
-    """(10, 10) counts: row = true class, column = predicted class."""
-    cells = np.bincount(labels * NUM_CLASSES + predictions, minlength=NUM_CLASSES**2)
-    return cells.reshape(NUM_CLASSES, NUM_CLASSES)
+def confusion_matrix(labels: Integers, predictions: Integers, *, num_classes: int) -> Integers:
+    """(C, C) counts: row = true class, column = predicted class."""
+    cells = np.bincount(labels * num_classes + predictions, minlength=num_classes**2)
+    return cells.reshape(num_classes, num_classes)
 
 
 def class_scores(confusion: Integers) -> list[ClassScores]:

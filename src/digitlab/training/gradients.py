@@ -12,7 +12,7 @@ Gradients = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Sequence[Tensor]]]
 
 
 def differentiator(model: nn.Module, parameters: Sequence[Tensor]) -> Gradients:
-    """A function of images and labels: logits (B, 10), mean loss, its gradients by `parameters`."""
+    """A function of images and labels: logits (B, C), mean loss, its gradients by `parameters`."""
 
     def closed_form(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
         logits = model(images)
@@ -37,7 +37,7 @@ def differentiator(model: nn.Module, parameters: Sequence[Tensor]) -> Gradients:
 
 
 def cross_entropy(by_class: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy (...) of logits (..., 10, B), and its gradient: (softmax - one-hot) / B.
+    """Mean cross-entropy (...) of logits (..., C, B), and its gradient: (softmax - one-hot) / B.
 
     Bishop 2006, equation 4.109. labels: (B,) or (..., B). Class by class, since torch's softmax over
     rows of ten takes 16 us and over columns 2 us; through autograd the loss alone would take 50 us a

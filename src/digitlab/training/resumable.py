@@ -48,7 +48,12 @@ class Resumable:
     def __init__(self, config: Config, dataset: Dataset, device: torch.device) -> None:
         self.config, self.device = config, device
         self.history: list[EpochReport] = []
-        self.model: nn.Module = build_model(config.model, config.seed)
+        self.model: nn.Module = build_model(
+            config.model,
+            config.seed,
+            image_shape=dataset.image_shape,
+            num_classes=dataset.num_classes,
+        )
         self.initial_weights = weights_digest(self.model.state_dict())
         self.model.to(device)
         self.steps_per_epoch = num_steps(len(dataset.train), config.batch_size)

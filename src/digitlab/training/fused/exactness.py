@@ -71,7 +71,7 @@ def _layers_apart() -> str:
 
 
 def _member(config: ModelConfig, seed: int) -> Member:
-    model = build_model(config, seed)
+    model = build_model(config, seed, image_shape=(1, 28, 28), num_classes=10)
     rule = SGDConfig(name="sgd", learning_rate=0.1, momentum=0.9, nesterov=False, weight_decay=0.0)
     return Member(
         model=model,

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from digitlab.data.splits import NUM_CLASSES, SIDE, Split
 from digitlab.models.logistic_regression import LogisticRegression
-from digitlab.models.predict import BATCH_SIZE
+from digitlab.models.predict import batch_size
 from digitlab.training.fused.exact_ways import Compute, Draw, choose, draws
 from digitlab.training.fused.stacking import LINE_BYTES, aligned, padded
 
@@ -78,9 +78,10 @@ class FusedLogisticRegression:
     def predict(self, split: Split) -> list[Tensor]:
         """Logits (N, 10) of each member, on the CPU."""
         assert self._per_group == self._count, "one group sees the same images"
+        size = batch_size(split)
         batches = [
-            self.logits(split.normalised(slice(start, start + BATCH_SIZE)).unsqueeze(0), []).cpu()
-            for start in range(0, len(split), BATCH_SIZE)
+            self.logits(split.normalised(slice(start, start + size)).unsqueeze(0), []).cpu()
+            for start in range(0, len(split), size)
         ]
         return [member.t().contiguous() for member in torch.cat(batches, dim=2)]
 
