@@ -47,6 +47,8 @@ COMPUTES = {
 USED_WITHOUT_NUMBERS = {
     "errors": "ends a training, with a message",
     "config.checking": "reads the configuration of saved weights",
+    "config.components.lookup": "finds what a user has registered, whose own source decides",
+    "config.components.origins": "says where a user's source failed",
     "config.project": "says where fused/exact_ways keeps what it has tried",
     "config.fingerprint": "tells fused/exact_ways whether the source is the one that it has tried",
     "text.yaml_text": "prints a configuration",

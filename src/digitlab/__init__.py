@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from digitlab.api.reproducing import Reproduction, reproduce
     from digitlab.api.sweeping import Sweep, sweep
     from digitlab.api.training import train
+    from digitlab.config.components.register import dataset, model, optimizer, scheduler
     from digitlab.config.schema import Config
     from digitlab.errors import (
         ConfigError,
@@ -48,15 +49,21 @@ __all__ = [
     "UsageError",
     "compare",
     "compose",
+    "dataset",
     "load_model",
+    "model",
+    "optimizer",
     "reproduce",
     "runs",
+    "scheduler",
     "sweep",
     "train",
 ]
 
 _ERRORS = ("ConfigError", "DataError", "DigitlabError", "Diverged", "TrackingError", "UsageError")
+_REGISTERING = ("dataset", "model", "optimizer", "scheduler")
 _MODULES = {  # where each name is made
+    **dict.fromkeys(_REGISTERING, "digitlab.config.components.register"),
     **dict.fromkeys(_ERRORS, "digitlab.errors"),
     "Config": "digitlab.config.schema",
     "compose": "digitlab.api.composing",

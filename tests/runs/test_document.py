@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from digitlab import cli
+from digitlab.config.components import lookup
 from digitlab.errors import ConfigError
 from digitlab.runs.document import Code, Document, RefusedDocument, dump, parse
 from digitlab.runs.trace import Trace
@@ -97,6 +98,7 @@ def problems(content: bytes, changes: Mapping[str, Any] | None = None) -> list[s
     Whatever else is raised passes through. The interpreter itself tells what was opened or run.
     """
     global heard
+    lookup.everything()  # what this environment has registered is looked up once, whatever is read
     told = []
     heard = []
     try:

@@ -24,8 +24,10 @@ OPTIMIZERS = [
     ["optimizer=adamw"],
     ["optimizer=rmsprop"],
     ["optimizer=rmsprop", "optimizer.momentum=0.5", "optimizer.alpha=0.9"],
+    ["optimizer=adagrad"],
+    ["optimizer=adagrad", "optimizer.weight_decay=0.1", "optimizer.initial_accumulator=0.1"],
 ]
-SCHEDULES = ["constant", "cosine", "step", "one_cycle"]
+SCHEDULES = ["constant", "cosine", "step", "one_cycle", "inverse_sqrt"]
 
 
 def some_of(dataset: Dataset, count: int) -> Split:

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -54,3 +55,9 @@ def await_epochs(process: subprocess.Popen[str], count: int) -> None:
         if line.startswith(f"epoch {count}/"):
             return
     raise AssertionError("the run ended early")
+
+
+def python(*arguments: str) -> str:
+    """What a fresh Python prints; raises where it fails."""
+    line = [sys.executable, *arguments]
+    return subprocess.run(line, capture_output=True, text=True, check=True).stdout

@@ -60,7 +60,7 @@ def varied(model: str, orders: str, *more: str) -> list[Config]:
     for i, optimizer in enumerate([*OPTIMIZERS, OPTIMIZERS[3], OPTIMIZERS[0]]):
         line = [f"model={model}", *optimizer, f"optimizer.learning_rate={0.002 * (i + 1)}"]
         line += [f"optimizer.weight_decay={[0.0, 0.001, 0.1][i % 3]}", f"seed={i}"]
-        line += [f"scheduler={SCHEDULES[i % 4]}", "epochs=2", *more]
+        line += [f"scheduler={SCHEDULES[i % len(SCHEDULES)]}", "epochs=2", *more]
         order = {"shared": 7, "separate": i, "mixed": [1, 2, 2, 1, 1, 5, 6, 7, 2, 9][i]}[orders]
         line.append(f"data.order_seed={order}")
         if model == "cnn":

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from digitlab.config.schema import AdamConfig, OptimizerConfig, RMSpropConfig, SGDConfig
+from digitlab.config.schema import (
+    AdagradConfig,
+    AdamConfig,
+    OptimizerConfig,
+    RMSpropConfig,
+    SGDConfig,
+)
 from digitlab.training.optimizers import build_optimizer, square_root
 
 ADAM = {"learning_rate": 0.01, "beta_1": 0.9, "beta_2": 0.99, "epsilon": 1e-8}
@@ -32,6 +38,12 @@ CASES = [
         for m in (0.0, 0.9)
         for w in (0.0, 0.1)
     ),
+    *(
+        AdagradConfig(
+            name="adagrad", learning_rate=0.1, initial_accumulator=a, epsilon=1e-10, weight_decay=w
+        )
+        for a, w in [(0.0, 0.0), (0.1, 0.1)]
+    ),
 ]
 
 
@@ -51,6 +63,13 @@ def theirs(config: OptimizerConfig, parameters: list[torch.Tensor]) -> torch.opt
                 alpha=config.alpha,
                 eps=config.epsilon,
                 momentum=config.momentum,
+                **common,
+            )
+        case AdagradConfig():
+            return torch.optim.Adagrad(
+                parameters,
+                initial_accumulator_value=config.initial_accumulator,
+                eps=config.epsilon,
                 **common,
             )
 

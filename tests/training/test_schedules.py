@@ -9,6 +9,7 @@ from torch.optim import lr_scheduler
 from digitlab.config.schema import (
     ConstantConfig,
     CosineConfig,
+    InverseSqrtConfig,
     OneCycleConfig,
     SchedulerConfig,
     StepConfig,
@@ -39,6 +40,14 @@ def test_cosine() -> None:
     config = CosineConfig(name="cosine", warmup_fraction=0, final_fraction=0.1)
     expected = reference(
         lambda o: lr_scheduler.CosineAnnealingLR(o, T_max=NUM_STEPS - 1, eta_min=0.1 * PEAK)
+    )
+    assert ours(config) == pytest.approx(expected)
+
+
+def test_inverse_sqrt() -> None:
+    config = InverseSqrtConfig(name="inverse_sqrt", warmup_fraction=0, timescale_epochs=2)
+    expected = reference(
+        lambda o: lr_scheduler.LambdaLR(o, lambda step: (1 + step / (2 * STEPS_PER_EPOCH)) ** -0.5)
     )
     assert ours(config) == pytest.approx(expected)
 

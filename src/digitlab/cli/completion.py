@@ -115,21 +115,19 @@ def _pending_key(words: tuple[str, ...]) -> str | None:
 
 
 def _values(key: str, words: tuple[str, ...]) -> list[str]:
-    from digitlab.config import project
-    from digitlab.config.knobs import knobs
+    from digitlab.config.knobs import groups, knobs
 
     known = knobs(_choices(words))
     if key in known:
         return list(known[key].choices)
-    return project.groups().get(key, [])
+    return groups().get(key, [])
 
 
 def _names(words: tuple[str, ...]) -> list[str]:
     """Groups and knobs as they stand before the equals sign; only the chosen model's knobs."""
-    from digitlab.config import project
-    from digitlab.config.knobs import knobs
+    from digitlab.config.knobs import groups, knobs
 
-    names = [*project.groups(), *knobs(_choices(words))]
+    names = [*groups(), *knobs(_choices(words))]
     return [f"{name}=" for name in names if not name.endswith(".name")]
 
 

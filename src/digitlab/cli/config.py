@@ -45,19 +45,19 @@ def print_sources(overrides: Sequence[str]) -> None:
 
 def explain_knobs(overrides: Sequence[str]) -> None:
     """All knobs; with overrides only those of the composition that they choose."""
-    from digitlab.config import project
     from digitlab.config.composition import compose
-    from digitlab.config.knobs import knobs
+    from digitlab.config.knobs import groups, knobs
+    from digitlab.config.schema import BUILT_IN
 
     choices: dict[str, str | None] = {}
     if overrides:
         config = compose(overrides)
-        choices = {group: getattr(config, group).name for group in ("model", "optimizer", "scheduler")}
+        choices = {group: getattr(config, group).name for group in BUILT_IN}
     for knob in knobs(choices).values():
         if not knob.path.endswith(".name"):
             whose = f" (only {knob.group})" if knob.group else ""
             echo(f"{knob.path:26} {knob.help}{whose}\n{'':26} {knob.allowed}")
-    for group, names in project.groups().items():
+    for group, names in groups().items():
         echo(f"{group + '=':26} choices: {', '.join(names)}")
 
 

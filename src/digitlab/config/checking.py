@@ -5,15 +5,17 @@ Knows neither torch nor Hydra nor MLflow.
 
 import copy
 import dataclasses
+import functools
 import json
 import reprlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Union
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
+from digitlab.config.components import lookup
 from digitlab.config.knobs import Knob, knobs, nearest, variants
-from digitlab.config.schema import Config, contradictions
+from digitlab.config.schema import BUILT_IN, Config, contradictions
 from digitlab.errors import ConfigError
 from digitlab.text import addresses
 
@@ -27,14 +29,22 @@ def to_config(values: Mapping[str, Any]) -> Config:
 
     The configuration holds no secret: see `addresses`.
     """
+    chosen: dict[str, Any] = {}
+    wrong: list[Any] = []
+    found = lookup.everything()
+    for group in BUILT_IN.keys() & values.keys():
+        try:
+            chosen[group] = _choice(group, found).validate_python(values[group])
+        except ValidationError as error:
+            wrong += [{**problem, "loc": (group, *problem["loc"])} for problem in error.errors()]
     try:
-        config = _CONFIG.validate_python(values)
+        config = _CONFIG.validate_python({**values, **chosen})
     except ValidationError as error:
+        wrong += error.errors()
+    if wrong:
         choices = choices_of(values)
         known = knobs(choices)
-        raise ConfigError(
-            sorted({_describe(problem, known, choices) for problem in error.errors()})
-        ) from None
+        raise ConfigError(sorted({_describe(problem, known, choices) for problem in wrong}))
     uri = config.tracking.uri
     refusal = addresses.refusal(uri) if uri else None
     if problems := [*contradictions(config), *([f"tracking.uri {refusal}"] if refusal else [])]:
@@ -43,6 +53,13 @@ def to_config(values: Mapping[str, Any]) -> Config:
         tracking = dataclasses.replace(config.tracking, uri=addresses.keep_secrets(uri))
         config = dataclasses.replace(config, tracking=tracking)
     return config
+
+
+@functools.cache
+def _choice(group: str, _registered: lookup.Found) -> TypeAdapter[Any]:
+    """Of one of the choices of a group, by its name."""
+    one_of: Any = Union[tuple(dict.fromkeys(variants()[group].values()))]  # noqa: UP007
+    return TypeAdapter(Annotated[one_of, Field(discriminator="name")])
 
 
 def recorded_config(values: Mapping[str, Any]) -> Config:
@@ -62,7 +79,7 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def choices_of(values: Mapping[str, Any]) -> dict[str, str | None]:
     """What is chosen of each group whose knobs depend on it: `{"model": "cnn", ...}`."""
-    return {group: _name(values.get(group)) for group in variants()}
+    return {group: _name(values.get(group)) for group in BUILT_IN}
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -126,7 +143,8 @@ def _describe(problem: Any, known: Mapping[str, Knob], choices: Mapping[str, str
     if kind.startswith("union_tag"):
         names = ", ".join(variants()[path])
         got = shown(problem["input"].get("name"))
-        return f"{path}.name must be one of {names}, got {got}: no {path} has that name"
+        missing = "".join(f"; {reason}" for reason in lookup.everything().problems)
+        return f"{path}.name must be one of {names}, got {got}: no {path} has that name{missing}"
     allowed = known[path].allowed if path in known else "a group of knobs"
     if kind == "missing":
         return f"{path} is missing: it must be {allowed}"

@@ -27,6 +27,7 @@ from digitlab.config.checking import (
     to_dict,
     unknown,
 )
+from digitlab.config.components import lookup
 from digitlab.config.conf_folder import NO_PRESET, Conf, Values, one_line, opened_conf
 from digitlab.config.knobs import knobs, nearest
 from digitlab.config.overrides import (
@@ -38,7 +39,7 @@ from digitlab.config.overrides import (
     typed_value,
     value_of,
 )
-from digitlab.config.schema import Config
+from digitlab.config.schema import BUILT_IN, Config
 from digitlab.errors import ConfigError
 from digitlab.text import yaml_text
 
@@ -68,8 +69,14 @@ def sources(overrides: Sequence[str]) -> dict[str, tuple[Any, str]]:
         config = opened.compose(overrides)
         chosen = opened.sort([opened.parse(text) for text in overrides])
         files = opened.files(chosen.groups)
-    set_by: dict[str, str] = {}
+    set_by = {
+        f"{group}.{name}": component.file
+        for group, component in lookup.chosen(to_dict(config)).items()
+        for name in component.values
+    }
     for file, package in files:
+        if not file.exists():  # a component without a file of conf/
+            continue
         values = yaml_text.read(file)
         values.pop("defaults", None)
         paths = flatten(values, f"{package}." if package else "")
@@ -134,7 +141,7 @@ class Composer:
         for override in overrides:
             path, value = override.key_or_group, value_of(override)
             group = path.partition(".")[0]
-            is_variant = path.endswith(".name") and group in ("model", "optimizer", "scheduler")
+            is_variant = path == f"{group}.name" and group in BUILT_IN
             if is_variant or (path not in known and group not in base):
                 problems.append(unknown(path, known, choices))
             elif isinstance(value, str) and "${" in value:
@@ -196,4 +203,5 @@ def _misspelt(name: str, available: list[str]) -> str | None:
 def _unknown_choice(group: str, choice: str, options: list[str]) -> str:
     close = difflib.get_close_matches(choice, options, n=1)
     hint = f"; did you mean {group}={close[0]}?" if close else ""
-    return f"{group} must be one of {', '.join(options)}, got {choice}{hint}"
+    missing = "".join(f"; {p}" for p in lookup.everything().problems) if group in BUILT_IN else ""
+    return f"{group} must be one of {', '.join(options)}, got {choice}{hint}{missing}"

@@ -16,14 +16,16 @@ from hydra._internal.hydra import Hydra
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
 from hydra.errors import HydraException
-from hydra.plugins.config_source import ConfigResult
+from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from digitlab.config import project
-from digitlab.config.knobs import text_knobs
+from digitlab.config.components import lookup
+from digitlab.config.knobs import groups, text_knobs
 from digitlab.config.overrides import SWEEP_GROUPS, quoted
 from digitlab.config.schema import Config
 from digitlab.errors import ConfigError
@@ -41,10 +43,12 @@ def opened_conf() -> Iterator["Conf"]:
         return
     with initialize_config_dir(str(project.conf()), version_base="1.3"):
         SourcesRegistry.instance().register(_ConfFolder)
+        SourcesRegistry.instance().register(_Components)
         GlobalHydra.instance().clear()
         search_path = create_config_search_path(None)
         for folder in project.conf_folders():
             search_path.prepend("digitlab", f"{_ConfFolder.scheme()}://{folder}", anchor="schema")
+        search_path.prepend("digitlab", f"{_Components.scheme()}://registered", anchor="schema")
         Hydra.create_main_hydra2("digitlab", search_path)
         yield Conf()
 
@@ -53,7 +57,7 @@ class Conf:
     """conf/ as it was when it was opened, as far as it has been read."""
 
     def __init__(self) -> None:
-        self.groups = project.groups()
+        self.groups = groups()
         self.loader: Any = GlobalHydra.instance().config_loader()
         self._bases: dict[tuple[str, ...], Values] = {}
 
@@ -111,6 +115,40 @@ class _ConfFolder(FileConfigSource):
             config=OmegaConf.create(values),
             header=header,
         )
+
+
+class _Components(ConfigSource):
+    """Components as the files that Hydra would find in conf/: `model/mlp`, with the knobs' defaults."""
+
+    @staticmethod
+    def scheme() -> str:
+        return "components"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        component = self._named(config_path)
+        assert component is not None, "Hydra asked before"
+        return ConfigResult(
+            provider=self.provider,
+            path=f"{self.scheme()}://{self.path}",
+            config=OmegaConf.create(component.values),
+            header={"package": None},
+        )
+
+    def available(self) -> bool:
+        return True
+
+    def is_group(self, config_path: str) -> bool:
+        return bool(lookup.everything().components.get(config_path.rstrip("/")))
+
+    def is_config(self, config_path: str) -> bool:
+        return self._named(config_path) is not None
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        return sorted(lookup.everything().components.get(config_path.rstrip("/"), ()))
+
+    def _named(self, config_path: str) -> lookup.Component | None:
+        group, _, name = config_path.removesuffix(".yaml").partition("/")
+        return lookup.everything().components.get(group, {}).get(name)
 
 
 def _is_about_plugins(default: Any) -> bool:

@@ -10,9 +10,11 @@ import hashlib
 import importlib.metadata
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from digitlab.config.checking import flatten, to_dict
 from digitlab.config.code_form import form_digests
+from digitlab.config.components.lookup import chosen
 from digitlab.config.project import PACKAGE
 from digitlab.config.schema import Config
 
@@ -59,7 +61,14 @@ def fingerprint(config: Config, *, device: str, data: Mapping[str, str]) -> str:
         "code": code_digest(),
         "versions": library_versions(),
     }
+    if own := own_source(to_dict(config)):
+        decisive["components"] = own
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def own_source(config: Mapping[str, Any]) -> dict[str, str]:
+    """SHA-256 over what the user's components do that it names, by group: `{"model": ...}`."""
+    return {group: component.form_digest for group, component in chosen(config).items()}
 
 
 @functools.cache

@@ -11,7 +11,9 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, Lt, MaxLen
 from pydantic.fields import FieldInfo
 
-from digitlab.config.schema import Config
+from digitlab.config import project
+from digitlab.config.components import lookup
+from digitlab.config.schema import BUILT_IN, Config
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,12 +31,12 @@ class Knob:
 
 def knobs(choices: Mapping[str, str | None] | None = None) -> dict[str, Knob]:
     """All knobs by path; of the groups named in `choices` (`{"model": "cnn"}`) only that choice's."""
-    relevant = {group: choice for group, choice in (choices or {}).items() if group in variants()}
-    return _knobs(tuple(relevant.items()))
+    relevant = {group: choice for group, choice in (choices or {}).items() if group in BUILT_IN}
+    return _knobs(tuple(relevant.items()), lookup.everything())
 
 
 @functools.cache
-def _knobs(choices: tuple[tuple[str, str | None], ...]) -> dict[str, Knob]:
+def _knobs(choices: tuple[tuple[str, str | None], ...], _registered: lookup.Found) -> dict[str, Knob]:
     by_path: dict[str, Knob] = {}
     for knob in _walk(Config, "", dict(choices)):
         if knob.path in by_path:  # several choices have it
@@ -42,6 +44,14 @@ def _knobs(choices: tuple[tuple[str, str | None], ...]) -> dict[str, Knob]:
         else:
             by_path[knob.path] = knob
     return by_path
+
+
+def groups() -> dict[str, list[str]]:
+    """The groups of conf/ with their choices, and components that no file of conf/ names."""
+    named = {group: set(files) for group, files in project.groups().items()}
+    for group, components in lookup.everything().components.items():
+        named.setdefault(group, set()).update(components)
+    return {group: sorted(named[group]) for group in sorted(named)}
 
 
 def text_knobs() -> list[str]:
@@ -71,25 +81,24 @@ def _initials(path: str) -> str:
     return "".join(word[0] for word in path.rpartition(".")[2].split("_"))
 
 
-@functools.cache
 def variants() -> dict[str, dict[str, type]]:
-    """The choices of each group whose knobs depend on the choice: group -> name -> dataclass."""
-    by_group: dict[str, dict[str, type]] = {}
-    for group, hint in typing.get_type_hints(Config, include_extras=True).items():
-        bare, _ = _unwrap(hint)
-        if _is_union(bare) and all(map(dataclasses.is_dataclass, bare.__args__)):
-            by_group[group] = {
-                name: variant
-                for variant in bare.__args__
-                for name in typing.get_args(typing.get_type_hints(variant)["name"])
-            }
-    return by_group
+    """The choices of each group whose knobs depend on the choice: group -> name -> dataclass.
+
+    digitlab's own, then those that this environment has registered.
+    """
+    return _variants(lookup.everything())
+
+
+@functools.cache
+def _variants(found: lookup.Found) -> dict[str, dict[str, type]]:
+    own = {g: {n: one.schema for n, one in named.items()} for g, named in found.components.items()}
+    return {group: {**choices, **own[group]} for group, choices in BUILT_IN.items()}
 
 
 def _walk(schema: type, prefix: str, choices: Mapping[str, str | None]) -> Iterator[Knob]:
     for name, hint in typing.get_type_hints(schema, include_extras=True).items():
         bare, _ = _unwrap(hint)
-        if name in variants() and not prefix:
+        if name in BUILT_IN and not prefix:
             named = variants()[name]
             chosen = named.get(choices.get(name) or "")
             for variant in [chosen] if chosen else dict.fromkeys(named.values()):

@@ -6,10 +6,11 @@ under known names.
 """
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
-from pydantic import AllowInfNan, ConfigDict, Field, Strict
+from pydantic import AllowInfNan, ConfigDict, Field, GetPydanticSchema, Strict
 from pydantic.dataclasses import dataclass
+from pydantic_core.core_schema import any_schema
 
 from digitlab.text import yaml_text
 
@@ -34,6 +35,18 @@ Metric = Literal["validation/loss", "validation/accuracy"]
 
 def _about(text: str) -> Any:
     return Field(description=text)
+
+
+@dataclass(config=CLOSED, kw_only=True, slots=True, frozen=True)
+class OwnConfig:
+    """Of a component that a user brings, which adds its knobs (see components/)."""
+
+    name: str
+
+
+@dataclass(config=CLOSED, kw_only=True, slots=True, frozen=True)
+class OwnOptimizerConfig(OwnConfig):
+    learning_rate: Annotated[PositiveFloat, _about("step size before scheduling")]
 
 
 @dataclass(config=CLOSED, kw_only=True, slots=True, frozen=True)
@@ -82,6 +95,17 @@ class RMSpropConfig:
     weight_decay: Annotated[NonNegativeFloat, _about("L2 penalty added to the gradient")]
 
 
+@dataclass(config=CLOSED, kw_only=True, slots=True, frozen=True)
+class AdagradConfig:
+    name: Literal["adagrad"]
+    learning_rate: Annotated[PositiveFloat, _about("step size before scheduling")]
+    initial_accumulator: Annotated[
+        NonNegativeFloat, _about("where the sums of squared gradients begin")
+    ]
+    epsilon: Annotated[PositiveFloat, _about("added to the denominator")]
+    weight_decay: Annotated[NonNegativeFloat, _about("L2 penalty added to the gradient")]
+
+
 Warmup = Annotated[Fraction, _about("share of all steps in which the learning rate rises to its peak")]
 
 
@@ -114,6 +138,15 @@ class OneCycleConfig:
     warmup_fraction: Warmup
     initial_divisor: Annotated[Number, Field(ge=1), _about("peak / first learning rate")]
     final_divisor: Annotated[Number, Field(ge=1), _about("first / last learning rate")]
+
+
+@dataclass(config=CLOSED, kw_only=True, slots=True, frozen=True)
+class InverseSqrtConfig:
+    name: Literal["inverse_sqrt"]
+    warmup_fraction: Warmup
+    timescale_epochs: Annotated[
+        PositiveFloat, _about("epochs after the warmup until the learning rate is 0.71 of its peak")
+    ]
 
 
 @dataclass(config=CLOSED, kw_only=True, slots=True, frozen=True)
@@ -179,18 +212,36 @@ class RecordConfig:
     ]
 
 
-ModelConfig = LogisticRegressionConfig | CNNConfig
-OptimizerConfig = SGDConfig | AdamConfig | RMSpropConfig
-SchedulerConfig = ConstantConfig | CosineConfig | StepConfig | OneCycleConfig
+ModelConfig = LogisticRegressionConfig | CNNConfig | OwnConfig
+OptimizerConfig = SGDConfig | AdamConfig | RMSpropConfig | AdagradConfig | OwnOptimizerConfig
+SchedulerConfig = (
+    ConstantConfig | CosineConfig | StepConfig | OneCycleConfig | InverseSqrtConfig | OwnConfig
+)
+# digitlab's own choices of the groups whose knobs depend on what is chosen.
+BUILT_IN: dict[str, dict[str, type]] = {
+    group: {
+        name: choice
+        for choice in get_args(choices)
+        if (hint := get_type_hints(choice)["name"]) is not str
+        for name in get_args(hint)
+    }
+    for group, choices in (
+        ("model", ModelConfig),
+        ("optimizer", OptimizerConfig),
+        ("scheduler", SchedulerConfig),
+    )
+}
+# Each choice is checked by its own class, which a user may add to: see checking.py.
+_Chosen = GetPydanticSchema(lambda _source, _handler: any_schema())
 
 
 @dataclass(config=CLOSED, kw_only=True, slots=True, frozen=True)
 class Config:
     """A whole checked configuration, printed as YAML: `config.optimizer.learning_rate`."""
 
-    model: Annotated[ModelConfig, Field(discriminator="name")]
-    optimizer: Annotated[OptimizerConfig, Field(discriminator="name")]
-    scheduler: Annotated[SchedulerConfig, Field(discriminator="name")]
+    model: Annotated[ModelConfig, _Chosen]
+    optimizer: Annotated[OptimizerConfig, _Chosen]
+    scheduler: Annotated[SchedulerConfig, _Chosen]
     data: DataConfig
     tracking: TrackingConfig
     study: Annotated[Text, _about("the question this run answers; an MLflow experiment")]

@@ -5,9 +5,10 @@ from typing import Protocol, assert_never, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from digitlab.config.schema import CNNConfig, LogisticRegressionConfig, ModelConfig
+from digitlab.config.schema import CNNConfig, LogisticRegressionConfig, ModelConfig, OwnConfig
 from digitlab.models.cnn import ConvNet
 from digitlab.models.logistic_regression import LogisticRegression
+from digitlab.models.own_model import own_model
 from digitlab.randomness import derive_seed
 
 
@@ -34,6 +35,8 @@ def build_model(
             return LogisticRegression(image_shape, num_classes)
         case CNNConfig():
             return ConvNet(config, image_shape, num_classes)
+        case OwnConfig():
+            return own_model(config, image_shape=image_shape, num_classes=num_classes)
         case _:
             assert_never(config)
 

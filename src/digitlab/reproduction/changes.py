@@ -1,7 +1,7 @@
 """What decides a run's result and has changed since it was recorded. Compares documents, no results."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from digitlab.config.checking import as_param
@@ -27,10 +27,11 @@ def input_changes(recorded: Document, repeated: Document) -> list[Change]:
     """Of configuration, code, data and split, in this order."""
     before, now = recorded.data, repeated.data
     data = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    own = list(_component_changes(recorded, repeated))
     is_split = "validation_indices" in data
     changes = [
         Change("configuration", _configuration_changes(recorded, repeated)),
-        Change("code", differing_source(recorded.code.files, repeated.code.files)),
+        Change("code", [*differing_source(recorded.code.files, repeated.code.files), *own]),
         Change("data", [name for name in data if name != "validation_indices"]),
         Change("split", ["other training images are used for validation"] if is_split else []),
     ]
@@ -43,6 +44,17 @@ def _configuration_changes(recorded: Document, repeated: Document) -> list[str]:
         for path, (before, now) in differing_knobs(recorded.config, repeated.config).items()
         if path not in (*WITHOUT_EFFECT, *OF_ARITHMETIC)
     ]
+
+
+def _component_changes(recorded: Document, repeated: Document) -> Iterator[str]:
+    """Files of the user's own components that differ, or are on one side only."""
+    for group in sorted({*recorded.components, *repeated.components}):
+        sources = [document.components.get(group) for document in (recorded, repeated)]
+        before, now = (source.files if source else {} for source in sources)
+        name = next(source.name for source in sources if source)
+        for file in sorted({*before, *now}):
+            if before.get(file) != now.get(file):
+                yield f"{file} (of {group}={name})"
 
 
 def promises_identity(recorded: Document, repeated: Document) -> bool:

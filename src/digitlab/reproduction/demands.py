@@ -36,9 +36,8 @@ class Demand:
 
 def estimate_demand(config: Config, image_shape: Shape, num_classes: int) -> Demand:
     """image_shape: channels, height, width."""
-    shapes = list(
-        weight_shapes(config.model, image_shape=image_shape, num_classes=num_classes).values()
-    )
+    named = weight_shapes(config.model, image_shape=image_shape, num_classes=num_classes)
+    shapes = [shape for shape in named.values() if shape]
     pixels = image_shape[1] * image_shape[2]  # at so many places a convolution's weights are used
     places = [pixels if len(shape) > 2 else 1 for shape in shapes]
     sizes = [shape.numel() for shape in shapes]

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from digitlab.config.components import lookup
 from digitlab.config.schema import Config
 from digitlab.errors import ConfigError, TrackingError, UsageError
 from digitlab.reproduction.archive import Recorded
@@ -173,6 +174,13 @@ def _received(message: Mapping[str, Any]) -> Document:
 
 
 def _checked_config(document: Document, changes: Mapping[str, Any]) -> Config:
+    for group, source in document.components.items():
+        if source.name not in lookup.everything().components.get(group, {}):
+            raise Cannot(
+                f"its {group} {source.name} is not registered in this environment: it was of "
+                f"{source.distribution} {source.version}, in {', '.join(source.files)}"
+                + "".join(f"; {problem}" for problem in lookup.everything().problems)
+            )
     try:
         return document.checked_config(changes)
     except ConfigError as error:

@@ -30,7 +30,7 @@ def resume_run(folder: RunFolder, session: Session, *, force: bool) -> tuple[Con
     request = request_run(config, say=session.say, command=before.command, continued=folder)
     today = request.document
     if has_code_of_today(before, folder.run.tags):
-        before = dataclasses.replace(before, code=today.code)
+        before = dataclasses.replace(before, code=today.code, components=today.components)
     changed = _changes(before, today)
     if changed and not force:
         reasons = "\n".join(f"  {reason}" for reason in changed)

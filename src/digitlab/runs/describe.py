@@ -6,16 +6,21 @@ A run that is killed in its first step is described as fully as one that has fin
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 
 from digitlab.config import project
 from digitlab.config.checking import as_param, flatten, recorded_config, to_dict
+from digitlab.config.components import lookup
+from digitlab.config.components.source import digests
 from digitlab.config.fingerprint import (
     WITHOUT_EFFECT,
     code_digest,
     fingerprint,
+    own_source,
     source_digest,
     source_files,
 )
@@ -24,7 +29,7 @@ from digitlab.data.splits import Dataset, load
 from digitlab.errors import UsageError
 from digitlab.runs import document as documents
 from digitlab.runs import provenance
-from digitlab.runs.document import Code, Document
+from digitlab.runs.document import Code, Document, Source
 from digitlab.tracking import names, process
 from digitlab.tracking.connection.location import resolve_uri
 from digitlab.tracking.delivery import check_before_training
@@ -33,6 +38,7 @@ from digitlab.tracking.stored_run import OWN_ID
 from digitlab.training import arithmetic
 from digitlab.training.devices import prepare_process
 
+UNPLAIN = re.compile(r"[^A-Za-z0-9_./ -]")  # what no key of a document may hold
 DIGEST_LENGTH = 36  # MLflow's limit for a data set's digest
 
 
@@ -102,6 +108,7 @@ def describe_run(config: Config, dataset: Dataset, device: torch.device, *, comm
             source=source_digest(),
             files=source_files(),
         ),
+        components=_components(values),
         data=dataset.digests,
         device="cuda" if device.type == "cuda" else "cpu",
         threads=config.threads,
@@ -114,6 +121,19 @@ def describe_run(config: Config, dataset: Dataset, device: torch.device, *, comm
         image_shape=list(dataset.image_shape),
         num_classes=dataset.num_classes,
     )
+
+
+def _components(config: Mapping[str, Any]) -> dict[str, Source]:
+    """The user's own components that a configuration names, by group."""
+    return {
+        group: Source(
+            name=component.name,
+            distribution=component.origin.distribution,
+            version=component.origin.version,
+            files={UNPLAIN.sub("_", f): d for f, d in digests(component.files).items()},
+        )
+        for group, component in lookup.chosen(config).items()
+    }
 
 
 def has_code_of_today(document: Document, tags: Mapping[str, str]) -> bool:
@@ -134,6 +154,7 @@ def identity(document: Document) -> dict[str, str]:
         "data": json.dumps(document.data, sort_keys=True),
         "source": code_digest(),
         "arithmetic": document.canary,
+        **{f"source of {group}": digest for group, digest in own_source(document.config).items()},
     }
 
 

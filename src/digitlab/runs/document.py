@@ -68,8 +68,21 @@ class Code:
 
 
 @dataclass(config=CLOSED, kw_only=True, slots=True, frozen=True)
+class Source:
+    """A component that is not digitlab's own. distribution, version: of the project or package that
+    registered it. files: its source, each with the start of its SHA-256."""
+
+    name: str
+    distribution: str
+    version: str
+    files: dict[str, str]
+
+
+@dataclass(config=CLOSED, kw_only=True, slots=True, frozen=True)
 class Document:
     """config: all knobs, as resolved. config_sha256: of its canonical JSON (see `config_digest`).
+
+    components: the user's own ones that config names, by group.
 
     data: SHA-256 of images and labels as decoded and of the validation split's indices. arithmetic,
     canary: see arithmetic.py. reproducible: false if a training went on by force over a change.
@@ -96,6 +109,7 @@ class Document:
         default_factory=lambda: [1, SIDE, SIDE]
     )
     num_classes: Annotated[Integer, Field(ge=2, le=1000)] = NUM_CLASSES
+    components: dict[str, Source] = dataclasses.field(default_factory=dict)
 
     def checked_config(self, changes: Mapping[str, Any] | None = None) -> Config:
         """The configuration by today's schema; places (data, store) are left to this machine.
@@ -120,6 +134,8 @@ def to_plain(document: Document) -> dict[str, Any]:
     values = dataclasses.asdict(document)
     if (document.image_shape, document.num_classes) == ([1, SIDE, SIDE], NUM_CLASSES):
         del values["image_shape"], values["num_classes"]
+    if not document.components:
+        del values["components"]
     return values
 
 

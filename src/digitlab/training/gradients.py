@@ -11,6 +11,11 @@ from digitlab.models.build import ClosedForm
 Gradients = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Sequence[Tensor]]]
 
 
+def trained(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that training moves: a user's own model may have frozen ones."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
 def differentiator(model: nn.Module, parameters: Sequence[Tensor]) -> Gradients:
     """A function of images and labels: logits (B, C), mean loss, its gradients by `parameters`."""
 
@@ -27,7 +32,9 @@ def differentiator(model: nn.Module, parameters: Sequence[Tensor]) -> Gradients:
         # In this thread, on a GPU too: in autograd's own, whose first task is a product of matrices,
         # cuBLAS warns that there is no CUDA context.
         with torch.autograd.set_multithreading_enabled(False):
-            gradients = torch.autograd.grad(logits, parameters, by_class.t())
+            gradients = torch.autograd.grad(
+                logits, parameters, by_class.t(), allow_unused=True, materialize_grads=True
+            )
         return detached, loss, gradients
 
     if not isinstance(model, ClosedForm):

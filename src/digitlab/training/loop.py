@@ -18,8 +18,8 @@ from digitlab.data.splits import Split
 from digitlab.errors import Diverged
 from digitlab.randomness import derive_seed
 from digitlab.training.evaluation import Scores, score
-from digitlab.training.gradients import differentiator
-from digitlab.training.optimizers import Optimizer
+from digitlab.training.gradients import differentiator, trained
+from digitlab.training.own_optimizers import Optimizer
 from digitlab.training.schedules import Schedule
 
 NUM_FIRST_LOSSES = 30  # are recorded; a verdict looks at the first ten
@@ -148,7 +148,7 @@ def _train_epoch(
     """The rest of a pass over the images; this epoch's order (on the CPU), its last learning rate."""
     device, epoch = train.labels.device, position.epoch
     position.resumed_at = time.perf_counter()
-    differentiate = differentiator(model, list(model.parameters()))
+    differentiate = differentiator(model, trained(model))
     order = epoch_order(len(train), order_seed, epoch)
     seed_dropout(seed, position, device)
     model.train()

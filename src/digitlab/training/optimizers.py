@@ -7,23 +7,20 @@ torch._dynamo: 2 to 4 s before the first step.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Protocol, assert_never
+from typing import assert_never
 
 import torch
 from torch import Tensor
 
-from digitlab.config.schema import AdamConfig, OptimizerConfig, RMSpropConfig, SGDConfig
-
-
-class Optimizer(Protocol):
-    def step(self, gradients: Sequence[Tensor], learning_rate: float) -> None:
-        """Move the parameters in place; may overwrite `gradients`, one for each parameter."""
-
-    def state(self) -> dict[str, Tensor]:
-        """What the next step depends on, apart from the parameters; shares memory."""
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a state that an optimizer of the same configuration gave."""
+from digitlab.config.schema import (
+    AdagradConfig,
+    AdamConfig,
+    OptimizerConfig,
+    OwnOptimizerConfig,
+    RMSpropConfig,
+    SGDConfig,
+)
+from digitlab.training.own_optimizers import Optimizer, own_optimizer
 
 
 class SGD:
@@ -127,6 +124,30 @@ class RMSprop:
         _copy(state, square=self.squares, velocity=self.velocities)
 
 
+class Adagrad:
+    """Adagrad (Duchi, Hazan and Singer 2011), with an L2 penalty."""
+
+    def __init__(self, parameters: Sequence[Tensor], config: AdagradConfig) -> None:
+        self.parameters, self.config = list(parameters), config
+        self.sums = [torch.full_like(p, config.initial_accumulator) for p in parameters]
+
+    @torch.no_grad()
+    def step(self, gradients: Sequence[Tensor], learning_rate: float) -> None:
+        config = self.config
+        for parameter, gradient, total in zip(self.parameters, gradients, self.sums, strict=True):
+            if config.weight_decay:
+                gradient.add_(parameter, alpha=config.weight_decay)
+            total.addcmul_(gradient, gradient, value=1)
+            denominator = square_root(total).add_(config.epsilon)
+            parameter.addcdiv_(gradient, denominator, value=-learning_rate)
+
+    def state(self) -> dict[str, Tensor]:
+        return _numbered(sum=self.sums)
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        _copy(state, sum=self.sums)
+
+
 def build_optimizer(config: OptimizerConfig, parameters: Sequence[Tensor]) -> Optimizer:
     match config:
         case SGDConfig():
@@ -135,6 +156,10 @@ def build_optimizer(config: OptimizerConfig, parameters: Sequence[Tensor]) -> Op
             return Adam(parameters, config)
         case RMSpropConfig():
             return RMSprop(parameters, config)
+        case AdagradConfig():
+            return Adagrad(parameters, config)
+        case OwnOptimizerConfig():
+            return own_optimizer(config, parameters)
         case _:
             assert_never(config)
 

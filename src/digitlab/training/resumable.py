@@ -14,8 +14,10 @@ from digitlab.config.schema import Config
 from digitlab.data.splits import Dataset
 from digitlab.models.build import build_model
 from digitlab.models.saved import weights_digest
+from digitlab.training.gradients import trained
 from digitlab.training.loop import EpochReport, Position, fit, num_steps
-from digitlab.training.optimizers import Optimizer, build_optimizer
+from digitlab.training.optimizers import build_optimizer
+from digitlab.training.own_optimizers import Optimizer
 from digitlab.training.schedules import build_schedule
 from digitlab.training.selection import Patience, best_report
 
@@ -58,7 +60,7 @@ class Resumable:
         self.model.to(device)
         self.steps_per_epoch = num_steps(len(dataset.train), config.batch_size)
         self._dataset = dataset
-        self.optimizer: Optimizer = build_optimizer(config.optimizer, list(self.model.parameters()))
+        self.optimizer: Optimizer = build_optimizer(config.optimizer, trained(self.model))
         self.schedule = build_schedule(
             config.scheduler,
             config.optimizer.learning_rate,

@@ -4,15 +4,19 @@ import math
 from collections.abc import Callable
 from typing import assert_never
 
+from digitlab.config.components import lookup
 from digitlab.config.schema import (
     ConstantConfig,
     CosineConfig,
+    InverseSqrtConfig,
     OneCycleConfig,
+    OwnConfig,
     SchedulerConfig,
     StepConfig,
 )
 
 Schedule = Callable[[int], float]
+BuiltInConfig = ConstantConfig | CosineConfig | StepConfig | OneCycleConfig | InverseSqrtConfig
 
 
 def build_schedule(
@@ -21,10 +25,29 @@ def build_schedule(
     """The learning rate of each step, counted from 0 over the whole training.
 
     In the first `warmup_fraction` of all steps it rises to the peak `learning_rate`: linearly (Goyal
-    et al. 2017), for one_cycle along a half cosine (Smith 2018).
+    et al. 2017), for one_cycle along a half cosine (Smith 2018). A scheduler that a user brings decides
+    all steps.
     """
     num_steps = steps_per_epoch * epochs
+    if isinstance(config, OwnConfig):
+        factor = lookup.build("scheduler", config, num_steps, steps_per_epoch)
+        return lambda step: learning_rate * float(factor(step))
     num_warmup = round(config.warmup_fraction * num_steps)
+    after_warmup = _after_warmup(config, learning_rate, num_warmup, num_steps, steps_per_epoch)
+
+    def schedule(step: int) -> float:
+        if step >= num_warmup:
+            return after_warmup(step)
+        if isinstance(config, OneCycleConfig):
+            return _cosine(learning_rate / config.initial_divisor, learning_rate, step / num_warmup)
+        return learning_rate * (step + 1) / (num_warmup + 1)
+
+    return schedule
+
+
+def _after_warmup(
+    config: BuiltInConfig, learning_rate: float, num_warmup: int, num_steps: int, steps_per_epoch: int
+) -> Schedule:
     num_after = max(num_steps - num_warmup - 1, 1)
 
     def after_warmup(step: int) -> float:
@@ -39,17 +62,13 @@ def build_schedule(
             case OneCycleConfig():
                 last = learning_rate / config.initial_divisor / config.final_divisor
                 return _cosine(learning_rate, last, progress)
+            case InverseSqrtConfig():  # Zhai et al. 2022, "Scaling Vision Transformers"
+                timescale = config.timescale_epochs * steps_per_epoch
+                return learning_rate / math.sqrt(1 + (step - num_warmup) / timescale)
             case _:
                 assert_never(config)
 
-    def schedule(step: int) -> float:
-        if step >= num_warmup:
-            return after_warmup(step)
-        if isinstance(config, OneCycleConfig):
-            return _cosine(learning_rate / config.initial_divisor, learning_rate, step / num_warmup)
-        return learning_rate * (step + 1) / (num_warmup + 1)
-
-    return schedule
+    return after_warmup
 
 
 def _cosine(first: float, last: float, progress: float) -> float:

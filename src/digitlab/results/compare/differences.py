@@ -70,9 +70,10 @@ def _flat(document: Document) -> dict[str, str]:
     values: dict[str, Any] = {
         field.name: getattr(document, field.name)
         for field in dataclasses.fields(document)
-        if field.name not in ("trace", "code")
+        if field.name not in ("trace", "code", "components")
     }
-    values["code"] = dataclasses.asdict(document.code)
+    whole = dataclasses.asdict(document)
+    values |= {name: whole[name] for name in ("code", "components")}
     return {name: _shown(as_param(value)) for name, value in flatten(values).items()}
 
 

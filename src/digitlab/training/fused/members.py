@@ -25,7 +25,7 @@ from digitlab.training.fused.stacked_optimizers import (
 from digitlab.training.fused.stacking import stack_parameters
 from digitlab.training.gradients import cross_entropy
 from digitlab.training.loop import Position
-from digitlab.training.optimizers import Optimizer
+from digitlab.training.own_optimizers import Optimizer
 from digitlab.training.schedules import Schedule
 
 STACKED, OWN_OPTIMIZERS = "all together", "optimizers one by one"

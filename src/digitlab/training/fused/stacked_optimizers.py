@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from digitlab.training.fused.stacking import beside, per_member, stack
-from digitlab.training.optimizers import SGD, Adam, Optimizer, RMSprop, square_root
+from digitlab.training.optimizers import SGD, Adagrad, Adam, RMSprop, square_root
+from digitlab.training.own_optimizers import Optimizer
 
 
 class StackedOptimizer(Protocol):
@@ -30,6 +31,8 @@ def structure(optimizer: Optimizer) -> tuple[object, ...]:
             return config.name, config.weight_decay > 0
         case RMSprop(config=config):
             return "rmsprop", config.momentum > 0, config.weight_decay > 0
+        case Adagrad(config=config):
+            return "adagrad", config.weight_decay > 0
         case _:
             return "alone", id(optimizer)
 
@@ -46,6 +49,8 @@ def stack_optimizers(optimizers: Sequence[Optimizer], parameters: Sequence[Tenso
         return StackedAdam([o for o in optimizers if isinstance(o, Adam)], parameters)
     if isinstance(first, RMSprop):
         return StackedRMSprop([o for o in optimizers if isinstance(o, RMSprop)], parameters)
+    if isinstance(first, Adagrad):
+        return StackedAdagrad([o for o in optimizers if isinstance(o, Adagrad)], parameters)
     return OneByOne(optimizers)
 
 
@@ -163,6 +168,26 @@ class StackedRMSprop:
                 add_scaled_(parameter, velocity, beside(rates, parameter))
             else:
                 add_quotient_(parameter, gradient, denominator, beside(rates, parameter))
+
+
+class StackedAdagrad:
+    def __init__(self, optimizers: Sequence[Adagrad], parameters: Sequence[Tensor]) -> None:
+        self._parameters = parameters
+        configs = [optimizer.config for optimizer in optimizers]
+        self._has_decay = configs[0].weight_decay > 0
+        self._sums = stack_state([optimizer.sums for optimizer in optimizers])
+        self._decay = _constant([config.weight_decay for config in configs], parameters)
+        self._epsilon = _constant([config.epsilon for config in configs], parameters)
+
+    @torch.no_grad()
+    def step(self, gradients: Sequence[Tensor], learning_rates: Sequence[float]) -> None:
+        rates = per_member([-rate for rate in learning_rates], self._parameters[0])
+        for i, (parameter, gradient) in enumerate(zip(self._parameters, gradients, strict=True)):
+            if self._has_decay:
+                add_scaled_(gradient, parameter, self._decay[i])
+            total = self._sums[i].addcmul_(gradient, gradient, value=1)
+            denominator = square_root(total).add_(self._epsilon[i])
+            add_quotient_(parameter, gradient, denominator, beside(rates, parameter))
 
 
 def _constant(values: Sequence[float], parameters: Sequence[Tensor]) -> list[float | Tensor]:
