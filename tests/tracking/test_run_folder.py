@@ -5,12 +5,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from digitlab.errors import DigitlabError
 from digitlab.text.files import write_atomically
+from digitlab.tracking import run_folder
 from digitlab.tracking.leftovers import close_dead_records
+from digitlab.tracking.names import KIND_TAG
 from digitlab.tracking.process import Process, this_process
 from digitlab.tracking.run_folder import RunFolder, all_records
 from tests.support.run_folders import new_record
@@ -103,6 +106,30 @@ def test_the_first_end_is_the_true_one(tmp_path: Path) -> None:
     record.finish("KILLED")
     record.finish("FINISHED")
     assert RunFolder.load(record.folder).run.status == "KILLED"
+
+
+def test_an_end_that_could_not_be_written_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = new_record(tmp_path)
+    with monkeypatch.context() as full_disk:
+        full_disk.setattr(run_folder, "write_atomically", mock.Mock(side_effect=OSError("full")))
+        with pytest.raises(OSError, match="full"):
+            record.finish("FINISHED")
+    record.finish("FAILED", {"error": "the disk was full"})
+    (read,) = all_records(tmp_path)
+    assert (read.run.status, read.run.tags["error"]) == ("FAILED", "the disk was full")
+
+
+@pytest.mark.parametrize(("tags", "goes_on"), [({}, False), ({KIND_TAG: "sweep"}, True)])
+def test_a_finished_run_is_not_gone_on_with_but_a_sweeps_own_is(
+    tmp_path: Path, tags: dict[str, str], goes_on: bool
+) -> None:
+    record = new_record(tmp_path)
+    record.run.is_resumable = True
+    record.finish("FINISHED", tags)
+    record.release()
+    assert (RunFolder.reopen(record.folder) is not None) == goes_on
 
 
 def test_a_failed_write_leaves_the_old_content_and_no_corpse(

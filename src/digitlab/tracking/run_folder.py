@@ -159,7 +159,8 @@ class RunFolder:
     def reopen(cls, folder: Path) -> "RunFolder | None":
         """The record of a run that was cut short, owned by this process to go on with it.
 
-        None if there is none to go on with: no folder, a damaged one, or a run that has ended.
+        None if there is none to go on with: no folder, a damaged one, or a run that has ended. A
+        sweep's own run goes on whenever its command is repeated.
         """
         lock = FileLock(folder / ".lock")
         try:
@@ -171,7 +172,8 @@ class RunFolder:
             lock.release()
             return None
         record._lock = lock
-        if record.run.status == "FINISHED" or not record.run.is_resumable:
+        is_over = record.run.status == "FINISHED" and not record.run.is_parent
+        if is_over or not record.run.is_resumable:
             record.release()
             return None
         record.run.status, record.run.end_time = "RUNNING", None
@@ -255,9 +257,15 @@ class RunFolder:
         """The run's true end. Further calls change nothing: the first end is the true one."""
         if self.run.status == "RUNNING":
             self.make_room()
-            self.run.status, self.run.end_time = status, self._end_time()
-            self.run.tags |= tags or {}
-            self.save()
+            before = self.run
+            self.run = dataclasses.replace(
+                before, status=status, end_time=self._end_time(), tags={**before.tags, **(tags or {})}
+            )
+            try:
+                self.save()
+            except OSError:  # it has not ended yet: its failure is to be written down
+                self.run = before
+                raise
 
     def _end_time(self) -> int:
         """As long after it was opened as it took, though the clock may have been set meanwhile."""
