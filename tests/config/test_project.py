@@ -100,7 +100,8 @@ def test_a_preset_that_names_no_package_is_told_by_its_place(bare: Path) -> None
 def test_the_best_of_a_sweep_is_saved_in_the_projects_conf(digitlab: Cli, bare: Path) -> None:
     line = ["seed=0,1", "epochs=1", "record.plots=never", "executor=inprocess"]
     assert digitlab("sweep", *line, "--save-best", "good").code == 0
-    assert (bare / "conf" / "experiment" / "good.yaml").is_file()
+    written = (bare / "conf" / "experiment" / "good.yaml").read_text()
+    assert written.splitlines()[:2] == ["# @package _global_", project.schema_line("experiment")]
     assert not (CHECKOUT / "conf" / "experiment" / "good.yaml").exists()
     assert digitlab("train", "experiment=good", "record.plots=never").code == 0
     assert (bare / "mlruns" / "mlflow.db").is_file()

@@ -1,6 +1,8 @@
 """Where this project's folders lie, whatever folder a command is typed in."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import platformdirs
@@ -11,6 +13,7 @@ from digitlab.text import yaml_text
 PACKAGE = Path(__file__).parents[1]  # the folder of digitlab's source
 # The clone that the package lies in; None where it is installed, with a conf/ of its own.
 CHECKOUT = None if (PACKAGE / "conf").is_dir() else PACKAGE.resolve().parents[1]
+SCHEMAS = ".schema"  # of conf/: what editors know of its files
 HERE = "<mlruns>"  # in a store's address, as it is written to a file under mlruns/
 
 
@@ -35,6 +38,19 @@ def home() -> Path:
         "this folder is in no project: `digitlab init NAME` makes one, or set DIGITLAB_HOME to the "
         "folder that holds conf/ and mlruns/"
     )
+
+
+@contextlib.contextmanager
+def standing_in(folder: Path) -> Iterator[None]:
+    """This process takes the folder for its project meanwhile."""
+    before = os.environ.get("DIGITLAB_HOME")
+    os.environ["DIGITLAB_HOME"] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ["DIGITLAB_HOME"]
+        if before is not None:
+            os.environ["DIGITLAB_HOME"] = before
 
 
 def _around_working_directory() -> Path | None:
@@ -89,6 +105,12 @@ def default_choices() -> dict[str, str | None]:
     return {
         group: choice for entry in listed if isinstance(entry, dict) for group, choice in entry.items()
     }
+
+
+def schema_line(group: str | None) -> str:
+    """The line by which an editor finds the schema of the files of a group, or of conf/config.yaml."""
+    place = f"../{SCHEMAS}/{group}.json" if group else f"{SCHEMAS}/config.json"
+    return f"# yaml-language-server: $schema={place}"
 
 
 def mlruns() -> Path:

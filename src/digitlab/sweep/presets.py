@@ -48,6 +48,7 @@ def write_preset(name: str, folder: SweepFolder, manifest: Manifest, summary: Su
     body = {"defaults": choices, **{k: v for k, v in knobs.items() if v != {}}}
     head = (
         "# @package _global_\n"
+        f"{project.schema_line('experiment')}\n"
         f"# The best of sweep {manifest.id} ({manifest.name}) by {summary.metric}: {trial.name}\n"
         f"#   {manifest.command}\n"
     )
