@@ -9,7 +9,7 @@ SIDE_BY_SIDE := -n 3 --dist worksteal
 NEXT   := hydra-core==1.4.0rc3 omegaconf==2.4.1rc1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all test-slurm test-dask test-faults check format check-next bench bench-sweep bench-store server experiments records screenshots lock clean
+.PHONY: help setup run test test-all test-slurm test-dask test-faults check format check-next bench bench-sweep bench-store server experiments records screenshots wheel lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -82,6 +82,9 @@ records: setup ## train all experiments anew, publish their records, portable on
 
 screenshots: run ## take the README's pictures of the MLflow UI (needs chromium)
 	$(BIN)/python -m tests.ui.screenshots
+
+wheel: setup ## build dist/digitlab-VERSION-py3-none-any.whl, which needs no checkout
+	$(BIN)/python -m hatchling build -t wheel
 
 lock: ## resolve requirements.lock again from pyproject.toml: versions and hashes, no addresses
 	$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --output-file requirements.lock

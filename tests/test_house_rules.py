@@ -11,7 +11,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "digitlab"
 FILES = {
     "digitlab." + ".".join(f.relative_to(SOURCE).with_suffix("").parts): f for f in SOURCE.rglob("*.py")
 }
-COMMANDS = ("train", "recorded", "listing", "config", "compare", "model")
+COMMANDS = ("train", "recorded", "listing", "config", "compare", "model", "project.commands")
 MAY_IMPORT = {
     "mlflow": {
         *(f"digitlab.tracking.{name}" for name in ("model_format", "served_model", "registry")),

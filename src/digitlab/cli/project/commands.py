@@ -13,6 +13,7 @@ def init(name: str) -> None:
 
     NAME is a folder that is not there yet or is empty; "." is this one.
     """
+    import os
     import shlex
     from pathlib import Path
 
@@ -31,6 +32,8 @@ def init(name: str) -> None:
         steps = [f"cd {shlex.quote(name)}", *steps]
     say(f"made a project in {folder}: its README.md says what is what. Next:")
     echo("\n".join(f"  {step}" for step in steps))
+    if elsewhere := os.environ.get("DIGITLAB_HOME"):
+        say(f"unset DIGITLAB_HOME first: it sends every command to {elsewhere}")
 
 
 @click.command()

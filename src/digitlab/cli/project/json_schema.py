@@ -102,8 +102,6 @@ def _group_file(kinds: Kinds) -> Schema:
 
 def _complete(kinds: Kinds) -> Schema:
     """Every knob of one of the kinds, and no other."""
-    if "" in kinds:
-        return _closed(_leaves([kinds[""]]), _required(kinds[""]))
     return {
         "type": "object",
         "properties": {"name": {"enum": [*kinds]}},
@@ -122,11 +120,11 @@ def _preset(choice: str) -> Schema:
     """A part of a configuration. choice: how its `defaults` list names a group: `override /{}`."""
     sections = {**_sections(), "sweep": _closed(_sweep())}
     for group in ("engine", "executor"):
-        sections[group] = _closed(_leaves(_groups()[group].values()))
+        sections[group] = _closed(_knobs(_groups()[group].values()))
     chosen = [
         {
             "if": _chooses(choice.format(group), name),
-            "then": {"properties": {group: _closed(_leaves([kind]))}},
+            "then": {"properties": {group: _closed(_knobs([kind]))}},
         }
         for group, kinds in variants().items()
         for name in groups()[group]
@@ -161,8 +159,7 @@ def _sections() -> dict[str, Schema]:
     for name, hint in get_type_hints(Config, include_extras=True).items():
         kind = get_type_hints(Config)[name]
         if name in variants():
-            kinds = variants()[name]
-            sections[name] = _closed(_leaves(kinds.values()) | {"name": {"enum": [*kinds]}})
+            sections[name] = _closed(_knobs(variants()[name].values()))
         elif isinstance(kind, type) and dataclasses.is_dataclass(kind):
             sections[name] = _closed(_leaves([kind]))
         else:
@@ -201,11 +198,7 @@ def _swept() -> dict[str, Schema]:
         inner = section.get("properties")
         found |= {f"{name}.{leaf}": made for leaf, made in inner.items()} if inner else {name: section}
     skipped = (*NOT_SWEPT, "sweep", "executor", "engine")
-    return {
-        knob: made
-        for knob, made in found.items()
-        if knob.partition(".")[0] not in skipped and not knob.endswith(".name")
-    }
+    return {knob: made for knob, made in found.items() if knob.partition(".")[0] not in skipped}
 
 
 def _definitions() -> dict[str, Schema]:
@@ -237,6 +230,11 @@ def _leaves(kinds: Iterable[type]) -> dict[str, Schema]:
             if leaf not in found.setdefault(name, []):
                 found[name].append(leaf)
     return {name: ones[0] if len(ones) == 1 else {"anyOf": ones} for name, ones in found.items()}
+
+
+def _knobs(kinds: Iterable[type]) -> dict[str, Schema]:
+    """Without the name, which a choice of the group sets."""
+    return {name: made for name, made in _leaves(kinds).items() if name != "name"}
 
 
 def _leaf(hint: Any) -> Schema:
