@@ -53,6 +53,7 @@ USED_WITHOUT_NUMBERS = {
     "config.fingerprint": "tells fused/exact_ways whether the source is the one that it has tried",
     "text.yaml_text": "prints a configuration",
     "text.files": "reads and writes files, whole or not at all",
+    "text.progress": "says how far reading has come",
     "runs.interrupts": "ends a training between two steps",
 }
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from digitlab.api.training import train
     from digitlab.config.components.register import dataset, model, optimizer, scheduler
     from digitlab.config.schema import Config
+    from digitlab.data.image_data import ImageData
     from digitlab.errors import (
         ConfigError,
         DataError,
@@ -40,6 +41,7 @@ __all__ = [
     "DataError",
     "DigitlabError",
     "Diverged",
+    "ImageData",
     "Model",
     "Reproduction",
     "Run",
@@ -66,6 +68,7 @@ _MODULES = {  # where each name is made
     **dict.fromkeys(_REGISTERING, "digitlab.config.components.register"),
     **dict.fromkeys(_ERRORS, "digitlab.errors"),
     "Config": "digitlab.config.schema",
+    "ImageData": "digitlab.data.image_data",
     "compose": "digitlab.api.composing",
     **dict.fromkeys(("Comparison", "compare"), "digitlab.api.comparing"),
     **dict.fromkeys(("Model", "load_model"), "digitlab.api.models"),

@@ -20,6 +20,7 @@ from digitlab.config.schema import Config
 from digitlab.errors import ConfigError
 from digitlab.runs.interrupts import Interrupts
 from digitlab.sweep.planning.plan import plan
+from tests.support.pictures import write_every_form
 
 
 def problems(*overrides: str) -> list[str]:
@@ -34,7 +35,8 @@ def test_every_choice_of_every_group_composes() -> None:
             if group in SWEEP_GROUPS:
                 plan([f"{group}={choice}"])
                 continue
-            chosen = getattr(compose([f"{group}={choice}"]), group, None)
+            place = ["data.path=x"] if choice in schema.FORMS else []
+            chosen = getattr(compose([f"{group}={choice}", *place]), group, None)
             assert getattr(chosen, "name", choice) == choice
 
 
@@ -180,9 +182,9 @@ def test_no_knob_can_name_code_to_run(payload: str) -> None:
 
 
 def test_every_knob_is_read_by_something(
-    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
-    """Runs every model, optimizer and scheduler, noting which fields code outside the schema reads."""
+    """Runs every choice of these groups, noting which fields code outside the schema reads."""
     from digitlab.runs.describe import request_run
     from digitlab.runs.experiment import Session, run_experiment
     from digitlab.runs.progress import TrainingProgress
@@ -214,9 +216,11 @@ def test_every_knob_is_read_by_something(
         ["scheduler=constant", "checkpoint.weights=best"],
         ["optimizer=adagrad", "scheduler=inverse_sqrt"],
     ]
+    runs += [[f"data={form}", f"data.path={path}"] for form, path in write_every_form(home).items()]
     for overrides in runs:
         with Interrupts() as interrupts:
-            config = make_config("epochs=2", "batch_size=600", *overrides)
+            size = 8 if overrides[0].startswith("data=") else 600
+            config = make_config("epochs=2", f"batch_size={size}", *overrides)
             session = Session(interrupts, print, TrainingProgress())
             run_experiment(request_run(config, say=print), session)
     declared = {(cls.__name__, field.name) for cls in classes for field in dataclasses.fields(cls)}

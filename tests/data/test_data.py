@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from digitlab.config.schema import NUM_TRAIN, DataConfig
+from digitlab.config.schema import NUM_TRAIN, BuiltInDataConfig
 from digitlab.data import files, places, splits
 from digitlab.errors import DataError
 from tests.support.cli import Cli
@@ -24,7 +24,7 @@ TRAIN_IMAGES, TRAIN_LABELS = files.FILES["train"]
 TEST_IMAGES, TEST_LABELS = files.FILES["test"]
 
 
-def settings(name: str = "digits", **changes: object) -> DataConfig:
+def settings(name: str = "digits", **changes: object) -> BuiltInDataConfig:
     values = {
         "root": None,
         "validation_size": 100,
@@ -33,7 +33,7 @@ def settings(name: str = "digits", **changes: object) -> DataConfig:
         "mean": 0.0,
         "std": 1.0,
     }
-    return DataConfig(name=name, **(values | changes))  # type: ignore[arg-type]
+    return BuiltInDataConfig(name=name, **(values | changes))  # type: ignore[arg-type]
 
 
 def idx(array: np.ndarray) -> bytes:

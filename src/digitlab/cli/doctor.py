@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from digitlab.config import project
-from digitlab.config.schema import NUM_TRAIN, DataConfig
+from digitlab.config.schema import NUM_TRAIN, BuiltInDataConfig
 from digitlab.data.files import is_present
 from digitlab.data.places import folder_of
 from digitlab.data.splits import load
@@ -119,7 +119,7 @@ def _data(name: str) -> str:
     if not is_present(name, root):
         return f"not in {folder_of(name, root)}; downloaded when first used"
     any_values = {"root": None, "validation_size": 0, "split_seed": 0, "order_seed": None}
-    dataset = load(DataConfig(name=name, mean=0.0, std=1.0, **any_values), root)  # type: ignore[arg-type]
+    dataset = load(BuiltInDataConfig(name=name, mean=0.0, std=1.0, **any_values))  # type: ignore[arg-type]
     where = "" if name == "digits" else f", in {folder_of(name, root)}"
     return f"intact, {len(dataset.train)} training and {len(dataset.test)} test images{where}"
 

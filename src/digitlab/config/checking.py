@@ -13,9 +13,10 @@ from typing import Annotated, Any, Union
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from digitlab.config import project
 from digitlab.config.components import lookup
 from digitlab.config.knobs import Knob, knobs, nearest, variants
-from digitlab.config.schema import BUILT_IN, Config, contradictions
+from digitlab.config.schema import BUILT_IN, Config, DataConfig, PlacedDataConfig, contradictions
 from digitlab.errors import ConfigError
 from digitlab.text import addresses
 
@@ -52,6 +53,9 @@ def to_config(values: Mapping[str, Any]) -> Config:
     if uri:
         tracking = dataclasses.replace(config.tracking, uri=addresses.keep_secrets(uri))
         config = dataclasses.replace(config, tracking=tracking)
+    if isinstance(config.data, PlacedDataConfig) and config.data.path:
+        path = project.portable_path(config.data.path)
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=path))
     return config
 
 
@@ -70,6 +74,27 @@ def recorded_config(values: Mapping[str, Any]) -> Config:
         if isinstance(completed.get(group), dict):
             completed[group].setdefault(leaf, value)
     return to_config(completed)
+
+
+def recorded_data(params: Mapping[str, str]) -> DataConfig:
+    """The knobs of `data` among the params of a run.
+
+    Raises:
+        ConfigError: they do not fit today's schema, or the loader is not registered here.
+    """
+    values = {
+        path.removeprefix("data."): from_param(path, text)
+        for path, text in params.items()
+        if path.startswith("data.")
+    }
+    try:
+        data: DataConfig = _choice("data", lookup.everything()).validate_python(values)
+    except ValidationError as error:
+        problems = [{**problem, "loc": ("data", *problem["loc"])} for problem in error.errors()]
+        choices: dict[str, str | None] = {"data": _name(values)}
+        known = knobs(choices)
+        raise ConfigError(sorted({_describe(one, known, choices) for one in problems})) from None
+    return data
 
 
 def to_dict(config: Config) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from digitlab.config.schema import Config
 
 # Knobs that say where a run goes and how it is called, not what comes out.
 WITHOUT_EFFECT = (
-    *("study", "run_name", "tracking.uri", "data.root", "record.mlflow_model", "device"),
+    *("study", "run_name", "tracking.uri", "data.root", "data.path", "device"),
+    "record.mlflow_model",
     "record.plots",
     "checkpoint.every_seconds",
     "checkpoint.every_steps",
@@ -31,7 +32,6 @@ WITHOUT_EFFECT = (
 WITHOUT_NUMBERS = (
     *("__init__.py", "errors.py", "text/", "config/", "tracking/", "runs/", "results/", "sweep/"),
     *("reproduction/", "inference/", "api/", "cli/"),
-    "data/image_files.py",
 )
 DECIDING = ("config/schema.py", "runs/checkpoints.py")  # of these rooms
 # Of records from before there were rooms: what decided no number then.
@@ -51,9 +51,9 @@ LIBRARIES = ("torch", "numpy")  # that compute the numbers
 
 
 def fingerprint(config: Config, *, device: str, data: Mapping[str, str]) -> str:
-    """SHA-256 in hex. device: `cpu` or `cuda`, as resolved. data: digests of the four files."""
+    """SHA-256 in hex. device: `cpu` or `cuda`, as resolved. data: digests of images, labels, names."""
     knobs = {k: v for k, v in flatten(to_dict(config)).items() if k not in WITHOUT_EFFECT}
-    files = {name: data[name] for name in sorted(data) if name.startswith(("train_", "test_"))}
+    files = {name: data[name] for name in sorted(data) if name != "validation_indices"}
     decisive = {
         "knobs": knobs,
         "device": device,

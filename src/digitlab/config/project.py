@@ -137,6 +137,19 @@ def present_uri(recorded: str, mlruns: Path) -> str:
     return recorded.replace(f"sqlite:///{HERE}/", f"sqlite:///{mlruns}/", 1)
 
 
+def data_path(written: str) -> Path:
+    """Where a user's own data lie, as the knob `data.path` says it: from the project's folder."""
+    return home() / Path(written).expanduser()
+
+
+def portable_path(given: str) -> str:
+    """A path as the configuration keeps it: from the project's folder, if it lies in there."""
+    path = Path(given).expanduser()
+    if not path.is_absolute():
+        return given
+    return path.relative_to(home()).as_posix() if path.is_relative_to(home()) else str(path)
+
+
 def data_root(chosen: str | None) -> Path:
     """The folder of the data sets: the knob `data.root`, $DIGITLAB_DATA, or the user's cache."""
     named = chosen or os.environ.get("DIGITLAB_DATA")

@@ -149,8 +149,14 @@ class InverseSqrtConfig:
     ]
 
 
+SplitSeed = Annotated[Seed, _about("decides which training images are used for validation")]
+OrderSeed = Annotated[Seed | None, _about("decides the order of the training images; null: seed does")]
+Mean = Annotated[Number, Field(ge=0, le=1), _about("subtracted from pixels in [0, 1] before training")]
+Std = Annotated[PositiveFraction, _about("pixels in [0, 1] are divided by it")]
+
+
 @dataclass(config=CLOSED, kw_only=True, slots=True, frozen=True)
-class DataConfig:
+class BuiltInDataConfig:
     name: Literal["digits", "mnist", "fashion_mnist", "kmnist"]
     root: Annotated[
         Text | None, _about("folder of the data sets; null: $DIGITLAB_DATA or the user's cache")
@@ -158,14 +164,91 @@ class DataConfig:
     validation_size: Annotated[
         Integer, Field(ge=0, lt=60_000), _about("images taken from the training split for validation")
     ]
-    split_seed: Annotated[Seed, _about("decides which training images are used for validation")]
-    order_seed: Annotated[
-        Seed | None, _about("decides the order of the training images; null: seed does")
+    split_seed: SplitSeed
+    order_seed: OrderSeed
+    mean: Mean
+    std: Std
+
+
+@dataclass(config=CLOSED, kw_only=True, slots=True, frozen=True)
+class OwnDataConfig(OwnConfig):
+    """Of data that a user brings: what is done with them, however they are read.
+
+    A user's own loader adds its knobs, and has no file in conf/ that would hold these values.
+    """
+
+    validation_size: Annotated[
+        Annotated[Integer, Field(ge=0, lt=100_000_000)] | None,
+        _about("images taken from train for validation; null: a tenth of them, at most 5,000"),
+    ] = None
+    split_seed: SplitSeed = 0
+    order_seed: OrderSeed = None
+    mean: Mean = 0.5
+    std: Std = 0.5
+
+
+DataPath = Annotated[
+    Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00-\x1f\x7f]*$")] | None,
+    _about("where the data lie, from the project's folder; it must be given"),
+]
+Side = Annotated[
+    Annotated[Integer, Field(ge=8, le=256)] | None,
+    _about("every picture is brought to side x side pixels; null: they have one shape, and keep it"),
+]
+Length = Annotated[Integer, Field(ge=8, le=256)]
+TestFraction = Annotated[
+    Number, Field(gt=0, lt=1), _about("share of each class that is the test split, if there is none")
+]
+TestSeed = Annotated[Seed, _about("decides which images are that test split")]
+
+
+@dataclass(config=CLOSED, kw_only=True, slots=True, frozen=True)
+class FolderDataConfig(OwnDataConfig):
+    name: Literal["folder"]
+    path: DataPath
+    side: Side
+    colour: Annotated[
+        Literal["auto", "grey", "rgb"],
+        _about("channels of an image; auto: rgb if any picture has a colour"),
     ]
-    mean: Annotated[
-        Number, Field(ge=0, le=1), _about("subtracted from pixels in [0, 1] before training")
+    test_fraction: TestFraction
+    test_seed: TestSeed
+
+
+@dataclass(config=CLOSED, kw_only=True, slots=True, frozen=True)
+class NpzDataConfig(OwnDataConfig):
+    name: Literal["npz"]
+    path: DataPath
+    side: Side
+    test_fraction: TestFraction
+    test_seed: TestSeed
+
+
+@dataclass(config=CLOSED, kw_only=True, slots=True, frozen=True)
+class IdxDataConfig(OwnDataConfig):
+    name: Literal["idx"]
+    path: DataPath
+    side: Side
+    test_fraction: TestFraction
+    test_seed: TestSeed
+
+
+@dataclass(config=CLOSED, kw_only=True, slots=True, frozen=True)
+class CsvDataConfig(OwnDataConfig):
+    name: Literal["csv"]
+    path: DataPath
+    label_column: Annotated[
+        Text | None,
+        _about(
+            "column of the labels, by name or by position from 0 (-1: the last); null: label, "
+            "class, target or y, or else the first"
+        ),
     ]
-    std: Annotated[PositiveFraction, _about("pixels in [0, 1] are divided by it")]
+    height: Annotated[Length | None, _about("rows of pixels of an image; null: images are square")]
+    width: Annotated[Length | None, _about("pixels in a row of an image; null: images are square")]
+    side: Side
+    test_fraction: TestFraction
+    test_seed: TestSeed
 
 
 @dataclass(config=CLOSED, kw_only=True, slots=True, frozen=True)
@@ -217,6 +300,9 @@ OptimizerConfig = SGDConfig | AdamConfig | RMSpropConfig | AdagradConfig | OwnOp
 SchedulerConfig = (
     ConstantConfig | CosineConfig | StepConfig | OneCycleConfig | InverseSqrtConfig | OwnConfig
 )
+PlacedDataConfig = FolderDataConfig | NpzDataConfig | CsvDataConfig | IdxDataConfig  # files of a user
+FORMS = ("folder", "npz", "csv", "idx")  # their names
+DataConfig = BuiltInDataConfig | PlacedDataConfig | OwnDataConfig
 # digitlab's own choices of the groups whose knobs depend on what is chosen.
 BUILT_IN: dict[str, dict[str, type]] = {
     group: {
@@ -229,6 +315,7 @@ BUILT_IN: dict[str, dict[str, type]] = {
         ("model", ModelConfig),
         ("optimizer", OptimizerConfig),
         ("scheduler", SchedulerConfig),
+        ("data", DataConfig),
     )
 }
 # Each choice is checked by its own class, which a user may add to: see checking.py.
@@ -242,7 +329,7 @@ class Config:
     model: Annotated[ModelConfig, _Chosen]
     optimizer: Annotated[OptimizerConfig, _Chosen]
     scheduler: Annotated[SchedulerConfig, _Chosen]
-    data: DataConfig
+    data: Annotated[DataConfig, _Chosen]
     tracking: TrackingConfig
     study: Annotated[Text, _about("the question this run answers; an MLflow experiment")]
     run_name: Annotated[Text | None, _about("null: made of the model, the optimizer and the seed")]
@@ -280,17 +367,12 @@ class Config:
 def contradictions(config: Config) -> list[str]:
     """What is wrong with knobs that are each in range."""
     problems = []
-    size = NUM_TRAIN[config.data.name]
-    validation = config.data.validation_size
-    if validation >= size:
+    data = config.data
+    if isinstance(data, BuiltInDataConfig):
+        problems += of_sizes(config, NUM_TRAIN[data.name])
+    elif isinstance(data, PlacedDataConfig) and data.path is None:
         problems.append(
-            f"data.validation_size must be less than the {size} training images of "
-            f"{config.data.name}, got {validation}"
-        )
-    elif config.batch_size > size - validation:
-        problems.append(
-            f"batch_size must be at most the {size - validation} training images of "
-            f"{config.data.name}, got {config.batch_size}"
+            f"data.path is missing: data={data.name} needs data.path=PATH, where the data lie"
         )
     needs_validation = {
         "early_stopping.patience": config.early_stopping.patience > 0,
@@ -299,7 +381,7 @@ def contradictions(config: Config) -> list[str]:
     problems += [
         f"{knob} needs a validation split: set data.validation_size to more than 0"
         for knob, needed in needs_validation.items()
-        if needed and validation == 0
+        if needed and data.validation_size == 0
     ]
     if config.arithmetic == "portable" and config.threads != 1:
         problems.append(f"arithmetic=portable needs threads=1, got {config.threads}")
@@ -309,3 +391,24 @@ def contradictions(config: Config) -> list[str]:
     if isinstance(optimizer, SGDConfig) and optimizer.nesterov and optimizer.momentum == 0:
         problems.append("optimizer.nesterov needs optimizer.momentum in (0, 1), got 0.0")
     return problems
+
+
+def of_sizes(config: Config, size: int) -> list[str]:
+    """What is wrong with knobs that count images. size: images of train and validation together."""
+    validation = num_held_out(config.data.validation_size, size)
+    if validation >= size:
+        return [
+            f"data.validation_size must be less than the {size} training images of "
+            f"{config.data.name}, got {validation}"
+        ]
+    if config.batch_size > size - validation:
+        return [
+            f"batch_size must be at most the {size - validation} training images of "
+            f"{config.data.name}, got {config.batch_size}"
+        ]
+    return []
+
+
+def num_held_out(validation_size: int | None, size: int) -> int:
+    """Images for validation, of `size` training images."""
+    return min(size // 10, 5000) if validation_size is None else validation_size

@@ -6,6 +6,7 @@ A batch is an index into them, normalised on the way. Knows nothing of models or
 import dataclasses
 import functools
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from digitlab.config.schema import DataConfig
-from digitlab.data.files import NUM_CLASSES, SIDE, class_names, read_verified
+from digitlab.config.schema import DataConfig, num_held_out
+from digitlab.data.files import NUM_CLASSES, SIDE
+from digitlab.data.sources import read, tell_warnings
 from digitlab.randomness import derive_seed
 
 __all__ = ["NUM_CLASSES", "SIDE", "Dataset", "Split", "load", "to_tensor"]
@@ -79,22 +81,29 @@ class Dataset:
         return self.train.image_shape
 
 
-def load(config: DataConfig, root: Path) -> Dataset:
-    """Read, check and split a data set; downloads it into `root` if none of its files is there.
+def load(
+    config: DataConfig, root: Path | None = None, *, say: Callable[[str], None] | None = None
+) -> Dataset:
+    """Read, check and split a data set; downloads a built-in one if it is nowhere.
+
+    root: see sources.read. say: told what a user should know of the data, which takes a while to find.
 
     Raises:
-        DataError: a file is missing, damaged or not what it should be: which, and what to do.
+        DataError: what is missing, damaged or wrong: everything at once, and what to do.
     """
-    arrays, digests = read_verified(config.name, root)
+    data, digests = read(config, root)
+    if say:
+        tell_warnings(config, data, say)
     train, test = (
-        Split(to_tensor(images), torch.from_numpy(labels).long(), config.mean, config.std)
-        for images, labels in (arrays["train"], arrays["test"])
+        Split(to_tensor(images), torch.from_numpy(labels.astype(np.int64)), config.mean, config.std)
+        for images, labels in (data.train, data.test)
     )
+    num_validation = num_held_out(config.validation_size, len(train))
     order = torch.randperm(
         len(train),
         generator=torch.Generator().manual_seed(derive_seed(config.split_seed, "validation split")),
     )
-    held_out, kept = order[: config.validation_size], order[config.validation_size :].sort().values
+    held_out, kept = order[:num_validation], order[num_validation:].sort().values
     digests["validation_indices"] = hashlib.sha256(held_out.numpy().tobytes()).hexdigest()
     return Dataset(
         name=config.name,
@@ -102,7 +111,7 @@ def load(config: DataConfig, root: Path) -> Dataset:
         validation=_subset(train, held_out) if len(held_out) else None,
         test=test,
         digests=digests,
-        class_names=class_names(config.name),
+        class_names=data.class_names,
     )
 
 

@@ -7,8 +7,9 @@ import dataclasses
 
 import psutil
 
-from digitlab.config.schema import NUM_TRAIN, Config
+from digitlab.config.schema import Config
 from digitlab.data.known import NUM_CLASSES, SIDE
+from digitlab.data.sources import num_training_images
 from digitlab.models.build import weight_shapes
 from digitlab.runs.trace import Trace
 
@@ -35,7 +36,7 @@ class Demand:
 
 
 def estimate_demand(config: Config, image_shape: Shape, num_classes: int) -> Demand:
-    """image_shape: channels, height, width."""
+    """image_shape: channels, height, width. Raises DataError where data of a user's own are wrong."""
     named = weight_shapes(config.model, image_shape=image_shape, num_classes=num_classes)
     shapes = [shape for shape in named.values() if shape]
     pixels = image_shape[1] * image_shape[2]  # at so many places a convolution's weights are used
@@ -43,7 +44,7 @@ def estimate_demand(config: Config, image_shape: Shape, num_classes: int) -> Dem
     sizes = [shape.numel() for shape in shapes]
     activations = sum(shape[0] * n for shape, n in zip(shapes, places, strict=True))
     operations = 2 * PASSES * sum(size * n for size, n in zip(sizes, places, strict=True))
-    num_images = config.epochs * NUM_TRAIN[config.data.name]
+    num_images = config.epochs * num_training_images(config.data)
     return Demand(
         seconds=num_images * (SECONDS_PER_IMAGE + operations / OPERATIONS_PER_SECOND),
         memory=FLOAT * (COPIES * sum(sizes) + 2 * config.batch_size * activations),

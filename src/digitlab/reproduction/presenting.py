@@ -2,9 +2,11 @@
 
 import dataclasses
 from collections.abc import Iterator
+from glob import escape
 from pathlib import Path
 
 from digitlab.config import project
+from digitlab.config.schema import FORMS
 from digitlab.reproduction.archive import Recorded
 from digitlab.reproduction.changes import input_changes, promises_identity
 from digitlab.reproduction.verdict import Verdict
@@ -41,6 +43,18 @@ def say_where_data_lay(document: Document) -> None:
     here = project.data_root(None)
     if isinstance(root, str) and Path(root) != here:
         say(f"  its data lay in {root}, and are looked for in {here}: data.root= names another")
+
+
+def missing_data(document: Document) -> str | None:
+    """Where a user's own data lay, if they are no longer there."""
+    data = document.config.get("data")
+    path = data.get("path") if isinstance(data, dict) and data.get("name") in FORMS else None
+    if not isinstance(path, str):
+        return None
+    place = project.data_path(path)
+    # The beginning of the names of files is a place, too (data=idx).
+    is_there = place.exists() or any(place.parent.glob(f"{escape(place.name)}*"))
+    return None if is_there else str(place)
 
 
 def how_to_weigh(recorded: Recorded, new_run: str | None) -> str:

@@ -13,12 +13,13 @@ from typing import Any
 
 from digitlab.config.components import lookup
 from digitlab.config.schema import Config
-from digitlab.errors import ConfigError, TrackingError, UsageError
+from digitlab.errors import ConfigError, DataError, TrackingError, UsageError
 from digitlab.reproduction.archive import Recorded
 from digitlab.reproduction.child import Child
 from digitlab.reproduction.demands import excess
 from digitlab.reproduction.presenting import (
     how_to_weigh,
+    missing_data,
     say_what_changed,
     say_where_data_lay,
 )
@@ -33,7 +34,8 @@ from digitlab.tracking.delivery import open_store
 from digitlab.tracking.names import REPRODUCES_TAG, VARIES_TAG, VERDICT_TAG
 from digitlab.training.arithmetic import PORTABLE, VARIABLES, Arithmetic
 
-PLACES = {"data.root"}  # knobs that name places on this machine, and change nothing of the run
+# Knobs that name places on this machine, and change nothing of the run.
+PLACES = {"data.root", "data.path"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,15 +138,20 @@ def _repeat(recorded: Recorded, uri: str, options: Options, given: Mapping[str, 
     chosen = {"threads": options.threads, "arithmetic": options.arithmetic}
     changes = {"device": document.device, **given}
     changes |= {knob: value for knob, value in chosen.items() if value is not None}
+    if "data.path" not in given and (lay := missing_data(document)):
+        raise Cannot(f"its data lay in {lay}, which is not here: data.path=PATH names another place")
     if options.code == "today":
         config = _checked_config(document, changes)
-        channels, height, width = document.image_shape
-        demand = excess(
-            config,
-            None if "epochs" in given else document.trace,
-            image_shape=(channels, height, width),
-            num_classes=document.num_classes,
-        )
+        try:
+            channels, height, width = document.image_shape
+            demand = excess(
+                config,
+                None if "epochs" in given else document.trace,
+                image_shape=(channels, height, width),
+                num_classes=document.num_classes,
+            )
+        except DataError as error:
+            raise Cannot(" ".join(str(error).splitlines())) from None
         _ask_first(demand, options)
     if "data.root" not in given:
         say_where_data_lay(document)

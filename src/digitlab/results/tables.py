@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 # Knobs that say where and under which name, not what: never worth a column.
-UNINTERESTING = {"run_name", "study", "tracking.uri", "data.root", "device", "model.name"}
+UNINTERESTING = {"run_name", "study", "tracking.uri", "data.root", "data.path", "device", "model.name"}
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:

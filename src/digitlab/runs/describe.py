@@ -24,9 +24,9 @@ from digitlab.config.fingerprint import (
     source_digest,
     source_files,
 )
-from digitlab.config.schema import Config
+from digitlab.config.schema import Config, of_sizes
 from digitlab.data.splits import Dataset, load
-from digitlab.errors import UsageError
+from digitlab.errors import ConfigError, UsageError
 from digitlab.runs import document as documents
 from digitlab.runs import provenance
 from digitlab.runs.document import Code, Document, Source
@@ -75,15 +75,17 @@ def request_run(
     command: the one that asked for the run; by default that of this process.
 
     Raises:
-        ConfigError: the device is missing. DataError: the data are. TrackingError, DigitlabError: what
-        the run leaves could not be written or delivered.
+        ConfigError: the device is missing, or the data have too few images. DataError: they are missing
+        or wrong. TrackingError, DigitlabError: what the run leaves could not be written or delivered.
     """
     uri = continued.run.tracking_uri if continued else resolve_uri(config.tracking.uri)
     check_before_training(uri, config.study, [continued] if continued else [])
     device = prepare_process(config)
     if reason := provenance.unreadable_checkout():
         say(reason)
-    dataset = load(config.data, project.data_root(config.data.root))
+    dataset = load(config.data, say=say)
+    if problems := of_sizes(config, len(dataset.train) + len(dataset.validation or ())):
+        raise ConfigError(problems)
     document = describe_run(config, dataset, device, command=command or provenance.command_line())
     return Request(
         config=config, dataset=dataset, document=document, tags=tags or {}, continued=continued

@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from digitlab.config import project
-from digitlab.data.files import Bytes, class_names, digest, read_verified
+from digitlab.config.checking import recorded_data
+from digitlab.config.schema import NUM_TRAIN
+from digitlab.data.files import Bytes, class_names, read_verified
+from digitlab.data.sources import read
 from digitlab.errors import DataError, UsageError
+from digitlab.models.signature import MODEL_FILE, parse
 from digitlab.runs.artifacts import Answers, epoch_rows, read_answers
 from digitlab.tracking.names import EPOCHS_FILE, PREDICTIONS_FILE, TEST_IMAGES_TAG
 from digitlab.tracking.store import RunStore
@@ -63,7 +67,7 @@ def draw_missing(store: RunStore, run: StoredRun, data_root: str | None = None) 
             epochs=epochs,
             answers=answers,
             images=images,
-            class_names=class_names(run.params["data.name"]),
+            class_names=class_names_of(store, run),
         )
         for picture in PICTURES:
             if picture not in missing:
@@ -92,24 +96,37 @@ def _damage_named(run: StoredRun) -> Iterator[None]:
 
 
 def tested_images(run: StoredRun, data_root: str | None) -> Bytes:
-    """The images (N, 28, 28) that the run was tested on, from the data set on this machine.
+    """The images (N, H, W) or (N, H, W, 3) that the run was tested on, from the data on this machine.
 
     data_root: the folder that the run's own command named; None: where this machine has its data.
-    A store is not trusted to name a folder.
+    A store is not trusted to name a folder; a user's own data are looked for where they lay.
 
     Raises:
         UsageError: this machine has other test images.
         DataError: it has none.
     """
-    name, lay = run.params["data.name"], run.params["data.root"]
+    name, lay = run.params["data.name"], run.params.get("data.root", "null")
     try:
-        arrays, _ = read_verified(name, project.data_root(data_root))
+        if name in NUM_TRAIN:
+            arrays, digests = read_verified(name, project.data_root(data_root))
+            images = arrays["test"][0]
+        else:
+            data, digests = read(recorded_data(run.params))
+            images = data.test[0]
     except DataError as error:
         where = f"; the run had its data in {lay}: DIGITLAB_DATA names a folder here"
         raise DataError(f"{error}{where if lay != 'null' else ''}") from None
-    images, _ = arrays["test"]
-    if digest(images) != run.tags.get(TEST_IMAGES_TAG):
+    if digests["test_images"] != run.tags.get(TEST_IMAGES_TAG):
         raise UsageError(
             f"the test images of {name} are not those that run {run.short_id} was tested on"
         )
     return images
+
+
+def class_names_of(store: RunStore, run: StoredRun) -> list[str]:
+    """Raises UsageError if the run has no model that names them, DataError if that is damaged."""
+    if (name := run.params["data.name"]) in NUM_TRAIN:
+        return class_names(name)
+    content = store.content(run, MODEL_FILE)
+    with _damage_named(run):
+        return parse(content).class_names

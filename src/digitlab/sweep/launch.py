@@ -111,7 +111,7 @@ def launch(planned: Manifest, options: Options, interrupts: Interrupts) -> Launc
                 summary = summarise(left.results, manifest.settings.sweep.metric)
             else:
                 check_before_training(manifest.tracking_uri, manifest.study, _records_of(manifest))
-                verify_data(manifest)
+                verify_data(manifest, say)
                 say(f"{where}, {len(left.results)} of them ended before" if left.results else where)
                 summary, notes = _run(folder, manifest, left, options, interrupts)
             _say_failures(summary)
@@ -305,7 +305,7 @@ def _draw_best(manifest: Manifest, summary: Summary) -> None:
     if run.params["record.plots"] != "never":
         from digitlab.runs.pictures import draw_missing
 
-        root = run.params["data.root"]  # of this command, or of the one that it finishes
+        root = run.params.get("data.root", "null")  # of this command, or of the one that it finishes
         draw_missing(store, run, None if root == "null" else root)
 
 

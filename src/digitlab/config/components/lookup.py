@@ -13,12 +13,17 @@ from typing import Any
 
 from digitlab.config import project
 from digitlab.config.components import source
-from digitlab.config.components.origins import Origin, described, origins
+from digitlab.config.components.origins import OF_ALL_DATA, Origin, described, origins
 from digitlab.config.components.signature import schema_of
-from digitlab.config.schema import BUILT_IN, OwnConfig, OwnOptimizerConfig
+from digitlab.config.schema import BUILT_IN, OwnConfig, OwnDataConfig, OwnOptimizerConfig
 from digitlab.errors import UsageError
 
-BASES: dict[str, type] = {"optimizer": OwnOptimizerConfig}  # what a choice of a group has at least
+BASES: dict[str, type] = {
+    "optimizer": OwnOptimizerConfig,
+    "data": OwnDataConfig,
+}  # what a choice of a group has at least
+# Knobs that the component itself is not given.
+NOT_GIVEN = {**{group: {"name"} for group in BUILT_IN}, "data": OF_ALL_DATA}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +98,7 @@ def chosen(config: Mapping[str, Any]) -> dict[str, Component]:
 def build(group: str, config: OwnConfig, *given: Any) -> Any:
     """What the component of that name makes of `given` and its knobs."""
     component = registered(group)[config.name]
-    own = {field.name for field in dataclasses.fields(component.schema)} - {"name"}
+    own = {field.name for field in dataclasses.fields(component.schema)} - NOT_GIVEN[group]
     return component.load()(*given, **{name: getattr(config, name) for name in own})
 
 

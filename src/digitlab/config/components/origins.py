@@ -25,8 +25,10 @@ import platformdirs
 from digitlab.config.components import source
 from digitlab.config.components.register import REGISTERED
 from digitlab.config.components.signature import NoKnob, Spec, specs_of
+from digitlab.config.schema import OwnDataConfig
 from digitlab.text.files import write_atomically
 
+OF_ALL_DATA = {field.name for field in dataclasses.fields(OwnDataConfig)}
 MODULES = ("models.py", "data.py")  # of a project
 POINTS = {  # entry points by group of knobs
     "model": "digitlab.models",
@@ -132,6 +134,8 @@ def _describe(origin: Origin, loaded: Factories, problems: list[str]) -> Iterato
             kinds = {spec.name: spec.kind for spec in specs}
             if group == "optimizer" and kinds.get("learning_rate") != "float":
                 raise NoKnob("it needs the knob learning_rate: float, which schedulers scale")
+            if group == "data" and (taken := kinds.keys() & OF_ALL_DATA):
+                raise NoKnob(f"no knob of its own can be called {min(taken)}: all data have that one")
         except NoKnob as error:
             problems.append(f"{group} {name!a}: {error}")
         else:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from digitlab.data.files import class_names
 from digitlab.errors import UsageError
 from digitlab.results.compare.groups import (
     Group,
@@ -24,7 +23,7 @@ from digitlab.results.compare.significance import (
 )
 from digitlab.results.tables import shortened
 from digitlab.runs.artifacts import Answers
-from digitlab.runs.pictures import recorded_answers, tested_images
+from digitlab.runs.pictures import class_names_of, recorded_answers, tested_images
 from digitlab.tracking.names import TEST_ACCURACY, TEST_IMAGES_TAG
 from digitlab.tracking.store import RunStore
 from digitlab.tracking.stored_run import Chosen, StoredRun
@@ -117,7 +116,7 @@ def draw_disagreements(store: RunStore, comparison: Comparison, file: Path) -> i
         recorded_answers(store, first),
         recorded_answers(store, second),
         tested_images(first, None),
-        class_names(first.params["data.name"]),
+        class_names_of(store, first),
         names=(_titled(first), _titled(second)),
         file=file,
     )

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from digitlab.config.schema import Metric
-from digitlab.data.files import class_names
 from digitlab.errors import DataError, UsageError
 from digitlab.results.compare.compare import Comparison
 from digitlab.results.compare.groups import MODEL, SEED, Group, knobs_of, ranked
 from digitlab.results.summary import summarise
 from digitlab.results.tables import metric_title
 from digitlab.results.trial_result import TrialResult
-from digitlab.runs.pictures import recorded_answers, tested_images
+from digitlab.runs.pictures import class_names_of, recorded_answers, tested_images
 from digitlab.tracking.names import (
     CURVES_PICTURE,
     MISTAKES_PICTURE,
@@ -100,7 +99,7 @@ def _draw_answers(
     for place, (model, group) in enumerate(by_model.items()):
         run = group.runs[0]
         answers = recorded_answers(store, run)
-        names = class_names(run.params["data.name"])
+        names = class_names_of(store, run)
         file = f"confusion_matrix_{model}.png"
         put(plots.draw_confusion_matrix, answers, names, file)
         described = f"run {run.short_id}, {group.label}"

@@ -4,6 +4,7 @@ Knows no grid and no search.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Sequence
@@ -12,8 +13,8 @@ from pathlib import Path
 from digitlab.config import project
 from digitlab.config.checking import recorded_config
 from digitlab.config.fingerprint import fingerprint
-from digitlab.config.schema import Config
-from digitlab.data.files import known_digests
+from digitlab.config.schema import BuiltInDataConfig, Config, DataConfig, of_sizes
+from digitlab.data.sources import known_digests, num_training_images, source_of
 from digitlab.errors import ConfigError
 from digitlab.sweep.manifest import Manifest
 from digitlab.sweep.settings import ClusterSettings, ExecutorSettings, to_values
@@ -40,8 +41,32 @@ def with_key(manifest: Manifest) -> Manifest:
 
 def trial_fingerprint(config: Config, executor: ExecutorSettings) -> str:
     """With the data unknown (not downloaded yet) it equals that of no run."""
-    digests = known_digests(config.data.name, project.data_root(config.data.root))
+    digests = _digests(source_of(config.data))
     return fingerprint(config, device=_device(config, executor), data=digests or {})
+
+
+def check_sizes(config: Config) -> None:
+    """Raises ConfigError for knobs that do not fit the number of images in data of a user's own."""
+    if isinstance(config.data, BuiltInDataConfig):
+        return  # the schema knows how many there are
+    if problems := of_sizes(config, _num_train(source_of(config.data))):
+        raise ConfigError(problems)
+
+
+def forget_data() -> None:
+    """What was read of data, which may change between two commands of one process."""
+    _digests.cache_clear()
+    _num_train.cache_clear()
+
+
+@functools.cache
+def _digests(source: DataConfig) -> dict[str, str] | None:
+    return known_digests(source)
+
+
+@functools.cache
+def _num_train(source: DataConfig) -> int:
+    return num_training_images(source)
 
 
 def shared_device(configs: Sequence[Config], executor: ExecutorSettings) -> str:

@@ -6,19 +6,25 @@ Reads conf/ once; what comes out needs it no more.
 import copy
 import dataclasses
 import itertools
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from typing import Any
 
-from digitlab.config import project
 from digitlab.config.checking import as_param, flatten, recorded_config, set_leaf, to_dict
 from digitlab.config.composition import Composer, composer
 from digitlab.config.schema import Config
-from digitlab.data.files import read_verified
+from digitlab.data.sources import read, source_of, tell_warnings
 from digitlab.errors import ConfigError
 from digitlab.runs import provenance
 from digitlab.sweep.manifest import Base, Manifest, Trial
 from digitlab.sweep.planning import axes
-from digitlab.sweep.planning.identity import placed, shared_device, trial_fingerprint, with_key
+from digitlab.sweep.planning.identity import (
+    check_sizes,
+    forget_data,
+    placed,
+    shared_device,
+    trial_fingerprint,
+    with_key,
+)
 from digitlab.sweep.planning.space import Line, Point, grid_points, read_line, search_space, shown_name
 from digitlab.sweep.settings import ExecutorSettings, Interval, Settings, to_settings
 from digitlab.tracking.connection.location import resolve_uri
@@ -34,6 +40,7 @@ def plan(overrides: Sequence[str]) -> Manifest:
     Raises:
         ConfigError: with every problem of every trial.
     """
+    forget_data()
     with composer() as conf:
         line = read_line(overrides, conf)
         settings = to_settings(conf.compose_sweep(line.settings))
@@ -46,6 +53,7 @@ def plan(overrides: Sequence[str]) -> Manifest:
 
 def refreshed(manifest: Manifest) -> Manifest:
     """The same under today's source and data: equal, key and all, if neither has changed."""
+    forget_data()
     configs = [trial.config() for trial in manifest.trials]
     trials = [
         dataclasses.replace(trial, fingerprint=trial_fingerprint(config, manifest.settings.executor))
@@ -65,6 +73,7 @@ def trial_of_search(manifest: Manifest, number: int, point: int, chosen: Point, 
         if knob not in groups:
             set_leaf(values, knob, axes.value(manifest.axes[knob], text))
     config = recorded_config(values)
+    check_sizes(config)
     swept = dict(chosen)
     if manifest.settings.sweep.repeats > 1:
         config = dataclasses.replace(config, seed=config.seed + seed)
@@ -72,8 +81,10 @@ def trial_of_search(manifest: Manifest, number: int, point: int, chosen: Point, 
     return _trial(number, point, swept, config, manifest.settings.executor)
 
 
-def verify_data(manifest: Manifest) -> None:
+def verify_data(manifest: Manifest, say: Callable[[str], None]) -> None:
     """Read (and if need be download) every data set of the sweep, before anything starts.
+
+    say: told once what a user should know of them.
 
     Raises:
         DataError: one is missing or damaged.
@@ -81,8 +92,8 @@ def verify_data(manifest: Manifest) -> None:
     configs = [trial.config() for trial in manifest.trials] or [
         recorded_config(b.values) for b in manifest.bases
     ]
-    for name, root in {(c.data.name, project.data_root(c.data.root)) for c in configs}:
-        read_verified(name, root)
+    for source in dict.fromkeys(source_of(config.data) for config in configs):
+        tell_warnings(source, read(source)[0], say)
 
 
 def _plan_trials(pairs: Sequence[tuple[Point, Config]], settings: Settings) -> Manifest:
@@ -201,6 +212,7 @@ def _compose_all(lists: Sequence[list[str]], points: Sequence[Point], conf: Comp
     for number, overrides in enumerate(lists):
         try:
             configs.append(conf.compose(overrides))
+            check_sizes(configs[-1])
         except ConfigError as error:
             for problem in error.problems:
                 numbers_of.setdefault(problem, []).append(number)

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from digitlab.config import project
 from digitlab.config.schema import DataConfig
 from digitlab.errors import Interrupted, Pruned
 from digitlab.results.trial_result import TrialResult
@@ -106,7 +105,7 @@ def release_gpu_memory() -> None:
 def load_data(config: DataConfig) -> "Dataset":
     from digitlab.data.splits import load
 
-    return load(config, project.data_root(config.root))
+    return load(config)
 
 
 def _metrics_of(outcome: "Outcome") -> dict[str, float]:
