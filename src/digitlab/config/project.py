@@ -53,12 +53,17 @@ def standing_in(folder: Path) -> Iterator[None]:
             os.environ["DIGITLAB_HOME"] = before
 
 
-def _around_working_directory() -> Path | None:
+def working_directory() -> Path | None:
+    """None if it was deleted."""
     try:
-        here = Path.cwd()
-    except OSError:  # it was deleted
+        return Path.cwd()
+    except OSError:
         return None
-    for folder in (here, *here.parents):
+
+
+def _around_working_directory() -> Path | None:
+    here = working_directory()
+    for folder in (here, *here.parents) if here else ():
         if (folder / "conf").is_dir() and (folder / "mlruns").is_dir():
             return folder
     return None

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -79,11 +80,8 @@ def registered(group: str) -> Mapping[str, Component]:
 
 
 def everything() -> Found:
-    """All components, as they were when this process first asked in this project."""
-    try:
-        return _everything(project.home())
-    except UsageError:
-        return _everything(None)
+    """All components, as they were when this process first asked from here."""
+    return _from(os.environ.get("DIGITLAB_HOME"), project.working_directory())
 
 
 def chosen(config: Mapping[str, Any]) -> dict[str, Component]:
@@ -100,6 +98,15 @@ def build(group: str, config: OwnConfig, *given: Any) -> Any:
     component = registered(group)[config.name]
     own = {field.name for field in dataclasses.fields(component.schema)} - NOT_GIVEN[group]
     return component.load()(*given, **{name: getattr(config, name) for name in own})
+
+
+@functools.cache
+def _from(_chosen: str | None, _here: Path | None) -> Found:
+    """Of the project that these two mean, found once: it takes longer than checking a configuration."""
+    try:
+        return _everything(project.home())
+    except UsageError:
+        return _everything(None)
 
 
 @functools.cache
