@@ -175,7 +175,7 @@ def stripes(*, count: Annotated[int, Field(ge=10, description="images")] = 100):
     return digitlab.ImageData((images, labels), (images[:10], labels[:10]), ["red", "green"])
 """
     )
-    trained = digitlab("train", "data=stripes", "data.count=200", *QUICK)
+    trained = digitlab("train", "data=stripes", "data.count=200", "record.plots=always", *QUICK)
     assert trained.code == 0, trained.err
     assert "data=stripes: 10 test images are among the training images" in trained.err
     assert "10 of 10 right" in trained.out

@@ -36,9 +36,14 @@ def draw_at_end(
         folder,
         epochs=epoch_rows(history),
         answers=Answers(evaluation.labels, evaluation.predictions, evaluation.losses),
-        images=dataset.test.images.cpu().numpy(),
+        images=_channels_last(dataset.test.images.cpu().numpy()),
         class_names=dataset.class_names,
     )
+
+
+def _channels_last(images: Bytes) -> Bytes:
+    """(N, H, W), or (N, 3, H, W) as files and arrays hold it: (N, H, W, 3)."""
+    return images if images.ndim == 3 else images.transpose(0, 2, 3, 1)
 
 
 def draw_missing(store: RunStore, run: StoredRun, data_root: str | None = None) -> list[str]:

@@ -24,6 +24,7 @@ from digitlab.tracking.names import CONFUSION_PICTURE, CURVES_PICTURE, MISTAKES_
 TRAIN_COLOUR, VALIDATION_COLOUR = "#0072B2", "#D55E00"
 NUM_SHOWN = 40
 COLUMNS = 10
+CAPTION_LETTERS = 16  # of a line: those that fit below an image
 PICTURES = (CURVES_PICTURE, CONFUSION_PICTURE, MISTAKES_PICTURE)
 
 # Options of savefig by file ending, so that the same figure gives the same file.
@@ -39,7 +40,8 @@ Epochs = Sequence[Mapping[str, float]]  # rows of metrics.csv
 def draw_pictures(
     folder: Path, *, epochs: Epochs, answers: Answers, images: Bytes, class_names: Sequence[str]
 ) -> None:
-    """All PICTURES of a run into `folder`. images: those of the test split, (N, 28, 28)."""
+    """All PICTURES of a run into `folder`. images: those of the test split, (N, H, W) or
+    (N, H, W, 3)."""
     curves, confusion, mistakes = (folder / name for name in PICTURES)
     draw_learning_curves(epochs, curves)
     draw_confusion_matrix(answers, class_names, confusion)
@@ -153,22 +155,28 @@ def _shares(ordered: Sequence[npt.NDArray[np.int64]], places: int) -> npt.NDArra
 
 
 def _sheet(images: Bytes, captions: Sequence[str], title: str) -> Figure:
-    """Images in rows, dark on white, each with its caption below."""
+    """Images (N, H, W) or (N, H, W, 3) in rows, each with its caption below."""
     columns = min(max(len(images), 8), COLUMNS)
     letters = int(0.9 * columns * 72 / (0.6 * TITLE_SIZE))
     title = "\n".join(row for line in title.splitlines() for row in textwrap.wrap(line, letters))
     lines = title.count("\n") + 1
     rows = max(-(-len(images) // columns), 1)
-    cell = SIDE + 14
-    sheet = np.full((rows * cell, columns * cell), 255, dtype=np.uint8)
-    size = 0.9 * columns, 0.9 * rows + 0.1 + 0.25 * lines
+    captions = ["\n".join(textwrap.wrap(caption, CAPTION_LETTERS)) for caption in captions]
+    num_lines = 1 + max((caption.count("\n") for caption in captions), default=0)
+    side = max(images.shape[1:3])
+    wide, high = side + side // 2, side + (side * (8 + 6 * num_lines)) // SIDE
+    sheet = np.full((rows * high, columns * wide, *images.shape[3:]), 255, dtype=np.uint8)
+    size = 0.9 * columns, 0.9 * rows * high / wide + 0.1 + 0.25 * lines
     figure = _figure(*size, left=0.05, right=0.05, bottom=0.05, top=0.05 + 0.25 * lines)
     axes = figure.subplots()
     axes.set_axis_off()
+    if images.ndim == 3 and len(images) and images.mean() < 128:
+        images = 255 - images  # bright ink: dark on white, as the paper
     for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        top, left = (place // columns) * cell, (place % columns) * cell + 7
-        sheet[top : top + SIDE, left : left + SIDE] = 255 - image
-        axes.text(left + SIDE / 2, top + SIDE + 5, caption, ha="center", va="center", fontsize=7)
+        top, left = (place // columns) * high, (place % columns) * wide + side // 4
+        sheet[top : top + image.shape[0], left : left + image.shape[1]] = image
+        middle, below = left + image.shape[1] / 2, top + side + side * (2 + 3 * num_lines) / SIDE
+        axes.text(middle, below, caption, ha="center", va="center", fontsize=7)
     axes.imshow(sheet, cmap="gray", vmin=0, vmax=255)
     axes.set_title(title, fontsize=TITLE_SIZE)
     return figure
