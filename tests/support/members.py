@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
+
 from digitlab.config.schema import Config
 from digitlab.data.splits import Dataset, Split
 from digitlab.errors import Diverged
@@ -33,6 +35,14 @@ SCHEDULES = ["constant", "cosine", "step", "one_cycle", "inverse_sqrt"]
 def some_of(dataset: Dataset, count: int) -> Split:
     train = dataset.train
     return dataclasses.replace(train, images=train.images[:count], labels=train.labels[:count])
+
+
+def drawn(shape: tuple[int, int, int], num_classes: int, count: int) -> Split:
+    """Images of which nothing can be learnt; dense, as photographs are."""
+    draw = torch.Generator().manual_seed(count)
+    size = shape[1:] if shape[0] == 1 else shape
+    images = torch.randint(0, 256, (count, *size), generator=draw, dtype=torch.uint8)
+    return Split(images, torch.randint(num_classes, (count,), generator=draw), mean=0.5, std=0.25)
 
 
 def member(config: Config, train: Split, num_classes: int = 10) -> Member:
@@ -74,8 +84,8 @@ def trained(member: Member, reports: Sequence[EpochReport], ended: object) -> Tr
     )
 
 
-def alone(config: Config, train: Split, validation: Split | None) -> Trained:
-    single, reports, ended = member(config, train), list[EpochReport](), None
+def alone(config: Config, train: Split, validation: Split | None, num_classes: int = 10) -> Trained:
+    single, reports, ended = member(config, train, num_classes), list[EpochReport](), None
     try:
         for report in fit(
             single.model,
@@ -117,9 +127,13 @@ def go_on_alone(
 
 
 def together(
-    configs: Sequence[Config], train: Split, validation: Split | None, **options: Any
+    configs: Sequence[Config],
+    train: Split,
+    validation: Split | None,
+    num_classes: int = 10,
+    **options: Any,
 ) -> list[Trained]:
-    members = [member(config, train) for config in configs]
+    members = [member(config, train, num_classes) for config in configs]
     told: dict[Member, list[EpochReport]] = {each: [] for each in members}
     first = configs[0]
     for reports in fit_many(
@@ -130,7 +144,13 @@ def together(
     return [trained(each, told[each], each.diverged) for each in members]
 
 
-def check(configs: Sequence[Config], train: Split, validation: Split | None = None) -> None:
-    expected = [alone(config, train, validation) for config in configs]
-    for config, one, other in zip(configs, together(configs, train, validation), expected, strict=True):
+def check(
+    configs: Sequence[Config],
+    train: Split,
+    validation: Split | None = None,
+    num_classes: int = 10,
+) -> None:
+    expected = [alone(config, train, validation, num_classes) for config in configs]
+    found = together(configs, train, validation, num_classes)
+    for config, one, other in zip(configs, found, expected, strict=True):
         assert one == other, config

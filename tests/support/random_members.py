@@ -3,7 +3,8 @@
     python -m tests.support.random_members --chunks 100 [--seed N]
 
 Draws chunks of 1 to 4 CNNs or 1 to 70 logistic regressions: all optimizers, odd and even widths,
-batches and last batches. Prints the seed first, and at the end how many members were tried and refused.
+batches and last batches; on the embedded digits, or on images of any shape and number of classes.
+Prints the seed first, and at the end how many members were tried and refused.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from digitlab.data.splits import Split, load
 from digitlab.training.fused import loop
 from digitlab.training.fused.exact_ways import Answer
 from digitlab.training.fused.members import STACKED, NotFusable
-from tests.support.members import OPTIMIZERS, SCHEDULES, alone, some_of, together
+from tests.support.members import OPTIMIZERS, SCHEDULES, alone, drawn, some_of, together
 
 Counts = collections.Counter[str]
 
@@ -36,12 +37,17 @@ def search(num_chunks: int, seed: int) -> Counts:
     with composer() as made:
         for number in range(num_chunks):
             configs, num_images = chunk(draw, made)
+            train, num_classes = some_of(digits, num_images), 10
+            if draw.random() < 0.5:
+                num_classes = draw.choice([2, draw.randint(2, 40), draw.randint(2, 300)])
+                train = drawn(shape(draw), num_classes, num_images)
             model = configs[0].model.name
             found[f"{model}: chunks"] += 1
             found[f"{model}: members"] += len(configs)
-            for problem, count in problems(configs, some_of(digits, num_images)).items():
+            for problem, count in problems(configs, train, num_classes).items():
                 found[problem] += count
-                print(f"seed {seed}, chunk {number}: {count} {problem}: {configs}", flush=True)
+                data = f"images {train.image_shape}, {num_classes} classes"
+                print(f"seed {seed}, chunk {number}, {data}: {count} {problem}: {configs}", flush=True)
     return found
 
 
@@ -76,11 +82,15 @@ def chunk(draw: random.Random, made: Composer) -> tuple[list[Config], int]:
     return configs, num_images
 
 
-def problems(configs: Sequence[Config], train: Split) -> Counts:
-    expected = [alone(config, train, None) for config in configs]
+def shape(draw: random.Random) -> tuple[int, int, int]:
+    return draw.choice([1, 3]), draw.randint(8, 40), draw.randint(8, 40)
+
+
+def problems(configs: Sequence[Config], train: Split, num_classes: int) -> Counts:
+    expected = [alone(config, train, None, num_classes) for config in configs]
 
     def num_unequal() -> int:
-        found = together(configs, train, None)
+        found = together(configs, train, None, num_classes)
         return sum(one != other for one, other in zip(found, expected, strict=True))
 
     try:

@@ -88,6 +88,19 @@ def test_a_cnn_gains_by_company_in_the_same_order_only(monkeypatch: pytest.Monke
     assert sizes(planned("model=cnn", *rates)) == [2, 2], "one seed is one order"
 
 
+def test_no_more_trials_are_trained_at_once_than_fit_into_memory() -> None:
+    def most(model: str, batch_size: int, shape: tuple[int, int, int], num_classes: int) -> int:
+        return ARCHITECTURES[model].most_together(
+            batch_size=batch_size, image_shape=shape, num_classes=num_classes
+        )
+
+    assert most("cnn", 2048, (1, 28, 28), 10) == most("cnn", 64, (3, 64, 64), 1000) == 4
+    assert [most("cnn", 64, (3, side, side), 10) for side in (112, 128, 200, 256)] == [4, 4, 2, 1]
+    assert most("logistic_regression", 64, (1, 28, 28), 10) == 256
+    assert most("logistic_regression", 64, (3, 256, 256), 10) == 16
+    assert most("logistic_regression", 64, (3, 256, 256), 1000) == 1
+
+
 def test_what_shapes_a_training_is_the_same_in_a_chunk() -> None:
     def kinds(*line: str) -> int:
         return len(planned(*line, workers=1).chunks)

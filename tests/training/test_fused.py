@@ -39,6 +39,7 @@ from tests.support.members import (
     SCHEDULES,
     alone,
     check,
+    drawn,
     go_on_alone,
     member,
     some_of,
@@ -79,6 +80,27 @@ def test_each_member_has_the_bits_that_it_has_alone(
     more = ["model.channels_1=4"] if model == "cnn" else []
     configs = varied(model, orders, f"batch_size={batch_size}", *more)
     check(configs[:: 3 if model == "cnn" else 1], some_of(digits, count), digits.validation)
+
+
+@pytest.mark.parametrize("orders", ["shared", "separate"])
+@pytest.mark.parametrize("model", ["logistic_regression", "cnn"])
+@pytest.mark.parametrize(
+    ("shape", "num_classes"),
+    [
+        ((1, 8, 8), 2),
+        ((1, 9, 9), 3),  # weights of which 16 do not divide the number
+        ((3, 8, 13), 16),
+        ((3, 32, 48), 17),
+        ((1, 20, 16), 300),  # more than a byte holds
+    ],
+)
+def test_images_of_any_shape_and_any_number_of_classes(
+    shape: tuple[int, int, int], num_classes: int, model: str, orders: str
+) -> None:
+    more = ["model.channels_1=4"] if model == "cnn" else []
+    configs = varied(model, orders, "batch_size=50", *more)
+    train, validation = drawn(shape, num_classes, 130), drawn(shape, num_classes, 30)
+    check(configs[:: 3 if model == "cnn" else 1], train, validation, num_classes)
 
 
 @pytest.mark.parametrize("num_chunks", [12, pytest.param(100, marks=slow)])
@@ -372,6 +394,6 @@ def test_a_model_without_a_form_is_refused(digits: Dataset) -> None:
 
 def test_wide_products_are_used_here_at_all() -> None:
     """Else it would all be exact, and nothing faster: not on any machine that this was tried on."""
-    assert linear.product_way(64, 100, CPU) != "columns 1"
+    assert linear.product_way(64, 100, linear.Sizes(10, 784), CPU) != "columns 1"
     forward, _, _ = convolution_ways(torch.Size((100, 1, 28, 28)), torch.Size((4, 10, 1, 5, 5)), CPU)
     assert forward == TOGETHER

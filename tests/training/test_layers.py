@@ -54,7 +54,7 @@ def test_the_gradients_of_a_convolution(way: str) -> None:
 
 def test_a_model_is_multiplied_with_the_zeros_that_stand_behind_its_weights() -> None:
     """Beyond the ends of a tensor, into its storage."""
-    model = LogisticRegression()
+    model = LogisticRegression((1, 28, 28), 10)
     weight = model.linear.weight.detach()
     padded = model._padded(weight)
     assert padded.data_ptr() == weight.data_ptr()

@@ -24,7 +24,7 @@ class ConvNet(nn.Module):
     def __init__(self, config: CNNConfig, image_shape: tuple[int, int, int], num_classes: int) -> None:
         super().__init__()
         channels, *sides = image_shape
-        padding = self.PADDING if min(sides) < self.SMALLEST_UNPADDED else 0
+        padding = self.padding = self.PADDING if min(sides) < self.SMALLEST_UNPADDED else 0
         self.conv_1 = _convolution(channels, config.channels_1, padding)
         self.conv_2 = _convolution(config.channels_1, config.channels_2, padding)
         self.conv_dropout = nn.Dropout2d(config.conv_dropout)

@@ -26,6 +26,7 @@ from digitlab.sweep.workers.trial import (
 )
 from digitlab.text.throttle import Throttle
 from digitlab.tracking.names import ENGINE_TAG
+from digitlab.training.fused.architectures import ARCHITECTURES
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from digitlab.training.fused.epochs import Moment
     from digitlab.training.fused.members import Member
 
+TOO_LARGE = "batches of so large images take too much memory side by side"
 SHARE_OF_SAVING = 0.05  # of the time, at most, goes into checkpoints that are due by time
 
 
@@ -77,22 +79,45 @@ def run_chunk(
     config = task.tasks[0].trial.config()
     device = prepare_process(config)
     dataset = load_data(config.data)
-    with contextlib.ExitStack() as runs:
-        chunk = _Chunk(task, tell, interrupts, runs)
-        try:
-            chunk.open(device, dataset)
-            validation = dataset.validation.to(device) if dataset.validation else None
-            chunk.train(dataset.train.to(device), validation)
-        except (Interrupted, Exception) as error:
-            chunk.cut_short(error)
-        for entry in chunk.entries:
-            entry.settle()
-    release_gpu_memory()
-    return [entry.result for entry in chunk.entries if entry.result]
+    results: list[TrialResult] = []
+    most = _most_together(task, dataset)
+    refusal = TOO_LARGE if most == 1 < len(task.tasks) else ""
+    if refusal:
+        tell(Refusal([trial.number for trial in task.trials], refusal))
+    for start in range(0, len(task.tasks), most):
+        part = dataclasses.replace(task, tasks=task.tasks[start : start + most])
+        with contextlib.ExitStack() as runs:
+            chunk = _Chunk(part, tell, interrupts, runs, refusal)
+            try:
+                chunk.open(device, dataset)
+                validation = dataset.validation.to(device) if dataset.validation else None
+                chunk.train(dataset.train.to(device), validation)
+            except (Interrupted, Exception) as error:
+                chunk.cut_short(error)
+            for entry in chunk.entries:
+                entry.settle()
+        release_gpu_memory()
+        results += [entry.result for entry in chunk.entries if entry.result]
+        if chunk.is_cut_short:
+            break
+    return results
+
+
+def _most_together(task: ChunkTask, dataset: "Dataset") -> int:
+    """Trials that are trained at once. A user who asks for engine=fused gets all of them."""
+    config = task.tasks[0].trial.config()
+    if not task.must_gain:
+        return len(task.tasks)
+    return ARCHITECTURES[config.model.name].most_together(
+        batch_size=config.batch_size,
+        image_shape=dataset.image_shape,
+        num_classes=dataset.num_classes,
+    )
 
 
 class _Chunk:
-    """runs: holds the runs that are open, so that none is left without its end."""
+    """runs: holds the runs that are open, so that none is left without its end. refusal: why each is
+    trained by itself, if for a reason that all share."""
 
     def __init__(
         self,
@@ -100,8 +125,12 @@ class _Chunk:
         tell: Callable[[Any], Any],
         interrupts: Interrupts,
         runs: contextlib.ExitStack,
+        refusal: str,
     ) -> None:
         self.entries = [Entry(each, len(task.tasks), self._tell) for each in task.tasks]
+        for entry in self.entries:
+            entry.refusal = refusal
+        self.is_cut_short = False
         self._controller, self._must_stop = tell, ""
         self._task, self._interrupts, self._runs = task, interrupts, runs
         self._saving = Throttle(task.tasks[0].trial.config().checkpoint.every_seconds)
@@ -238,6 +267,7 @@ class _Chunk:
 
     def cut_short(self, error: BaseException) -> None:
         """What is left goes on when the sweep is repeated."""
+        self.is_cut_short = True
         for entry in self.left:
             if entry.run is None:
                 continue

@@ -39,7 +39,6 @@ class FusedConvNet:
     """
 
     network: ClassVar[type[nn.Module]] = ConvNet
-    spare: ClassVar[int] = 0
     max_groups: ClassVar[int] = 1
 
     def __init__(
@@ -47,17 +46,22 @@ class FusedConvNet:
     ) -> None:
         self._models, self._parameters = models, parameters
         self._last = parameters[6]  # the weights of the output layer
+        self._padding = padding_of(models[0])
         self._backward: Callable[[Tensor], list[Tensor]] | None = None
 
+    @classmethod
+    def spare(cls, model: nn.Module) -> int:
+        return 0
+
     def logits(self, images: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-        """(K, 10, B) of images (1, B, 1, 28, 28); dropout draws from `generators`."""
+        """(K, C, B) of images (1, B, *image_shape); dropout draws from `generators`."""
         (images,) = images
         w_1, b_1, w_2, b_2, w_3, b_3, w_4, b_4 = self._parameters
-        members, size = len(self._models), len(images)
-        made_1 = convolve(images, w_1, b_1, self._ways(images, w_1).forward)
+        members, size, padding = len(self._models), len(images), self._padding
+        made_1 = convolve(images, w_1, b_1, self._ways(images, w_1).forward, padding)
         pooled_1, places_1 = pool(made_1, POOL)
         inner = functional.relu(pooled_1)
-        made_2 = convolve(inner, w_2, b_2, self._ways(inner, w_2).forward)
+        made_2 = convolve(inner, w_2, b_2, self._ways(inner, w_2).forward, padding)
         pooled_2, places_2 = pool(made_2, POOL)
         features = pooled_2.view(size, members, -1, *pooled_2.shape[2:]).transpose(0, 1)
         noise_2 = self._noise("conv_dropout", (*features.shape[:3], 1, 1), generators)
@@ -78,24 +82,24 @@ class FusedConvNet:
             by_pooled = by_features.transpose(0, 1).reshape(pooled_2.shape)
             by_made = _unpool(by_pooled, made_2, places_2)
             ways = self._ways(inner, w_2)
-            by_inner, by_w_2, by_b_2 = convolve_backward(by_made, inner, w_2, ways)
+            by_inner, by_w_2, by_b_2 = convolve_backward(by_made, inner, w_2, ways, padding)
             by_made = _unpool(relu_backward(by_inner, inner, 0), made_1, places_1)
             ways = self._ways(images, w_1)._replace(by_input="")  # nothing is learnt of images
-            _, by_w_1, by_b_1 = convolve_backward(by_made, images, w_1, ways)
+            _, by_w_1, by_b_1 = convolve_backward(by_made, images, w_1, ways, padding)
             return [by_w_1, by_b_1, by_w_2, by_b_2, by_w_3, by_b_3, by_w_4, by_b_4]
 
         self._backward = backward
         return multiply(kept, w_4, b_4, self._linear_way(kept, w_4)).transpose(1, 2)
 
     def backpropagate(self, by_class: Tensor, into: Sequence[Tensor]) -> None:
-        """Write the parameters' gradients `into` (K, ...), from those (K, 10, B) of the last logits."""
+        """Write the parameters' gradients `into` (K, ...), from those (K, C, B) of the last logits."""
         assert self._backward is not None, "logits come first"
         for place, gradient in zip(into, self._backward(by_class), strict=True):
             place.copy_(gradient)
         self._backward = None
 
     def predict(self, split: Split) -> list[Tensor]:
-        """Logits (N, 10) of each member, on the CPU: in large batches there is nothing to gain."""
+        """Logits (N, C) of each member, on the CPU: in large batches there is nothing to gain."""
         return [predict(model, split) for model in self._models]
 
     def _noise(
@@ -112,10 +116,16 @@ class FusedConvNet:
         return noise
 
     def _ways(self, images: Tensor, weight: Tensor) -> Ways:
-        return convolution_ways(images.shape, weight.shape, images.device)
+        return convolution_ways(images.shape, weight.shape, images.device, self._padding)
 
     def _linear_way(self, inputs: Tensor, weight: Tensor) -> str:
         return linear_way(inputs.shape, weight.shape[1], inputs.device, is_last=weight is self._last)
+
+
+def padding_of(model: nn.Module) -> int:
+    """Zeros on every side of what its convolutions see."""
+    assert isinstance(model, ConvNet)
+    return model.padding
 
 
 def _unpool(gradient: Tensor, images: Tensor, places: Tensor) -> Tensor:

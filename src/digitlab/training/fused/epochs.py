@@ -152,10 +152,10 @@ def _num_right(
     answers = torch.cat(moment.predictions, 1)
     if moment.members[0].position.predictions:
         earlier = [torch.cat(member.position.predictions) for member in moment.members]
-        answers = torch.cat([torch.stack(earlier).to(torch.uint8), answers], 1)
+        answers = torch.cat([torch.stack(earlier).to(answers.dtype), answers], 1)
     num_right: list[int] = []
     for rows, order in zip(together.groups, orders, strict=True):
-        in_order = train.labels.index_select(0, order.to(train.labels.device)).to(torch.uint8)
+        in_order = train.labels.index_select(0, order.to(train.labels.device)).to(answers.dtype)
         num_right += answers[rows].eq(in_order).sum(1).tolist()
     return num_right
 

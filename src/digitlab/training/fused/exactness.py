@@ -3,6 +3,7 @@
 import torch
 
 from digitlab.config.schema import CNNConfig, LogisticRegressionConfig, ModelConfig, SGDConfig
+from digitlab.data.splits import NUM_CLASSES, SIDE
 from digitlab.models.build import build_model
 from digitlab.training.fused.exact_ways import known_answers
 from digitlab.training.fused.layers import APART, convolution_ways
@@ -13,6 +14,7 @@ from digitlab.training.loop import Position
 from digitlab.training.optimizers import SGD
 
 BATCH_SIZE, NUM_IMAGES = 100, 1257  # of the embedded digits; the last batch is odd
+IMAGE_SHAPE = (1, SIDE, SIDE)
 CNN = CNNConfig(
     name="cnn",
     channels_1=10,
@@ -44,7 +46,7 @@ def exactness() -> str:
 
 
 def _sentence(members: str, config: ModelConfig, count: int) -> str:
-    images = noise(NUM_IMAGES, torch.device("cpu"))
+    images = noise(NUM_IMAGES, torch.device("cpu"), IMAGE_SHAPE, NUM_CLASSES)
     answer = judge([_member(config, seed) for seed in range(count)], images, BATCH_SIZE)
     if answer.way == NOT_AT_ALL:
         return (
@@ -59,7 +61,7 @@ def _layers_apart() -> str:
     """Parts of the CNN that are not computed together, for their bits or for their speed."""
     cpu, count = torch.device("cpu"), USUAL[1][2]
     layers = {
-        "conv_1": ((BATCH_SIZE, 1, 28, 28), (count, 10, 1, 5, 5)),
+        "conv_1": ((BATCH_SIZE, *IMAGE_SHAPE), (count, 10, 1, 5, 5)),
         "conv_2": ((BATCH_SIZE, 10 * count, 12, 12), (count, 20, 10, 5, 5)),
     }
     parts = []
@@ -71,7 +73,7 @@ def _layers_apart() -> str:
 
 
 def _member(config: ModelConfig, seed: int) -> Member:
-    model = build_model(config, seed, image_shape=(1, 28, 28), num_classes=10)
+    model = build_model(config, seed, image_shape=IMAGE_SHAPE, num_classes=NUM_CLASSES)
     rule = SGDConfig(name="sgd", learning_rate=0.1, momentum=0.9, nesterov=False, weight_decay=0.0)
     return Member(
         model=model,

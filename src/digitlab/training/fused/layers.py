@@ -26,20 +26,22 @@ class Ways(NamedTuple):
     by_weight: str = TOGETHER
 
 
-def convolve(images: Tensor, weight: Tensor, bias: Tensor, way: str) -> Tensor:
+def convolve(images: Tensor, weight: Tensor, bias: Tensor, way: str, padding: int = 0) -> Tensor:
     """(B, K * out, ...) of K members: weight (K, out, in, h, w), bias (K, out).
 
     images: (B, K * in, ...), or (B, in, ...) if all see the same.
     """
     if way == TOGETHER:
         groups = images.shape[1] // weight.shape[2]
-        return functional.conv2d(images, side_by_side(weight), bias.flatten(), groups=groups)
+        return functional.conv2d(
+            images, side_by_side(weight), bias.flatten(), padding=padding, groups=groups
+        )
     parts = zip(_own(images, weight), _clones(weight), _clones(bias), strict=True)
-    return _joined([functional.conv2d(*part) for part in parts])
+    return _joined([functional.conv2d(*part, padding=padding) for part in parts])
 
 
 def convolve_backward(
-    gradient: Tensor, images: Tensor, weight: Tensor, ways: Ways
+    gradient: Tensor, images: Tensor, weight: Tensor, ways: Ways, padding: int = 0
 ) -> tuple[Tensor, Tensor, Tensor]:
     """By images, weights and biases; what `ways` gives neither way is not computed, but empty."""
     results = [images.new_empty(0), images.new_empty(0), images.new_empty(0)]
@@ -49,11 +51,11 @@ def convolve_backward(
             continue
         if way == TOGETHER:
             groups = images.shape[1] // weight.shape[2]
-            computed = _backward(gradient, images, side_by_side(weight), groups, mask)
+            computed = _backward(gradient, images, side_by_side(weight), padding, groups, mask)
         else:
             gradients = _members(gradient, len(weight))
             own = zip(gradients, _own(images, weight), _clones(weight), strict=True)
-            parts = [_backward(*part, 1, mask) for part in own]
+            parts = [_backward(*part, padding, 1, mask) for part in own]
             columns = list(zip(*parts, strict=True))
             computed = [_joined(columns[0]) if mask[0] else None]
             computed += [torch.cat(column) if mask[1] else None for column in columns[1:]]
@@ -88,14 +90,17 @@ def multiply_backward(
 
 
 @functools.cache
-def convolution_ways(images: torch.Size, weight: torch.Size, device: torch.device) -> Ways:
+def convolution_ways(
+    images: torch.Size, weight: torch.Size, device: torch.device, padding: int = 0
+) -> Ways:
     """The fastest that are exact for K members' weights (K, out, in, h, w) and for images as convolve()
     takes them."""
     if weight[0] == 1:
         return Ways()
     members, out, into, height, width = weight
     sees_the_same = images[1] < members * into
-    made = (images[0], out, images[2] - height + 1, images[3] - width + 1)
+    spared = 2 * padding + 1
+    made = (images[0], out, images[2] - height + spared, images[3] - width + spared)
 
     def tensors(draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Images, weights, biases and the gradient by what is made, laid out as in training."""
@@ -103,7 +108,8 @@ def convolution_ways(images: torch.Size, weight: torch.Size, device: torch.devic
         batch = seen[0] if sees_the_same else _joined(list(seen))
         own = (draw.numbers(members, out, height, width, into, salt=1) / 10).permute(0, 1, 4, 2, 3)
         gradient = _joined(list(draw.gradients(members, *made, salt=3)))
-        batch = batch.contiguous(memory_format=torch.channels_last)
+        if into == 1 or not sees_the_same:  # images in colour come channel by channel
+            batch = batch.contiguous(memory_format=torch.channels_last)
         return batch, stack(list(own)), aligned(draw.numbers(members, out, salt=2)), gradient
 
     def ask(part: str, compute: Callable[..., Sequence[Tensor]]) -> str:
@@ -111,20 +117,21 @@ def convolution_ways(images: torch.Size, weight: torch.Size, device: torch.devic
             given = tensors(draw)
             return lambda way: compute(way, *given), lambda: compute(APART, *given)
 
-        question = f"{device.type}: convolution of {tuple(images)} with {tuple(weight)}, {part}"
+        shapes = f"{tuple(images)} with {tuple(weight)}, padding {padding}"
+        question = f"{device.type}: convolution of {shapes}, {part}"
         num_results = members * torch.Size(made).numel()
         return choose(question, [TOGETHER, APART], draws(device, num_results), prepare)
 
     def forward(way: str, batch: Tensor, weights: Tensor, bias: Tensor, _: Tensor) -> list[Tensor]:
-        return [convolve(batch, weights, bias, way)]
+        return [convolve(batch, weights, bias, way, padding)]
 
     def by_input(way: str, batch: Tensor, weights: Tensor, _: Tensor, gradient: Tensor) -> list[Tensor]:
-        return list(convolve_backward(gradient, batch, weights, Ways("", way, ""))[:1])
+        return list(convolve_backward(gradient, batch, weights, Ways("", way, ""), padding)[:1])
 
     def by_weight(
         way: str, batch: Tensor, weights: Tensor, _: Tensor, gradient: Tensor
     ) -> list[Tensor]:
-        return list(convolve_backward(gradient, batch, weights, Ways("", "", way))[1:])
+        return list(convolve_backward(gradient, batch, weights, Ways("", "", way), padding)[1:])
 
     return Ways(
         ask("forward", forward),
@@ -164,10 +171,20 @@ def linear_way(inputs: torch.Size, width: int, device: torch.device, *, is_last:
 
 
 def _backward(
-    gradient: Tensor, images: Tensor, weight: Tensor, groups: int, mask: Sequence[bool]
+    gradient: Tensor, images: Tensor, weight: Tensor, padding: int, groups: int, mask: Sequence[bool]
 ) -> list[Tensor | None]:
     computed: Sequence[Tensor | None] = torch.ops.aten.convolution_backward(
-        gradient, images, weight, [len(weight)], [1, 1], [0, 0], [1, 1], False, [0, 0], groups, mask
+        gradient,
+        images,
+        weight,
+        [len(weight)],
+        [1, 1],
+        [padding, padding],
+        [1, 1],
+        False,
+        [0, 0],
+        groups,
+        mask,
     )
     return list(computed)
 

@@ -30,6 +30,7 @@ from digitlab.training.schedules import Schedule
 
 STACKED, OWN_OPTIMIZERS = "all together", "optimizers one by one"
 ORDERS_TO_KEEP_FOR = 8
+MOST_PIXELS = 100_000_000  # normalised beforehand: twice as many as MNIST has
 STEP_BYTES = 750_000  # of parameters that an optimizer moves at once: with its state, a core's cache
 
 
@@ -58,15 +59,15 @@ class NotFusable(Exception):  # noqa: N818  (a state of the members, not a mista
 
 class Images:
     """The training images, normalised beforehand where members with so many orders ask for each that
-    it pays: 4 bytes a pixel instead of one."""
+    it pays: 4 bytes a pixel instead of one, and at most MOST_PIXELS of them."""
 
     def __init__(self, train: Split, num_orders: int) -> None:
         self._train = train
-        is_kept = num_orders >= ORDERS_TO_KEEP_FOR
+        is_kept = num_orders >= ORDERS_TO_KEEP_FOR and train.images.numel() <= MOST_PIXELS
         self._normalised = train.normalised(slice(None)) if is_kept else None
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (B, 1, 28, 28) and labels (B,)."""
+        """Images (B, *image_shape) and labels (B,)."""
         labels = self._train.labels.index_select(0, index)
         if self._normalised is None:
             return self._train.normalised(index), labels
@@ -90,7 +91,7 @@ class _Block:
 class Differentiated(NamedTuple):
     """Losses and gradients of some neighbours, before their parameters are moved.
 
-    rows: of the members. logits: (K, 10, B). losses: (K,). gradients: (K, ...) by each parameter.
+    rows: of the members. logits: (K, C, B). losses: (K,). gradients: (K, ...) by each parameter.
     """
 
     rows: slice
@@ -111,7 +112,7 @@ class SideBySide:
         fused = fused_model(models)
         if fused is None:
             raise NotFusable("models of these kinds have no form for many at once")
-        parameters = stack_parameters(models, spare=fused.spare)
+        parameters = stack_parameters(models, spare=fused.spare(models[0]))
         self._whole = fused(models, parameters, 1)
         self.groups = _runs([member.order_seed for member in self.members])
         self.order_seeds = [self.members[rows.start].order_seed for rows in self.groups]
@@ -170,23 +171,27 @@ class SideBySide:
                 optimizer.step(gradients, own_rates[rows])
 
     def predict(self, split: Split) -> list[Tensor]:
-        """Logits (N, 10) of each member, on the CPU."""
+        """Logits (N, C) of each member, on the CPU."""
         return self._whole.predict(split)
 
 
 def _predicted(by_class: Tensor) -> Tensor:
-    """The first of the largest classes, (K, B) uint8 of (K, 10, B): five times as fast as argmax."""
-    if len(by_class) == 1:
-        return by_class[0].t().contiguous().argmax(1).to(torch.uint8).unsqueeze(0)
+    """The first of the largest classes, (K, B) of (K, C, B): five times as fast as argmax.
+
+    uint8, or int16 where there are more classes than that holds.
+    """
     ranks = _ranks(by_class.shape[1], by_class.device)
-    largest = by_class.eq(by_class.amax(1, keepdim=True)).to(torch.uint8)
+    if len(by_class) == 1:
+        return by_class[0].t().contiguous().argmax(1).to(ranks.dtype).unsqueeze(0)
+    largest = by_class.eq(by_class.amax(1, keepdim=True)).to(ranks.dtype)
     return largest.mul_(ranks).amax(1).neg_().add_(by_class.shape[1])
 
 
 @functools.cache
 def _ranks(num_classes: int, device: torch.device) -> Tensor:
-    """10 to 1, (10, 1): the first of equals is the largest."""
-    return torch.arange(num_classes, 0, -1, dtype=torch.uint8, device=device).view(-1, 1)
+    """C to 1, (C, 1): the first of equals is the largest."""
+    kind = torch.uint8 if num_classes < 256 else torch.int16
+    return torch.arange(num_classes, 0, -1, dtype=kind, device=device).view(-1, 1)
 
 
 def _stack_all(

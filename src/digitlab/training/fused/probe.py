@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from digitlab.data.splits import NUM_CLASSES, SIDE, Split
+from digitlab.data.splits import Split
 from digitlab.training.fused.exact_ways import Answer, equal, measure, remembered
 from digitlab.training.fused.members import (
     OWN_OPTIMIZERS,
@@ -53,7 +53,7 @@ def judge(members: Sequence[Member], train: Split, batch_size: int) -> Answer:
     ways = [STACKED, OWN_OPTIMIZERS, NOT_AT_ALL]
 
     def find() -> Answer:
-        images = noise(sum(sizes), train.labels.device)
+        images = noise(sum(sizes), train.labels.device, train.image_shape, _num_classes(members))
         large = [_with_large_logits(member, images) for member in members]
         different = _Rehearsal(large, images, sizes, is_equal=False)
         equal_ones = _Rehearsal(_first_of_each_kind(large), images, sizes, is_equal=True)
@@ -65,7 +65,7 @@ def judge(members: Sequence[Member], train: Split, batch_size: int) -> Answer:
                 return Answer(way, real.gain(way))
         return Answer(NOT_AT_ALL, real.gain(STACKED))
 
-    return remembered(_question(members, len(train), batch_size), ways, find)
+    return remembered(_question(members, train, batch_size), ways, find)
 
 
 class _Rehearsal:
@@ -204,17 +204,25 @@ def _state(member: Member) -> list[Tensor]:
     return [tensor.detach().clone() for tensor in (*state, *member.model.parameters())]
 
 
-def noise(num_images: int, device: torch.device) -> Split:
+def _num_classes(members: Sequence[Member]) -> int:
+    *_, bias = members[0].model.parameters()  # of the output layer
+    return len(bias)
+
+
+def noise(
+    num_images: int, device: torch.device, image_shape: tuple[int, int, int], num_classes: int
+) -> Split:
     """Images with as much black as handwritten digits have."""
     generator = torch.Generator().manual_seed(0)
-    shape = (num_images, SIDE, SIDE)
+    channels, *sides = image_shape
+    shape = (num_images, *sides) if channels == 1 else (num_images, *image_shape)
     images = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
     images[torch.rand(shape, generator=generator) < SHARE_BLACK] = 0
-    labels = torch.randint(NUM_CLASSES, (num_images,), generator=generator)
+    labels = torch.randint(num_classes, (num_images,), generator=generator)
     return Split(images.to(device), labels.to(device), mean=0.13, std=0.31)
 
 
-def _question(members: Sequence[Member], num_images: int, batch_size: int) -> str:
+def _question(members: Sequence[Member], train: Split, batch_size: int) -> str:
     orders = Counter(Counter(member.order_seed for member in members).values())
     kinds = Counter(str(structure(member.optimizer)) for member in members)
     parameters = list(members[0].model.parameters())
@@ -222,6 +230,6 @@ def _question(members: Sequence[Member], num_images: int, batch_size: int) -> st
     drops = any(getattr(layer, "p", 0) for member in members for layer in member.model.modules())
     return (
         f"{parameters[0].device.type}: training of {len(members)} x {shapes}{' with dropout' * drops} "
-        f"on {num_images} images by {batch_size}, orders {sorted(orders.items())}, "
+        f"on {len(train)} images {train.image_shape} by {batch_size}, orders {sorted(orders.items())}, "
         f"{sorted(kinds.items())}"
     )
