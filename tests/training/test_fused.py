@@ -62,7 +62,7 @@ def varied(model: str, orders: str, *more: str) -> list[Config]:
         line = [f"model={model}", *optimizer, f"optimizer.learning_rate={0.002 * (i + 1)}"]
         line += [f"optimizer.weight_decay={[0.0, 0.001, 0.1][i % 3]}", f"seed={i}"]
         line += [f"scheduler={SCHEDULES[i % len(SCHEDULES)]}", "epochs=2", *more]
-        order = {"shared": 7, "separate": i, "mixed": [1, 2, 2, 1, 1, 5, 6, 7, 2, 9][i]}[orders]
+        order = {"shared": 7, "separate": i, "mixed": [1, 2, 2, 1, 1, 5, 6, 7, 2, 9][i % 10]}[orders]
         line.append(f"data.order_seed={order}")
         if model == "cnn":
             line += [f"model.conv_dropout={[0.5, 0.2, 0.0][i % 3]}", "model.channels_2=6"]
