@@ -111,6 +111,21 @@ def test_every_command_works(
     assert result.code == 0, result.err
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
+def test_the_python_of_a_page_runs(page: str, home: Path, tmp_path: Path) -> None:
+    found = re.findall(r"^```python\n(.*?)^```", PAGES[CHECKOUT / page], re.MULTILINE | re.DOTALL)
+    script = tmp_path / "page.py"
+    script.write_text("\n".join(block for block in found if "@digitlab." not in block))
+    told = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "DIGITLAB_HOME": str(home), "MPLBACKEND": "Agg"},
+    )
+    assert told.returncode == 0, told.stderr
+    assert page == "README.md" or told.stdout.splitlines()[-1] == "IDENTICAL"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]*)", PAGES[page]):

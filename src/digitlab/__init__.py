@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from digitlab.api.arrays import Data, load_data
     from digitlab.api.comparing import Comparison, compare
     from digitlab.api.composing import compose
     from digitlab.api.models import Model, load_model
@@ -38,6 +39,7 @@ __all__ = [
     "Comparison",
     "Config",
     "ConfigError",
+    "Data",
     "DataError",
     "DigitlabError",
     "Diverged",
@@ -52,6 +54,7 @@ __all__ = [
     "compare",
     "compose",
     "dataset",
+    "load_data",
     "load_model",
     "model",
     "optimizer",
@@ -70,6 +73,7 @@ _MODULES = {  # where each name is made
     "Config": "digitlab.config.schema",
     "ImageData": "digitlab.data.image_data",
     "compose": "digitlab.api.composing",
+    **dict.fromkeys(("Data", "load_data"), "digitlab.api.arrays"),
     **dict.fromkeys(("Comparison", "compare"), "digitlab.api.comparing"),
     **dict.fromkeys(("Model", "load_model"), "digitlab.api.models"),
     **dict.fromkeys(("Reproduction", "reproduce"), "digitlab.api.reproducing"),

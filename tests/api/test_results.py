@@ -14,7 +14,6 @@ import torch
 
 import digitlab as api
 from digitlab.config import project
-from digitlab.data.splits import load
 from digitlab.tracking.run_folder import all_records
 from tests.support.cli import Cli
 
@@ -99,14 +98,17 @@ def test_a_model_reads_arrays_as_the_run_did() -> None:
     torch.manual_seed(1)
     model = api.load_model(run)
     assert torch.equal(torch.rand(3), expected), "random numbers are the user's"
-    test = load(run.config.data, project.data_root(None)).test
-    images, labels = test.images.numpy(), test.labels.numpy()
+    data = api.load_data(run.config)
+    assert (
+        repr(data) == "Data digits: 1,257 train, 180 validation, 360 test images of 28x28, 10 classes"
+    )
+    images, labels = data.test
     classes, probabilities = model.predict(images), model.predict_proba(images)
     assert (classes == labels).mean() == run.metrics["test/accuracy"]
     assert classes.dtype == np.int64
     assert probabilities.shape == (len(images), len(model.class_names))
     assert np.allclose(probabilities.sum(1), 1, atol=1e-5)
-    assert model.class_names[3] == "3"
+    assert model.class_names == data.class_names
     assert isinstance(model.module, torch.nn.Module)
     assert api.load_model(run.id[:10]).run_id == run.id
     with pytest.raises(api.UsageError, match="images of shape"):
@@ -115,6 +117,8 @@ def test_a_model_reads_arrays_as_the_run_did() -> None:
 
 def test_a_comparison_is_data_and_reads_like_the_command(digitlab: Cli) -> None:
     done = api.sweep([*GRID, "study=compared", "executor=inprocess"])
+    assert done.best is not None
+    assert api.load_model(done).run_id == done.best.id
     compared = api.compare(done)
     assert repr(compared).split() == digitlab("compare", done.id).out.split()
     frame = compared.to_pandas()

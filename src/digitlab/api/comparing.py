@@ -5,7 +5,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from digitlab.api.recorded import Run, Runs, store_uri
-from digitlab.api.settling import opened_store
+from digitlab.api.settling import reading_store
 from digitlab.api.sweeping import Sweep
 from digitlab.errors import UsageError
 from digitlab.results.compare import presenting, wording
@@ -82,7 +82,7 @@ def compare(
     """
     if not references:
         raise UsageError("compare takes runs, sweeps or studies, got none")
-    store = opened_store(tracking_uri or _uri_of(references))
+    store = reading_store(tracking_uri or _uri_of(references))
     chosen = [_chosen(store, reference) for reference in dict.fromkeys(references)]
     reference = _chosen(store, against) if against else None
     return Comparison(compare_runs(store, chosen, sort=sort, against=reference))

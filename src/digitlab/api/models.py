@@ -7,9 +7,10 @@ import numpy.typing as npt
 
 from digitlab.api.foreground import torch_as_it_was
 from digitlab.api.recorded import Run, store_uri
-from digitlab.api.settling import opened_store
+from digitlab.api.settling import reading_store
+from digitlab.api.sweeping import Sweep
 from digitlab.config.schema import Config
-from digitlab.data.files import class_names
+from digitlab.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,6 +26,7 @@ class Model:
         run_id: of the run that trained it; empty where the registry does not say.
         config: of that run.
         class_names: in the order of the classes, from 0.
+        image_shape: of one image: (H, W), or (H, W, 3) in colour.
         module: the torch module. It takes normalised images; `predict` does that.
     """
 
@@ -33,14 +35,15 @@ class Model:
         self.name, self.run_id = trained.name, trained.run_id
         self.config: Config = trained.classifier.config
         self.module: nn.Module = trained.classifier.model
-        self.class_names: list[str] = list(class_names(trained.data_name))
+        self.class_names: list[str] = list(trained.signature.class_names)
+        self.image_shape: tuple[int, ...] = trained.signature.picture_shape
 
     def predict(self, images: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """The most probable class of each image: (N,), an index of `class_names`.
 
         Args:
-            images: as many as fit into memory, of the shape that the model was trained on, (N, 28, 28)
-                for MNIST: integers from 0 (black) to 255 (white ink).
+            images: as many as fit into memory, (N, *image_shape), as `load_data` gives them: integers
+                from 0 (black) to 255 (white ink, or full colour).
 
         Raises:
             UsageError: another shape, or other values; it says which were expected.
@@ -53,15 +56,19 @@ class Model:
 
     def __repr__(self) -> str:
         num_weights = sum(weights.numel() for weights in self.module.parameters())
-        return f"Model {self.name}: {len(self.class_names)} classes, {num_weights:,} weights"
+        shape = "x".join(map(str, self.image_shape))
+        return (
+            f"Model {self.name}: images of {shape}, {len(self.class_names)} classes, "
+            f"{num_weights:,} weights"
+        )
 
 
-def load_model(run: Run | str, *, tracking_uri: str | None = None) -> Model:
+def load_model(run: Run | Sweep | str, *, tracking_uri: str | None = None) -> Model:
     """The trained model of a run, ready to predict.
 
     Args:
-        run: a `Run`, a run's id (which may be shortened), a sweep's id or name (its best trial), or a
-            registered model, `digits@champion`.
+        run: a `Run`, a `Sweep` (its best trial), a run's id (which may be shortened), a sweep's id or
+            name, or a registered model, `digits@champion`.
         tracking_uri: the store; None: what conf/ and the environment say.
 
     Raises:
@@ -70,8 +77,14 @@ def load_model(run: Run | str, *, tracking_uri: str | None = None) -> Model:
     """
     from digitlab.inference.trained_model import load_model as load
 
+    if isinstance(run, Sweep):
+        if run.best is None:
+            raise UsageError(
+                f"sweep {run.id} has no best trial: none has FINISHED with a validation score"
+            )
+        run = run.best
     reference = run.id if isinstance(run, Run) else run
     uri = run.tracking_uri if isinstance(run, Run) else store_uri(tracking_uri)
-    store = opened_store(uri)
+    store = reading_store(uri)
     with torch_as_it_was():  # building a model draws its first weights
         return Model(load(store, reference))

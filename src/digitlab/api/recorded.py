@@ -1,7 +1,7 @@
 """Recorded runs as data: one, or a sequence of them. Reads, and changes nothing."""
 
 import datetime
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, overload
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 MAX_SHOWN = 30  # rows of a printed table
 ABOUT = ("name", "status", "started", "seconds")  # columns of a frame
 HIDDEN_TAGS = ("mlflow.", names.PROCESS_TAG)
-MOST_RUNS = 50_000  # that MLflow gives at once
+MOST_RUNS = 1_000_000
+PAGE_RUNS = 1000  # of a store at once
 
 
 class Run:
@@ -118,9 +119,10 @@ class Run:
         return {**about, **self.knobs, **self.metrics, **tags}
 
     def _store(self) -> "RunStore":
-        from digitlab.tracking.delivery import open_answering
+        from digitlab.tracking.delivery import bounded_store, check_answering
 
-        return open_answering(self.tracking_uri)
+        check_answering(self.tracking_uri)
+        return bounded_store(self.tracking_uri)
 
     def _record(self) -> "RunFolder | None":
         """Its folder on this disk, until it is delivered."""
@@ -225,8 +227,11 @@ def runs(study: str | None = None, *, tracking_uri: str | None = None, limit: in
     Raises:
         UsageError: there is no such study. TrackingError: the store does not answer.
     """
+    from digitlab.api.settling import reading_store
+
     uri = store_uri(tracking_uri)
-    return Runs(Run(stored, uri) for stored in recorded_runs(uri, study=study, limit=limit)[:limit])
+    stored = recorded_runs(uri, reading_store, study=study, limit=limit)
+    return Runs(Run(run, uri) for run in stored[:limit])
 
 
 def find_run(uri: str, run_id: str) -> Run:
@@ -236,12 +241,13 @@ def find_run(uri: str, run_id: str) -> Run:
         UsageError: there is none. TrackingError: the store does not answer.
     """
     from digitlab.config import project
-    from digitlab.tracking.delivery import open_answering
+    from digitlab.tracking.delivery import bounded_store, check_answering
     from digitlab.tracking.run_folder import RunFolder
 
     if record := RunFolder.named(project.records(), run_id):
         return Run(undelivered(record), uri)
-    return Run(open_answering(uri).find(run_id), uri)
+    check_answering(uri)
+    return Run(bounded_store(uri).find(run_id), uri)
 
 
 def store_uri(tracking_uri: str | None) -> str:
@@ -252,23 +258,23 @@ def store_uri(tracking_uri: str | None) -> str:
     return resolve_uri(tracking_uri or compose(()).tracking.uri)
 
 
-def recorded_runs(uri: str, *, study: str | None, limit: int) -> list[StoredRun]:
+def recorded_runs(
+    uri: str, opened: "Callable[[str], RunStore]", *, study: str | None, limit: int
+) -> list[StoredRun]:
     """Those in the store and those of this disk that it lacks, newest first.
 
-    One more than `limit` where there are more.
+    One more than `limit` where there are more. opened: settles dead runs and opens the store.
     """
-    from digitlab.api.settling import settle_dead_runs
     from digitlab.config import project
     from digitlab.tracking.run_folder import waiting_records
 
-    settle_dead_runs()
     waiting = [
         undelivered(record)
         for record in waiting_records(project.records())
         if record.run.tracking_uri == uri and study in (None, record.run.study)
     ]
     try:
-        stored = _stored_runs(uri, study, limit + 1)
+        stored = _stored_runs(opened(uri), study, limit + 1)
     except TrackingError as error:
         if not waiting:
             raise
@@ -303,15 +309,23 @@ def _scores(run: Run) -> dict[str, str]:
     }
 
 
-def _stored_runs(uri: str, study: str | None, limit: int) -> list[StoredRun]:
+def _stored_runs(store: "RunStore", study: str | None, limit: int) -> list[StoredRun]:
     """The newest runs in the store, none of them RUNNING whose process is gone."""
     from digitlab.config import project
     from digitlab.tracking.connection.location import unusable
-    from digitlab.tracking.delivery import open_answering
     from digitlab.tracking.leftovers import close_dead_runs
     from digitlab.tracking.stored_run import NO_SWEEPS
 
-    store = open_answering(uri)
-    if unusable(uri) is None:
+    if unusable(store.uri) is None:
         close_dead_runs(store, project.records())
-    return store.runs(study, limit=min(limit, MOST_RUNS), search_filter=NO_SWEEPS)
+    newest = store.runs(study, limit=min(limit, PAGE_RUNS), search_filter=NO_SWEEPS)
+    if len(newest) < PAGE_RUNS or limit <= PAGE_RUNS:
+        return newest
+    all_of_them: list[StoredRun] = []
+    for name in [study] if study else store.studies():
+        runs, page = store.page(name, NO_SWEEPS)  # a call each: a long one is no store that hangs
+        while page:
+            more, page = store.page(name, NO_SWEEPS, page)
+            runs += more
+        all_of_them += runs
+    return sorted(all_of_them, key=lambda run: -run.start_time)[:limit]

@@ -16,6 +16,7 @@ from digitlab.config.given_config import PLACES, read_config
 from digitlab.config.schema import Config
 from digitlab.errors import UsageError
 from digitlab.reproduction.demands import excess
+from digitlab.reproduction.reproduce import PLACES as HERE
 from digitlab.reproduction.reproduce import Options
 from digitlab.reproduction.reproduce import reproduce as repeat
 from digitlab.reproduction.untraced import verdict_without_trace
@@ -157,7 +158,7 @@ def reproduce_config(
         )
     recorded = to_dict(read_config(file, (), _silent))
     differing = differing_knobs(recorded, values)
-    changes = {path: now for path, (_, now) in differing.items() if path not in PLACES}
+    changes = {p: now for p, (_, now) in differing.items() if p not in {*PLACES, *HERE}}
     for knob, value in chosen.items():
         if value is not None:
             set_leaf(values, knob, value)

@@ -23,6 +23,18 @@ def opened_store(uri: str) -> "RunStore":
     return open_answering(uri)
 
 
+def reading_store(uri: str) -> "RunStore":
+    """The same for a user's process, which then imports no MLflow: another one reads.
+
+    Every method raises TrackingError unless it is done within 30 s.
+    """
+    from digitlab.tracking.delivery import bounded_store, check_answering
+
+    settle_dead_runs()
+    check_answering(uri)
+    return bounded_store(uri)
+
+
 def settle_dead_runs() -> None:
     """Mark and deliver runs whose process is gone: the statuses shown afterwards are true.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from digitlab.api.settling import mark_dead_runs
+from digitlab.api.settling import mark_dead_runs, opened_store
 from digitlab.cli.completion import complete_names
 from digitlab.cli.options import (
     JSON,
@@ -130,7 +130,7 @@ def list_runs(uri: str, *, study: str | None, limit: int, as_json: bool) -> None
     from digitlab.cli.tables import plain, print_runs
 
     _mention_waiting(uri)
-    newest = recorded_runs(uri, study=study, limit=limit)
+    newest = recorded_runs(uri, opened_store, study=study, limit=limit)
     runs = newest[:limit]
     if as_json:
         echo_json([plain(run) for run in runs])

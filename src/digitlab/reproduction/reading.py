@@ -1,7 +1,7 @@
 """Records read from a file, this disk or the store; and exported as one file. Runs nothing."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from digitlab.config import project
@@ -24,9 +24,10 @@ from digitlab.runs.provenance import CHECKOUT
 from digitlab.text import yaml_text
 from digitlab.text.files import is_file_of_some_kind, write_atomically
 from digitlab.text.terminal import printable
-from digitlab.tracking.delivery import open_answering
+from digitlab.tracking.delivery import bounded_store, check_answering, open_store
 from digitlab.tracking.names import CONFIG_TAG, PATCH_FILE, RECORD_FILE
 from digitlab.tracking.run_folder import RunFolder
+from digitlab.tracking.store import RunStore
 from digitlab.tracking.stored_run import check_prefix
 
 
@@ -41,7 +42,7 @@ def read(reference: str, uri: str) -> Recorded:
         return read_recorded(file)
     if len(file.parts) > 1 or file.suffix in (".json", ".zip"):
         raise UsageError(f"there is no file {reference}")
-    files = _files_of(reference, uri, (RECORD_FILE, PATCH_FILE))
+    files = _files_of(reference, uri, (RECORD_FILE, PATCH_FILE), bounded_store)
     if RECORD_FILE not in files.contents:
         raise RefusedDocument([f"run {reference} has no {RECORD_FILE}: an older digitlab made it"])
     document = documents.parse(files.contents[RECORD_FILE])
@@ -102,16 +103,23 @@ class _Files:
     tags: Mapping[str, str] | None
 
 
-def _files_of(reference: str, uri: str, artifacts: Sequence[str]) -> _Files:
+def _files_of(
+    reference: str,
+    uri: str,
+    artifacts: Sequence[str],
+    opened: Callable[[str], RunStore] = open_store,
+) -> _Files:
     """Those of the artifacts that the run has.
 
     Raises:
+        TrackingError: the store does not answer.
         RefusedDocument: the document is too large.
     """
     if record := RunFolder.named(project.records(), reference):
         return _Files(reference, record.contents(artifacts), None)
     check_prefix(reference)
-    store = open_answering(uri)
+    check_answering(uri)
+    store = opened(uri)
     run = store.find(reference)
     if (size := dict(store.artifacts(run)).get(RECORD_FILE, 0)) > documents.MAX_BYTES:
         raise RefusedDocument([f"{RECORD_FILE} has {size} bytes, more than {documents.MAX_BYTES}"])

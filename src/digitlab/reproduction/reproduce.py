@@ -30,7 +30,7 @@ from digitlab.runs import document as documents
 from digitlab.runs.document import Document, RefusedDocument
 from digitlab.runs.provenance import CHECKOUT, command_line
 from digitlab.text.terminal import confirm, say
-from digitlab.tracking.delivery import open_store
+from digitlab.tracking.delivery import bounded_store
 from digitlab.tracking.names import REPRODUCES_TAG, VARIES_TAG, VERDICT_TAG
 from digitlab.training.arithmetic import PORTABLE, VARIABLES, Arithmetic
 
@@ -103,7 +103,7 @@ def reproduce(reference: str, uri: str, options: Options) -> Reproduction:
             verdict.details.append(how_to_weigh(recorded, repeated.run_id))
         if repeated.run_id:
             with contextlib.suppress(TrackingError):
-                open_store(uri).set_tag(repeated.run_id, VERDICT_TAG, verdict.kind)
+                bounded_store(uri).set_tag(repeated.run_id, VERDICT_TAG, verdict.kind)
     except RefusedDocument as error:
         verdict = Verdict(kind="CANNOT", cause="its record is refused", details=error.problems)
     except Cannot as error:

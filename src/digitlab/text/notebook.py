@@ -25,8 +25,8 @@ class CellBar:
             self._draw(f"{bar} {_escaped(text)}", f"{done}/{total}  {text}")
 
     def end(self, text: str) -> None:
-        """What stays in the cell, in place of the bar."""
-        if self.is_shown:
+        """What stays in the cell, in place of the bar; nothing of one that was never drawn."""
+        if self.is_shown and (text or self._handle):
             self._draw(_escaped(text), text)
 
     def _draw(self, markup: str, text: str) -> None:

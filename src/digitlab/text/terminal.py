@@ -43,7 +43,10 @@ def echo_json(values: Any) -> None:
 
 def say(message: str) -> None:
     """Show what is no result, on standard error; not in a notebook, which shows that as errors."""
-    click.secho(printable(message), fg="yellow", err=not in_notebook())
+    if in_notebook():
+        click.echo(printable(message))
+    else:
+        click.secho(printable(message), fg="yellow", err=True)
 
 
 def in_notebook() -> bool:
@@ -84,6 +87,7 @@ def console(
         soft_wrap=soft_wrap,
         width=width,
         force_jupyter=False,  # whose progress bars would need ipywidgets
+        force_terminal=False if file or in_notebook() else None,  # whatever FORCE_COLOR says
         highlight=False,
         markup=False,
         emoji=False,

@@ -28,10 +28,15 @@ open_store = functools.cache(RunStore)  # importing mlflow and opening a store: 
 
 def open_answering(uri: str) -> RunStore:
     """Raises TrackingError within 3 s if the store cannot be read."""
+    check_answering(uri)
+    return open_store(uri)
+
+
+def check_answering(uri: str) -> None:
+    """Raises TrackingError within 3 s if the store cannot be read."""
     if reason := unreachable(uri):
         start_it = "" if sqlite_file(uri) else "start it, or "
         raise TrackingError(f"{reason}; {start_it}choose another with tracking.uri=URI")
-    return open_store(uri)
 
 
 def check_before_training(uri: str, study: str, records: Iterable[RunFolder] = ()) -> None:

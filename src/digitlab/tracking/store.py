@@ -137,17 +137,18 @@ class RunStore:
         At most a page of them, and the name of the next page, empty after the last.
         """
         is_finished = f"attributes.status = 'FINISHED' AND tags.`{FINGERPRINT_TAG}` != ''"
-        return self._page(study, is_finished, page)
+        return self.page(study, is_finished, page)
 
     def all_runs(self, study: str, search_filter: str = "") -> list[StoredRun]:
         """Every run of a study, oldest first; none of an unknown one. The filter in MLflow's syntax."""
-        runs, page = self._page(study, search_filter, "")
+        runs, page = self.page(study, search_filter, "")
         while page:
-            more, page = self._page(study, search_filter, page)
+            more, page = self.page(study, search_filter, page)
             runs += more
         return runs
 
-    def _page(self, study: str, search_filter: str, page: str) -> tuple[list[StoredRun], str]:
+    def page(self, study: str, search_filter: str = "", page: str = "") -> tuple[list[StoredRun], str]:
+        """At most PAGE_RUNS runs of a study, oldest first, and the name of the next page, or ""."""
         with plain_errors(self.uri):
             experiment = self._client.get_experiment_by_name(study)
             if experiment is None:

@@ -31,6 +31,7 @@ from digitlab.tracking.connection.location import undeliverable
 IMPORT_SECONDS = 60.0  # of which no store is guilty
 MOST_TIMES = 2  # its limit a request may compute: an endless answer is read for ever
 SHORTEST_WAIT = 0.02
+TURN_SECONDS = 0.1  # that a thread listens before another one may
 LEFT_ALONE_SECONDS = 30.0  # a store that has not answered
 ANSWER_BYTES = 1 << 30  # that a store's answers may take of memory
 FIRST_FILE, LAST_FILE = 3, 1 << 20
@@ -59,9 +60,10 @@ class _Times:
 
 
 class StoreProcess:
-    """Started when it is first asked, one request after another. Not thread-safe."""
+    """Started when it is first asked, one request after another. Thread-safe."""
 
     def __init__(self) -> None:
+        self._lock = threading.RLock()
         self._connection: Connection | None = None
         self._pid = 0
         self._numbers = itertools.count(1)
@@ -78,22 +80,24 @@ class StoreProcess:
         """
         if time.monotonic() < self._left_alone_until.get(uri, 0.0):
             raise TrackingError(f"{uri} did not answer just now")
-        number = next(self._numbers)
-        try:
-            if self._connection is None:
-                self._start()
-            assert self._connection is not None, "started"
-            self._connection.send((number, uri, function, args, dict(os.environ)))
-        except OSError as error:
-            self.stop()
-            raise TrackingError(f"the process that delivers cannot be had: {error}") from None
-        self._uris[number] = uri
+        with self._lock:
+            number = next(self._numbers)
+            try:
+                if self._connection is None:
+                    self._start()
+                assert self._connection is not None, "started"
+                self._connection.send((number, uri, function, args, dict(os.environ)))
+            except OSError as error:
+                self.stop()
+                raise TrackingError(f"the process that delivers cannot be had: {error}") from None
+            self._uris[number] = uri
         return number
 
     def is_answered(self, number: int) -> bool:
         """Also True if the process has died, which is an answer, too."""
-        self._hear(0.0)
-        return number in self._answers
+        with self._lock:
+            self._hear(0.0)
+            return number in self._answers
 
     @property
     def is_importing(self) -> bool:
@@ -111,21 +115,24 @@ class StoreProcess:
             DigitlabError: that the function has raised.
         """
         begun: _Times | None = None
-        while number not in self._answers:
-            now = _Times.of(self._pid)
-            if self._importing_since is not None:
-                left, begun = IMPORT_SECONDS - (now.running - self._importing_since.running), None
-            else:
-                begun = begun or now
-                left = seconds - (now.waiting - begun.waiting)
-                left = min(left, MOST_TIMES * seconds - (now.computing - begun.computing))
-            if left <= 0:
-                uri = self._uris[number]
-                self.stop()
-                self._answers.pop(number)
-                self._left_alone_until[uri] = time.monotonic() + LEFT_ALONE_SECONDS
-                raise TrackingError(f"{uri} does not answer (nothing within {seconds:.2g} s)")
-            self._hear(max(left, SHORTEST_WAIT))
+        while True:
+            with self._lock:
+                if number in self._answers:
+                    break
+                now = _Times.of(self._pid)
+                if (since := self._importing_since) is not None:
+                    left, begun = IMPORT_SECONDS - (now.running - since.running), None
+                else:
+                    begun = begun or now
+                    left = seconds - (now.waiting - begun.waiting)
+                    left = min(left, MOST_TIMES * seconds - (now.computing - begun.computing))
+                if left <= 0:
+                    uri = self._uris[number]
+                    self.stop()
+                    self._answers.pop(number)
+                    self._left_alone_until[uri] = time.monotonic() + LEFT_ALONE_SECONDS
+                    raise TrackingError(f"{uri} does not answer (nothing within {seconds:.2g} s)")
+                self._hear(min(max(left, SHORTEST_WAIT), TURN_SECONDS))
         is_value, content = self._answers.pop(number)
         if not is_value:
             raise content
@@ -146,16 +153,18 @@ class StoreProcess:
 
     def stop(self) -> None:
         """Kill it, whatever it does; requests without an answer get that as one."""
-        if self._connection is None:
-            return
-        self._connection.close()
-        self._connection, self._importing_since = None, None
-        with contextlib.suppress(ProcessLookupError, ChildProcessError):
-            os.kill(self._pid, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
-        for number, uri in self._uris.items():
-            self._answers[number] = False, TrackingError(f"{uri}: the process that delivers was ended")
-        self._uris.clear()
+        with self._lock:
+            if self._connection is None:
+                return
+            self._connection.close()
+            self._connection, self._importing_since = None, None
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(self._pid, signal.SIGKILL)
+                os.waitpid(self._pid, 0)
+            for number, uri in self._uris.items():
+                ended = TrackingError(f"{uri}: the process that delivers was ended")
+                self._answers[number] = False, ended
+            self._uris.clear()
 
     def _start(self) -> None:
         ours, theirs = Pipe()
