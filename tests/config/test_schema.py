@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from digitlab.config import project, schema
+from digitlab.config import data_schema, project, schema
 from digitlab.config.checking import to_config, to_dict
 from digitlab.config.composition import compose
 from digitlab.config.knobs import knobs, nearest
@@ -35,7 +35,7 @@ def test_every_choice_of_every_group_composes() -> None:
             if group in SWEEP_GROUPS:
                 plan([f"{group}={choice}"])
                 continue
-            place = ["data.path=x"] if choice in schema.FORMS else []
+            place = ["data.path=x"] if choice in data_schema.FORMS else []
             chosen = getattr(compose([f"{group}={choice}", *place]), group, None)
             assert getattr(chosen, "name", choice) == choice
 
@@ -192,13 +192,13 @@ def test_every_knob_is_read_by_something(
     read: set[tuple[str, str]] = set()
     classes = [
         cls
-        for name, cls in vars(schema).items()
+        for name, cls in {**vars(schema), **vars(data_schema)}.items()
         if name.endswith("Config") and not name.startswith("Own") and dataclasses.is_dataclass(cls)
     ]
 
     def caller_is_digitlab(frame: FrameType | None) -> bool:
         name = frame.f_globals.get("__name__", "") if frame else ""
-        return name.startswith("digitlab.") and name != "digitlab.config.schema"
+        return name.startswith("digitlab.") and name not in (schema.__name__, data_schema.__name__)
 
     for cls in classes:
         fields = {field.name for field in dataclasses.fields(cls)}

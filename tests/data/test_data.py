@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from digitlab.config.schema import NUM_TRAIN, BuiltInDataConfig
+from digitlab.config.data_schema import NUM_TRAIN, BuiltInDataConfig
 from digitlab.data import files, places, splits
 from digitlab.errors import DataError
 from tests.support.cli import Cli

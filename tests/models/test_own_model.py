@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from digitlab.config.composition import compose
-from digitlab.config.schema import OwnConfig
+from digitlab.config.kinds import OwnConfig
 from digitlab.errors import UsageError
 from digitlab.models.build import build_model
 from digitlab.runs.document import config_digest

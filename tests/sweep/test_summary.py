@@ -14,7 +14,7 @@ import pytest
 from matplotlib.image import imread
 from scipy import stats
 
-from digitlab.config.schema import Metric
+from digitlab.config.kinds import Metric
 from digitlab.results import curves, figures, scales, summary
 from digitlab.results import page as interactive
 from digitlab.results.trial_result import TrialResult

@@ -4,13 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from digitlab.config.schema import (
-    AdagradConfig,
-    AdamConfig,
-    OptimizerConfig,
-    RMSpropConfig,
-    SGDConfig,
-)
+from digitlab.config.schema import AdagradConfig, AdamConfig, OptimizerConfig, RMSpropConfig, SGDConfig
 from digitlab.training.optimizers import build_optimizer, square_root
 
 ADAM = {"learning_rate": 0.01, "beta_1": 0.9, "beta_2": 0.99, "epsilon": 1e-8}

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from digitlab.config import project
-from digitlab.config.schema import NUM_TRAIN, BuiltInDataConfig
+from digitlab.config.data_schema import NUM_TRAIN, BuiltInDataConfig
 from digitlab.data.files import is_present
 from digitlab.data.places import folder_of
 from digitlab.data.splits import load

@@ -15,8 +15,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from digitlab.config import project
 from digitlab.config.components import lookup
+from digitlab.config.data_schema import DataConfig, PlacedDataConfig
 from digitlab.config.knobs import Knob, knobs, nearest, variants
-from digitlab.config.schema import BUILT_IN, Config, DataConfig, PlacedDataConfig, contradictions
+from digitlab.config.schema import BUILT_IN, Config, contradictions
 from digitlab.errors import ConfigError
 from digitlab.text import addresses
 

@@ -33,7 +33,12 @@ WITHOUT_NUMBERS = (
     *("__init__.py", "errors.py", "text/", "config/", "tracking/", "runs/", "results/", "sweep/"),
     *("reproduction/", "inference/", "api/", "cli/"),
 )
-DECIDING = ("config/schema.py", "runs/checkpoints.py")  # of these rooms
+DECIDING = (
+    "config/schema.py",
+    "config/data_schema.py",
+    "config/kinds.py",
+    "runs/checkpoints.py",
+)  # of these rooms
 # Of records from before there were rooms: what decided no number then.
 FLAT_WITHOUT_NUMBERS = (
     *("addresses.py", "terminal.py", "project.py", "provenance.py", "fingerprint.py"),

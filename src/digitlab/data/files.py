@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 
-from digitlab.config.schema import NUM_TRAIN
+from digitlab.config.data_schema import NUM_TRAIN
 from digitlab.data import idx, places
 from digitlab.data.digests import digest
 from digitlab.data.embedded_digits import REINSTALL, read_digits

@@ -13,7 +13,7 @@ import numpy as np
 
 from digitlab.config import project
 from digitlab.config.components import lookup
-from digitlab.config.schema import (
+from digitlab.config.data_schema import (
     NUM_TRAIN,
     BuiltInDataConfig,
     CsvDataConfig,

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from digitlab.config.schema import DataConfig, num_held_out
+from digitlab.config.data_schema import DataConfig, num_held_out
 from digitlab.data.files import NUM_CLASSES, SIDE
 from digitlab.data.sources import read, tell_warnings
 from digitlab.randomness import derive_seed

@@ -5,7 +5,8 @@ from typing import Protocol, assert_never, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from digitlab.config.schema import CNNConfig, LogisticRegressionConfig, ModelConfig, OwnConfig
+from digitlab.config.kinds import OwnConfig
+from digitlab.config.schema import CNNConfig, LogisticRegressionConfig, ModelConfig
 from digitlab.models.cnn import ConvNet
 from digitlab.models.logistic_regression import LogisticRegression
 from digitlab.models.own_model import own_model

@@ -5,7 +5,7 @@ from torch import nn
 
 from digitlab.config.components import lookup
 from digitlab.config.components.origins import where_failed
-from digitlab.config.schema import OwnConfig
+from digitlab.config.kinds import OwnConfig
 from digitlab.errors import UsageError
 
 

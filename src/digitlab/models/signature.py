@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from digitlab.config.schema import CLOSED, Integer
+from digitlab.config.kinds import CLOSED, Integer
 from digitlab.data.known import SIDE, class_names
 
 MODEL_FILE = "model.json"

@@ -6,7 +6,7 @@ from glob import escape
 from pathlib import Path
 
 from digitlab.config import project
-from digitlab.config.schema import FORMS
+from digitlab.config.data_schema import FORMS
 from digitlab.reproduction.archive import Recorded
 from digitlab.reproduction.changes import input_changes, promises_identity
 from digitlab.reproduction.verdict import Verdict

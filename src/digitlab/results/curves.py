@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from digitlab.config.schema import Metric
+from digitlab.config.kinds import Metric
 from digitlab.results.summary import Ranked, Summary
 from digitlab.results.tables import shortened
 from digitlab.results.trial_result import TrialResult

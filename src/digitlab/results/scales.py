@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from digitlab.config.schema import Metric
+from digitlab.config.kinds import Metric
 from digitlab.results.summary import Summary, titles
 from digitlab.results.tables import shortened
 from digitlab.tracking.names import VALIDATION_ACCURACY, VALIDATION_LOSS

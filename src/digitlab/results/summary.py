@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from digitlab.config.schema import Metric
+from digitlab.config.kinds import Metric
 from digitlab.results.estimates import Estimate, estimate, reads
 from digitlab.results.tables import markdown_table, short_title
 from digitlab.results.trial_result import TrialResult

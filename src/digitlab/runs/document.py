@@ -18,7 +18,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from digitlab.config.checking import flatten, recorded_config, set_leaf
-from digitlab.config.schema import CLOSED, Config, Integer, Seed, Switch
+from digitlab.config.kinds import CLOSED, Integer, Seed, Switch
+from digitlab.config.schema import Config
 from digitlab.data.known import NUM_CLASSES, SIDE
 from digitlab.errors import ConfigError, DigitlabError
 from digitlab.runs.trace import Trace

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from digitlab.config import project
 from digitlab.config.checking import recorded_data
-from digitlab.config.schema import NUM_TRAIN
+from digitlab.config.data_schema import NUM_TRAIN
 from digitlab.data.files import Bytes, class_names, read_verified
 from digitlab.data.sources import read
 from digitlab.errors import DataError, UsageError

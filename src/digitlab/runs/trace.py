@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
-from digitlab.config.schema import CLOSED, Integer
+from digitlab.config.kinds import CLOSED, Integer
 from digitlab.runs.artifacts import epoch_metrics
 from digitlab.tracking.names import TRAIN_ACCURACY, TRAIN_LOSS, VALIDATION_ACCURACY, VALIDATION_LOSS
 from digitlab.training.evaluation import Evaluation

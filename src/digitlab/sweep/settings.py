@@ -10,8 +10,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from digitlab.config.checking import shown
+from digitlab.config.kinds import CLOSED, Integer, Metric, Number, Seed, Text
 from digitlab.config.knobs import knob_of, nearest
-from digitlab.config.schema import CLOSED, Integer, Metric, Number, Seed, Text
 from digitlab.errors import ConfigError
 
 

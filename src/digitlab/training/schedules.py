@@ -5,12 +5,12 @@ from collections.abc import Callable
 from typing import assert_never
 
 from digitlab.config.components import lookup
+from digitlab.config.kinds import OwnConfig
 from digitlab.config.schema import (
     ConstantConfig,
     CosineConfig,
     InverseSqrtConfig,
     OneCycleConfig,
-    OwnConfig,
     SchedulerConfig,
     StepConfig,
 )

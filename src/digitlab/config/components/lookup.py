@@ -16,7 +16,9 @@ from digitlab.config import project
 from digitlab.config.components import source
 from digitlab.config.components.origins import OF_ALL_DATA, Origin, described, origins
 from digitlab.config.components.signature import schema_of
-from digitlab.config.schema import BUILT_IN, OwnConfig, OwnDataConfig, OwnOptimizerConfig
+from digitlab.config.data_schema import OwnDataConfig
+from digitlab.config.kinds import OwnConfig
+from digitlab.config.schema import BUILT_IN, OwnOptimizerConfig
 from digitlab.errors import UsageError
 
 BASES: dict[str, type] = {

@@ -25,7 +25,7 @@ import platformdirs
 from digitlab.config.components import source
 from digitlab.config.components.register import REGISTERED
 from digitlab.config.components.signature import NoKnob, Spec, specs_of
-from digitlab.config.schema import OwnDataConfig
+from digitlab.config.data_schema import OwnDataConfig
 from digitlab.text.files import write_atomically
 
 OF_ALL_DATA = {field.name for field in dataclasses.fields(OwnDataConfig)}

@@ -15,7 +15,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
 
-from digitlab.config.schema import CLOSED, Integer, Number, OwnConfig, Switch, Text
+from digitlab.config.kinds import CLOSED, Integer, Number, OwnConfig, Switch, Text
 
 KINDS: dict[str, Any] = {"int": Integer, "float": Number, "bool": Switch, "str": Text}
 UNIONS = (typing.Union, types.UnionType)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from digitlab.config.schema import Metric
+from digitlab.config.kinds import Metric
 from digitlab.errors import DataError, UsageError
 from digitlab.results.compare.compare import Comparison
 from digitlab.results.compare.groups import MODEL, SEED, Group, knobs_of, ranked

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from digitlab.config import project
 from digitlab.config.checking import recorded_config
+from digitlab.config.data_schema import BuiltInDataConfig, DataConfig
 from digitlab.config.fingerprint import fingerprint
-from digitlab.config.schema import BuiltInDataConfig, Config, DataConfig, of_sizes
+from digitlab.config.schema import Config, of_sizes
 from digitlab.data.sources import known_digests, num_training_images, source_of
 from digitlab.errors import ConfigError
 from digitlab.sweep.manifest import Manifest

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from digitlab.config.schema import DataConfig
+from digitlab.config.data_schema import DataConfig
 from digitlab.errors import Interrupted, Pruned
 from digitlab.results.trial_result import TrialResult
 from digitlab.runs.artifacts import epoch_metrics
