@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from digitlab.config.composition import compose
+from digitlab.config.data_schema import FolderDataConfig
 from digitlab.data import sources
 from digitlab.data.splits import load
 from digitlab.errors import ConfigError, DataError
@@ -90,6 +91,21 @@ def test_each_form_gives_the_same_images(home: Path) -> None:
     assert digests["npz"] == digests["idx"] == digests["csv"]
     by_side = load(compose(["data=npz", "data.path=set.npz", "data.side=14", "batch_size=8"]).data)
     assert by_side.image_shape == (1, 14, 14)
+
+
+def test_how_data_are_split_does_not_make_them_read_again(
+    bars: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times_read = []
+    read = sources.folder.load
+    monkeypatch.setitem(
+        sources.LOADERS, FolderDataConfig, lambda *a, **k: times_read.append(1) or read(*a, **k)
+    )
+    monkeypatch.setattr(sources.folder, "load", sources.LOADERS[FolderDataConfig])
+    for seed in range(3):
+        config = compose(["data=folder", "data.path=bars", f"data.split_seed={seed}", "data.mean=0.1"])
+        assert len(load(config.data).train) == 360
+    assert len(times_read) == 1
 
 
 def test_where_data_lie_does_not_make_another_run(home: Path) -> None:

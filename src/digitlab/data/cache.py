@@ -58,7 +58,7 @@ def _files(path: Path, *, follow: bool = True) -> Iterator[tuple[str, int, int]]
     """
     if path.is_dir():
         for inner, folders, names in os.walk(path, followlinks=False):
-            folders.sort()
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(names):
                 yield _of_file(Path(inner, name), path)
             for name in folders:

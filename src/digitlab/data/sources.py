@@ -103,7 +103,9 @@ def _own(config: Any) -> tuple[str, ImageData]:
     path = project.data_path(knobs.pop("path"))
     if load is not folder.load:
         load = partial(_resized, load, knobs.pop("side"))
-    return str(path), cache.kept(path, dataclasses.asdict(config), partial(load, path, **knobs))
+    return str(path), cache.kept(
+        path, dataclasses.asdict(source_of(config)), partial(load, path, **knobs)
+    )
 
 
 def _resized(load: Callable[..., ImageData], side: int | None, path: Path, **knobs: Any) -> ImageData:
