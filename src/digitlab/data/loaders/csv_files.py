@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 8_000_000_000
 LABELS = ("label", "class", "target", "y")  # names of the label's column, if none is given
-FIRST = 1 << 20  # bytes of the first line, at the most
+FIRST = 1 << 24  # bytes of the first line, at the most: names of 256x256x3 columns have 2 million
+BLOCK = 1 << 20  # bytes that are read at once, at the least
 
 
 def load(
@@ -99,7 +100,7 @@ def _table(file: Path) -> "tuple[pa.Table, bool]":
         options: dict[str, Any] = (
             {} if has_header else {"column_names": [*map(str, range(len(fields)))]}
         )
-        options["block_size"] = max(FIRST, 4 * len(line))
+        options["block_size"] = max(BLOCK, 4 * len(line))
         table = pyarrow.csv.read_csv(file, read_options=pyarrow.csv.ReadOptions(**options))
     except (OSError, UnicodeDecodeError, pyarrow.ArrowInvalid, csv.Error) as error:
         said = reason(error) if isinstance(error, OSError) else " ".join(str(error).split())[:200]
