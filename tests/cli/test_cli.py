@@ -51,7 +51,8 @@ def test_a_run_is_trained_recorded_listed_and_shown(digitlab: Cli) -> None:
     shown = json.loads(digitlab("show", str(run["run_id"])[:6], "--json").out)
     names = {artifact["path"] for artifact in shown["artifacts"]}
     assert names == {
-        *("config.yaml", "record.json", "metrics.csv", "per_class.csv", "predictions.parquet"),
+        *("config.yaml", "model.json", "record.json", "metrics.csv", "per_class.csv"),
+        "predictions.parquet",
         *("weights.safetensors", "learning_curves.png", "confusion_matrix.png", "worst_mistakes.png"),
     }
     assert [row["epoch"] for row in shown["epochs"]] == ["1", "2", "3"]
