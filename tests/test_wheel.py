@@ -1,82 +1,17 @@
 """The wheel in an empty folder, as a new user meets it, by the commands of docs/your-own-project.md."""
 
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-import torch
 
-from tests.support.cli import CHECKOUT, heed_interrupts
+from tests.support.cli import CHECKOUT
+from tests.support.installed import Installed
 
 PAGE = CHECKOUT / "docs" / "your-own-project.md"
-
-
-class Installed:
-    """An environment with the wheel alone, in a folder that is a git repository of somebody's own.
-
-    All other packages are borrowed: an environment of its own would take 6 GB.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.where = folder, folder
-        self._build(folder / "dist")
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / ".venv"], check=True)
-        (wheel,) = (folder / "dist").glob("*.whl")
-        install = [sys.executable, "-m", "pip", "--python", str(self.python), "install", "--quiet"]
-        subprocess.run([*install, "--no-deps", "--no-index", str(wheel)], check=True)
-        (packages,) = folder.glob(".venv/lib/python*/site-packages")
-        (packages / "borrowed.pth").write_text(f"{Path(torch.__file__).parents[1]}\n")
-        self.git("init", "-q")
-        (folder / "thesis.txt").write_text("mine\n")
-        self.git("add", "thesis.txt")
-        self.git("commit", "-q", "-m", "mine")
-
-    def _build(self, dist: Path) -> None:
-        command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(dist)]
-        subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True)
-
-    @property
-    def python(self) -> Path:
-        return self.folder / ".venv" / "bin" / "python"
-
-    @property
-    def environment(self) -> dict[str, str]:
-        path = f"{self.python.parent}:/usr/bin:/bin"
-        kept = {k: v for k, v in os.environ.items() if k in ("TMPDIR", "DIGITLAB_DATA")}
-        return {**kept, "PATH": path, "HOME": str(self.folder), "LANG": "C.UTF-8"}
-
-    def git(self, *arguments: str) -> None:
-        identity = ("-c", "user.name=t", "-c", "user.email=t@t")
-        subprocess.run(["git", *identity, *arguments], cwd=self.folder, check=True)
-
-    def run(self, line: str) -> str:
-        """The output of a command line, typed in the folder in which the last `cd` has ended."""
-        if line.startswith("cd "):
-            self.where = self.where / line.removeprefix("cd ")
-            return ""
-        command = ["bash", "-c", line]
-        done = subprocess.run(
-            command, cwd=self.where, env=self.environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [self.python.with_name("digitlab"), *arguments],
-            cwd=self.where,
-            env=self.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=heed_interrupts,
-        )
 
 
 @pytest.fixture(scope="module")

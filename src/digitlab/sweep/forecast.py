@@ -87,7 +87,7 @@ class Reasons:
         more = f" and {len(files) - 4} more" if len(files) > 4 else ""
         source = f"source changed since run {run.short_id}: {', '.join(files[:4])}{more}"
         reasons = [*versions, *([source] if files else [])]
-        return "; ".join(reasons) or f"run {run.short_id} has the fingerprint of an older digitlab"
+        return "; ".join(reasons) or f"run {run.short_id} was made by other source"
 
     def _document_of(self, run: StoredRun) -> "Document | None":
         """Of any run of the same source; None if none can be read."""
