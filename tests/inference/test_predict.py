@@ -23,8 +23,9 @@ from PIL import Image
 from digitlab.data.files import read_verified
 from digitlab.errors import UsageError
 from digitlab.inference import predict
-from digitlab.inference.normalising import as_it_is, normalise
-from digitlab.models.saved import as_images
+from digitlab.inference.normalising import as_it_is
+from digitlab.inference.preparation import prepared
+from digitlab.models.saved import Classifier, as_images
 from digitlab.models.signature import Signature, of_earlier
 from tests.support.backgrounds import BACKGROUNDS, side_by_side
 from tests.support.cli import Cli, slow
@@ -120,11 +121,13 @@ def test_whatever_one_picture_leads_to_the_others_are_read(
     run_id = trained(digitlab)
     folder = written(read_verified("digits", home)[0]["test"][0][:3], home / "images")
 
-    def fails_once(grey: np.ndarray, data_name: str, calls: list[int] = []) -> object:  # noqa: B006
-        calls.append(1)
-        return normalise(grey, data_name) if len(calls) != 2 else {}["no such key"]
+    calls: list[int] = []
 
-    monkeypatch.setattr(predict, "normalise", fails_once)
+    def fails_once(picture: np.ndarray, classifier: Classifier, *, as_given: bool) -> object:
+        calls.append(1)
+        return prepared(picture, classifier) if len(calls) != 2 else {}["no such key"]
+
+    monkeypatch.setattr(predict, "prepared", fails_once)
     result = digitlab("predict", run_id, str(folder))
     assert (result.code, len(result.out.splitlines())) == (2, 2)
     assert "00001.png: it cannot be read: KeyError: 'no such key'" in result.err

@@ -128,7 +128,12 @@ def draw_a_zero(address: str, width: int, height: int) -> None:
 def test_requests_that_are_none_of_the_page_are_refused() -> None:
     with running(untrained("one")) as port:
         assert ask(port, "GET", "/models")[1] == [
-            {"name": "one", "classes": [str(digit) for digit in range(10)]}
+            {
+                "name": "one",
+                "classes": [str(digit) for digit in range(10)],
+                "size": [28, 28],
+                "drawn": True,
+            }
         ]
         png = {"Content_Type": "image/png"}
         for wanted, got in (
@@ -208,7 +213,7 @@ def test_more_pictures_than_are_read_at_once_are_told_so(monkeypatch: pytest.Mon
     Image.new("L", (40, 40), 255).save(content, "PNG")
     asked, going_on = threading.Event(), threading.Event()
 
-    def slow(picture: bytes) -> object:
+    def slow(picture: bytes, colour: str) -> object:
         asked.set()
         assert going_on.wait(60)
         raise UsageError("read at last")

@@ -24,7 +24,11 @@ MODEL = "RUN|SWEEP|NAME@ALIAS"
 @click.command()
 @click.argument("model", metavar=MODEL, shell_complete=complete_names("run", "sweep"))
 @click.argument("images", nargs=-1, required=True, type=click.Path(), metavar="IMAGE...")
-@click.option("--no-normalise", is_flag=True, help="Take 28x28 pictures, white on black, as they are.")
+@click.option(
+    "--no-normalise",
+    is_flag=True,
+    help="Take pictures of the model's size, digits white on black, as they are.",
+)
 @click.option(
     "--labels",
     type=click.Choice(["folder"]),
@@ -40,12 +44,13 @@ def predict(
     as_json: bool,
     tracking_uri: str | None,
 ) -> None:
-    """Read digits on pictures with a trained model.
+    """Read digits, or classes of your own data, on pictures with a trained model.
 
     IMAGE is a PNG, JPEG, BMP or GIF file, a folder of them, or - for standard input: a photo of ink on
     paper, or white on black. It is brought to the form of the images that the model was trained on, as
-    MNIST's authors did: cropped, fitted, centred by mass. The model is a run's, a sweep's best by
-    validation, or one from the registry (NAME@ALIAS, NAME/VERSION).
+    MNIST's authors did: cropped, fitted, centred by mass. For a model of your own data it is brought to
+    the shape of their images, as they were. The model is a run's, a sweep's best by validation, or one
+    from the registry (NAME@ALIAS, NAME/VERSION).
 
     With --labels folder, IMAGE may be a folder with a folder for each class: then accuracy, confusion
     and the worst mistakes are shown.
@@ -118,7 +123,7 @@ def demo(models: tuple[str, ...], port: int | None, host: str, tracking_uri: str
 @click.argument("file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
 @TRACKING
 def export_onnx(model: str, file: Path, tracking_uri: str | None) -> None:
-    """Write a trained model as ONNX: uint8 images (N, 28, 28) in, probabilities (N, 10) out.
+    """Write a trained model as ONNX: uint8 images in, (N, 28, 28) for MNIST, probabilities out.
 
     Before the file is kept, onnxruntime's answers are compared with the model's, to 1e-5. Needs the
     optional packages: pip install 'digitlab[onnx]'.

@@ -1,4 +1,4 @@
-"""`digitlab demo`: a page on this machine on which one draws a digit and sees what models read.
+"""`digitlab demo`: a page on this machine. One draws a digit or chooses a picture; models read it.
 
 The standard library's server and one file: nothing is fetched from anywhere else.
 """
@@ -17,22 +17,22 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from digitlab.data.files import Bytes, class_names
 from digitlab.data.image_files import decode_picture
 from digitlab.errors import Interrupted, UsageError
-from digitlab.inference.normalising import normalise
 from digitlab.inference.predict import doubts
+from digitlab.inference.preparation import colour_of, prepared
 from digitlab.inference.trained_model import TrainedModel
 from digitlab.runs.interrupts import Interrupts
 from digitlab.text.terminal import echo
 
 FIRST_PORT = 5080
-MAX_BODY = 1_000_000  # bytes: a drawing has 10 to 20 thousand
+MAX_BODY = 4_000_000  # bytes: a drawing has 10 to 20 thousand, a photo more
 READ_SECONDS = 10.0  # a client that says nothing is let go
 CLIENT_SECONDS = 20.0  # and one that has not asked and read all by then, however it goes about it
 MAX_CLIENTS = 64
 MAX_PICTURES = 4  # that are read or wait for it
 MAX_MODELS = 2
+TYPES = ("image/png", "image/jpeg", "image/bmp", "image/gif")  # which no page elsewhere may send
 # What http.server itself refuses with a status of a server's fault, though it is the request's.
 STATUS = {
     HTTPStatus.NOT_IMPLEMENTED: HTTPStatus.METHOD_NOT_ALLOWED,
@@ -46,7 +46,7 @@ POLICY = "default-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
 def serve(models: Sequence[TrainedModel], *, host: str, port: int, address: str) -> None:
     """Until Ctrl-C. address: of the page, as a browser on this machine asks for it."""
     with make_server(models, host=host, port=port) as server, Interrupts(), suppress(Interrupted):
-        echo(f"draw here: {address}")
+        echo(f"{'draw' if all(map(_can_be_drawn, models)) else 'choose a picture'} here: {address}")
         echo("Ctrl-C ends it", err=True)
         server.serve_forever(poll_interval=0.2)
 
@@ -120,7 +120,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer_json(
                 HTTPStatus.OK,
                 [
-                    {"name": model.name, "classes": class_names(model.data_name)}
+                    {
+                        "name": model.name,
+                        "classes": model.signature.class_names,
+                        "size": model.signature.image_shape[:0:-1],
+                        "drawn": _can_be_drawn(model),
+                    }
                     for model in self.server.models
                 ],
             )
@@ -133,8 +138,10 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if self.path != "/predict":
             self._refuse(HTTPStatus.NOT_FOUND, "there is POST /predict")
-        elif self.headers.get_content_type() != "image/png":  # which no page elsewhere may send
-            self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the picture must be sent as image/png")
+        elif self.headers.get_content_type() not in TYPES:
+            self._refuse(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the picture must be sent as {', '.join(TYPES)}"
+            )
         elif not re.fullmatch("[0-9]{1,12}", length):
             self._refuse(HTTPStatus.LENGTH_REQUIRED, "Content-Length must be a number of bytes")
         elif int(length) > MAX_BODY:
@@ -162,8 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _predict(self, content: bytes) -> None:
         try:
             with self.one_at_a_time:
-                grey = decode_picture(content)
-                readings = [_reading(model, grey) for model in self.server.models]
+                readings = [_reading(model, content) for model in self.server.models]
         except UsageError as error:
             self._answer_json(HTTPStatus.BAD_REQUEST, {"error": str(error)})
         else:
@@ -208,11 +214,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
 
-def _reading(model: TrainedModel, grey: Bytes) -> dict[str, object]:
-    """`label` is `prediction` under the name that it had first."""
-    found = normalise(grey, model.data_name)
-    shares = model.classifier.predict(found.image[None])[0]
-    names = class_names(model.data_name)
+def _can_be_drawn(model: TrainedModel) -> bool:
+    """What is drawn is grey and square."""
+    channels, height, width = model.signature.image_shape
+    return channels == 1 and height == width
+
+
+def _reading(model: TrainedModel, content: bytes) -> dict[str, object]:
+    """`label` is `prediction` under the name that it had first. seen: grey, or the colours in turn."""
+    classifier = model.classifier
+    found = prepared(decode_picture(content, colour_of(classifier)), classifier)
+    shares = classifier.predict(found.image[None])[0]
+    names = model.signature.class_names
     prediction = names[int(shares.argmax())]
     return {
         "prediction": prediction,

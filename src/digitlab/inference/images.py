@@ -4,7 +4,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from digitlab.data.image_files import MAX_BYTES, Bytes, decode_picture, is_image, read_picture
+from digitlab.data.image_files import (
+    MAX_BYTES,
+    Bytes,
+    Colour,
+    decode_picture,
+    is_image,
+    read_picture,
+)
 from digitlab.errors import UsageError
 
 STDIN = "-"
@@ -13,7 +20,7 @@ STDIN = "-"
 def expand(paths: Sequence[str]) -> Iterator[str]:
     """The files meant: a folder stands for its images, sorted; anything else for itself.
 
-    So does a folder without images, or that cannot be read: `read_grey` says why, and the others are
+    So does a folder without images, or that cannot be read: `read` says why, and the others are
     still answered.
     """
     for name in paths:
@@ -28,15 +35,15 @@ def check_any_exists(paths: Sequence[str]) -> None:
         raise UsageError(f"there is no file or folder {', '.join(missing)}")
 
 
-def read_grey(name: str) -> Bytes:
-    """A file, or `-` for standard input, as grey (H, W). Raises RefusedImage with the reason."""
+def read(name: str, colour: Colour = "grey") -> Bytes:
+    """A file, or `-` for standard input, (H, W) or (H, W, 3). Raises RefusedImage with the reason."""
     if name == STDIN:
-        return decode_picture(sys.stdin.buffer.read(MAX_BYTES + 1))
-    return read_picture(name)
+        return decode_picture(sys.stdin.buffer.read(MAX_BYTES + 1), colour)
+    return read_picture(name, colour)
 
 
 def _is_missing(name: str) -> bool:
-    """Not so what cannot be looked at: `read_grey` says why. Path.exists() raises for some of it."""
+    """Not so what cannot be looked at: `read` says why. Path.exists() raises for some of it."""
     try:
         Path(name).stat()
     except FileNotFoundError:

@@ -62,7 +62,7 @@ FORMS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Normalised:
-    """image: (28, 28), white ink (255) on black. told_from, left_out, doubts: in a user's words."""
+    """image: as a model takes it, (H, W) or (H, W, 3). told_from, left_out, doubts: in words."""
 
     image: Bytes
     told_from: str

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,16 +12,20 @@ from rich.color import Color
 from rich.style import Style
 from rich.text import Text  # noqa: TID251 (pixels, nothing of a user)
 
-from digitlab.data.files import SIDE, class_names
+from digitlab.data.image_files import Bytes, brought_to
 from digitlab.errors import UsageError
 from digitlab.inference import scoring
-from digitlab.inference.images import expand, read_grey
-from digitlab.inference.normalising import Normalised, as_it_is, normalise
+from digitlab.inference.images import expand, read
+from digitlab.inference.normalising import Normalised
+from digitlab.inference.preparation import colour_of, prepared
 from digitlab.inference.trained_model import TrainedModel
 from digitlab.models.saved import Classifier
 from digitlab.text.terminal import console, echo, echo_json
 
 BATCH = 1000  # images held at once, however many files there are
+PIXELS_AT_ONCE = 50_000_000  # of large ones fewer
+MAX_NAMED = 10  # classes: of more, the most probable ones have a bar
+DRAWN_SIDE = 28  # characters across; what is larger is drawn smaller
 MAX_DRAWN = 10  # pictures on a terminal
 BAR = 24  # characters of a probability of 1
 
@@ -38,9 +43,9 @@ class Reading:
 def predict_files(model: TrainedModel, paths: Sequence[str], *, as_given: bool, as_json: bool) -> int:
     """Print what the model reads on each file; returns 2 if one was refused, else 0.
 
-    as_given: 28x28 pictures are taken pixel by pixel.
+    as_given: pictures of the model's shape are taken pixel by pixel.
     """
-    names = class_names(model.data_name)
+    names = model.signature.class_names
     readings = read_files(model.classifier, expand(paths), as_given=as_given)
     if as_json:
         found = list(readings)
@@ -60,7 +65,7 @@ def predict_files(model: TrainedModel, paths: Sequence[str], *, as_given: bool, 
 
 def score_files(model: TrainedModel, paths: Sequence[str], *, as_given: bool, as_json: bool) -> int:
     """The same for files in folders that are named by their classes: print how often it is right."""
-    names = class_names(model.data_name)
+    names = model.signature.class_names
     files = expand(scoring.class_folders(paths, names))
     readings = list(read_files(model.classifier, files, as_given=as_given))
     truths = [scoring.truth_of(reading.file, names) for reading in readings]
@@ -103,9 +108,9 @@ def _exit_code(readings: Sequence[Reading]) -> int:
 
 def read_files(classifier: Classifier, files: Iterable[str], *, as_given: bool) -> Iterator[Reading]:
     """In the files' order; a file that is refused costs none of the others."""
-    data_name = classifier.config.data.name
-    for batch in _batches(files):
-        readings = [_prepare(file, data_name, as_given=as_given) for file in batch]
+    size = max(min(BATCH, PIXELS_AT_ONCE // math.prod(classifier.signature.image_shape)), 1)
+    for batch in _batches(files, size):
+        readings = [_prepare(file, classifier, as_given=as_given) for file in batch]
         seen = [reading.found.image for reading in readings if reading.found is not None]
         answers = iter(classifier.predict(np.stack(seen)) if seen else ())
         for reading in readings:
@@ -115,17 +120,17 @@ def read_files(classifier: Classifier, files: Iterable[str], *, as_given: bool) 
                 yield dataclasses.replace(reading, probabilities=next(answers))
 
 
-def _batches(files: Iterable[str]) -> Iterator[tuple[str, ...]]:
+def _batches(files: Iterable[str], size: int) -> Iterator[tuple[str, ...]]:
     """Python 3.12 has itertools.batched for it."""
     rest = iter(files)
-    while batch := tuple(itertools.islice(rest, BATCH)):
+    while batch := tuple(itertools.islice(rest, size)):
         yield batch
 
 
-def _prepare(file: str, data_name: str, *, as_given: bool) -> Reading:
+def _prepare(file: str, classifier: Classifier, *, as_given: bool) -> Reading:
     try:
-        grey = read_grey(file)
-        return Reading(file=file, found=as_it_is(grey) if as_given else normalise(grey, data_name))
+        picture = read(file, colour_of(classifier))
+        return Reading(file=file, found=prepared(picture, classifier, as_given=as_given))
     except UsageError as error:
         return Reading(file=file, error=str(error))
     except Exception as error:  # whatever one picture leads to, the others are read
@@ -171,16 +176,28 @@ def _drawn(reading: Reading, names: Sequence[str]) -> Text:
     """What the model saw, two rows of pixels a line, and a bar for each class beside it."""
     assert reading.found is not None, "it was read"
     assert reading.probabilities is not None, "it was read"
-    image, width = reading.found.image, max(map(len, names))
+    image = _small(reading.found.image)
+    order = list(range(len(names)))
+    if len(names) > MAX_NAMED:
+        order = np.argsort(-reading.probabilities, kind="stable")[:MAX_NAMED].tolist()
+    width, first = max(len(names[place]) for place in order), 2 if len(image) >= DRAWN_SIDE else 0
     text = Text()
-    for row in range(0, SIDE, 2):
-        for above, below in zip(image[row], image[row + 1], strict=True):
-            colours = (Color.from_rgb(v, v, v) for v in (int(above), int(below)))
+    for line in range(max(len(image) // 2, first + len(order))):
+        rows = image[2 * line : 2 * line + 2]
+        for above, below in zip(*rows, strict=True) if len(rows) else ():
+            colours = (Color.from_rgb(*map(int, pixel)) for pixel in (above, below))
             text.append("▀", Style(color=next(colours), bgcolor=next(colours)))
-        if 0 <= (place := row // 2 - 2) < len(names):
-            share = float(reading.probabilities[place])
-            text.append(
-                f"   {names[place]:>{width}} {'█' * round(BAR * share):{BAR}} {100 * share:5.1f} %"
-            )
+        text.append("" if len(rows) else " " * image.shape[1])
+        if 0 <= (place := line - first) < len(order):
+            share, name = float(reading.probabilities[order[place]]), names[order[place]]
+            text.append(f"   {name:>{width}} {'█' * round(BAR * share):{BAR}} {100 * share:5.1f} %")
         text.append("\n")
     return text
+
+
+def _small(image: Bytes) -> Bytes:
+    """In colour (H, W, 3), of an even height and at most DRAWN_SIDE pixels a side."""
+    height, width = image.shape[:2]
+    scale = min(1.0, DRAWN_SIDE / max(height, width))
+    shape = max(round(height * scale / 2), 1) * 2, max(round(width * scale), 1)
+    return brought_to(image, (3, *shape))

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 
 from digitlab.errors import ConfigError, DeletedError, DigitlabError, UsageError
 from digitlab.models.saved import CONFIG_FILE, WEIGHTS_FILE, Classifier, load_classifier, weights_digest
-from digitlab.models.signature import MODEL_FILE, Signature
+from digitlab.models.signature import MODEL_FILE, Signature, dump, of_earlier
 from digitlab.sweep.lookup import choose
 from digitlab.tracking.names import BEST_RUN_TAG, WEIGHTS_TAG
 from digitlab.tracking.registry import Registry, is_registered_name
@@ -104,9 +104,10 @@ def _check_weights(classifier: Classifier, run: StoredRun) -> None:
 def download_model(store: RunStore, run: StoredRun, folder: Path) -> None:
     """Weights, configuration and signature into `folder`. Raises UsageError if there are no weights.
 
-    A run of an earlier digitlab has no signature.
+    A run of an earlier digitlab has no signature, and takes what it took.
     """
     found = store.contents(run, [WEIGHTS_FILE, CONFIG_FILE, MODEL_FILE])
+    (folder / MODEL_FILE).write_text(dump(of_earlier(run.params["data.name"])))
     for name in (WEIGHTS_FILE, CONFIG_FILE):
         if name not in found:
             raise UsageError(f"run {run.short_id} is {run.status}: it has left no {name}")

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from digitlab.config import project
 from digitlab.config.checking import recorded_data
 from digitlab.config.data_schema import NUM_TRAIN
@@ -42,8 +44,7 @@ def draw_at_end(
 
 
 def _channels_last(images: Bytes) -> Bytes:
-    """(N, H, W), or (N, 3, H, W) as files and arrays hold it: (N, H, W, 3)."""
-    return images if images.ndim == 3 else images.transpose(0, 2, 3, 1)
+    return images if images.ndim == 3 else np.moveaxis(images, 1, -1)
 
 
 def draw_missing(store: RunStore, run: StoredRun, data_root: str | None = None) -> list[str]:
