@@ -163,13 +163,26 @@ def test_knobs_that_do_not_fit_the_number_of_images_are_refused_for_all_trials(
     assert "nothing was started" in swept.err
 
 
+def test_data_too_few_for_a_tenth_have_no_validation_split(home: Path, digitlab: Cli) -> None:
+    images, labels = pictures(per_class=5, classes=2)
+    write_folder(home / "few", images, labels, ["a", "b"])
+    chosen = ("data=folder", "data.path=few", "epochs=1", "batch_size=4")
+    assert digitlab("train", *chosen).code == 0
+    refused = digitlab("train", *chosen, "checkpoint.weights=best")
+    assert refused.code == 2
+    assert "checkpoint.weights=best needs a validation split" in refused.err
+
+
 def test_doubtful_data_are_a_warning_said_once(bars: Path, digitlab: Cli) -> None:
-    for place in range(3):
+    for place in range(10):
         shutil.copy(bars / NAMES[0] / f"{place:03}.png", bars / NAMES[1] / f"copy {place}.png")
-    (bars / "notes.txt").touch()
-    trained = digitlab("train", "data=folder", "data.path=bars", *QUICK)
-    assert trained.code == 0, trained.err
-    assert trained.err.count("test images are among the training images") <= 1
+    (bars / NAMES[0] / "notes.txt").touch()
+    chosen = ("data=folder", "data.path=bars", *QUICK)
+    for line in (("train", *chosen), ("sweep", *chosen, "seed=1,2", "workers=2")):
+        trained = digitlab(*line)
+        assert trained.code == 0, trained.err
+        assert trained.err.count("test images are among the training images") == 1
+        assert trained.err.count("left out, since they are no pictures that are read: 1 .txt") == 1
 
 
 def test_a_loader_of_ones_own_is_called_with_its_knobs(home: Path, digitlab: Cli) -> None:

@@ -260,15 +260,8 @@ def contradictions(config: Config) -> list[str]:
         problems.append(
             f"data.path is missing: data={data.name} needs data.path=PATH, where the data lie"
         )
-    needs_validation = {
-        "early_stopping.patience": config.early_stopping.patience > 0,
-        "checkpoint.weights=best": config.checkpoint.weights == "best",
-    }
-    problems += [
-        f"{knob} needs a validation split: set data.validation_size to more than 0"
-        for knob, needed in needs_validation.items()
-        if needed and data.validation_size == 0
-    ]
+    if data.validation_size == 0:
+        problems += _without_validation(config)
     if config.arithmetic == "portable" and config.threads != 1:
         problems.append(f"arithmetic=portable needs threads=1, got {config.threads}")
     if config.arithmetic == "portable" and config.device == "cuda":
@@ -292,4 +285,17 @@ def of_sizes(config: Config, size: int) -> list[str]:
             f"batch_size must be at most the {size - validation} training images of "
             f"{config.data.name}, got {config.batch_size}"
         ]
-    return []
+    is_too_small = config.data.validation_size is None and validation == 0  # for a tenth of it
+    return _without_validation(config) if is_too_small else []
+
+
+def _without_validation(config: Config) -> list[str]:
+    needs_validation = {
+        "early_stopping.patience": config.early_stopping.patience > 0,
+        "checkpoint.weights=best": config.checkpoint.weights == "best",
+    }
+    return [
+        f"{knob} needs a validation split: set data.validation_size to more than 0"
+        for knob, needed in needs_validation.items()
+        if needed
+    ]
