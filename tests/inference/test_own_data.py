@@ -9,9 +9,12 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from digitlab.config.composition import compose
 from digitlab.data.image_files import brought_to, read_picture
 from digitlab.inference import predict
+from digitlab.inference.scoring import LabelledReading, lines
 from digitlab.inference.trained_model import load_model
+from digitlab.reproduction.demands import estimate_demand
 from digitlab.runs.artifacts import read_answers
 from digitlab.tracking.connection.location import resolve_uri
 from digitlab.tracking.store import RunStore
@@ -163,3 +166,24 @@ def test_a_run_of_an_earlier_digitlab_takes_what_it_took(
     assert (load_model(store, run["run_id"]).classifier.predict(images) == expected).all()
     assert digitlab("promote", run["run_id"], "earlier@champion").code == 0
     assert load_model(store, "earlier@champion").signature.num_classes == 10
+
+
+def test_the_most_frequent_mistakes_are_told_of_many_classes() -> None:
+    names = [f"c{c}" for c in range(300)]
+    readings = [
+        LabelledReading(file=f"{k}.png", truth=k % 3, prediction=7 if k % 3 else 0, share=0.1)
+        for k in range(8)
+    ]
+    told = list(lines(readings, names))
+    assert told[0] == "accuracy 37.50 % (3 of 8 right)"
+    assert told[2:4] == ["  c1 read as c7: 3", "  c2 read as c7: 2"]
+
+
+def test_what_a_record_asks_of_this_machine_is_told_for_data_of_any_size(
+    digitlab: Cli, photos: Path
+) -> None:
+    line = ("data=folder", f"data.path={photos}", "model=cnn", "batch_size=8")
+    own, large = (compose([*line, f"data.side={side}"]) for side in ("null", "256"))
+    few, many = estimate_demand(own), estimate_demand(large)
+    assert 100 < many.seconds / few.seconds < 200  # as the pixels: 256 * 256 / (24 * 18)
+    assert many.memory > 50 * few.memory

@@ -71,11 +71,23 @@ def known_digests(config: DataConfig) -> dict[str, str] | None:
     return read(config)[1]
 
 
-def num_training_images(config: DataConfig) -> int:
-    """Of train and validation together. Raises DataError as `read` does for data of a user's own."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sizes:
+    """num_images: of train and validation together. image_shape: channels, height, width."""
+
+    num_images: int
+    image_shape: tuple[int, int, int]
+    num_classes: int
+
+
+def sizes_of(config: DataConfig) -> Sizes:
+    """Of a built-in set without reading it. Raises DataError as `read` does for a user's own data."""
     if isinstance(config, BuiltInDataConfig):
-        return NUM_TRAIN[config.name]
-    return len(read(config)[0].train[1])
+        return Sizes(NUM_TRAIN[config.name], (1, files.SIDE, files.SIDE), files.NUM_CLASSES)
+    data, _ = read(config)
+    images, labels = data.train
+    height, width, *colours = images.shape[1:]
+    return Sizes(len(labels), (colours[0] if colours else 1, height, width), len(data.class_names))
 
 
 def source_of(config: DataConfig) -> DataConfig:

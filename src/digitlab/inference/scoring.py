@@ -10,6 +10,7 @@ from digitlab.inference.images import STDIN
 from digitlab.training.evaluation import Integers, confusion_matrix
 
 MAX_WORST = 10
+MAX_COLUMNS = 20  # classes of a table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,16 +57,31 @@ def lines(readings: Sequence[LabelledReading], names: Sequence[str]) -> Iterator
         return
     right = sum(reading.truth == reading.prediction for reading in readings)
     yield f"accuracy {100 * right / len(readings):.2f} % ({right} of {len(readings)} right)"
-    width = max(6, *map(len, names))
-    yield "confusion, a row for each folder, a column for each prediction:"
-    yield " ".join([" " * width, *(f"{name:>{width}}" for name in names)])
-    for name, row in zip(names, _confusion(readings, len(names)), strict=True):
-        yield " ".join([f"{name:>{width}}", *(f"{count:>{width}}" for count in row)])
+    confusion = _confusion(readings, len(names))
+    yield from (_frequent if len(names) > MAX_COLUMNS else _table)(confusion, names)
     if worst := _worst(readings):
         yield "the worst, by the probability that the right class was given:"
     for reading in worst:
         read = f"read as {names[reading.prediction]}, is {names[reading.truth]}"
         yield f"  {reading.file}  {read} ({100 * reading.share:.1f} %)"
+
+
+def _table(confusion: Integers, names: Sequence[str]) -> Iterator[str]:
+    width = max(6, *map(len, names))
+    yield "confusion, a row for each folder, a column for each prediction:"
+    yield " ".join([" " * width, *(f"{name:>{width}}" for name in names)])
+    for name, row in zip(names, confusion, strict=True):
+        yield " ".join([f"{name:>{width}}", *(f"{count:>{width}}" for count in row)])
+
+
+def _frequent(confusion: Integers, names: Sequence[str]) -> Iterator[str]:
+    """Of more classes than a table on a terminal has room for."""
+    wrong = confusion - np.diag(confusion.diagonal())
+    order = np.argsort(-wrong, axis=None, kind="stable")[:MAX_WORST]
+    yield "the most frequent mistakes (--json has all of them):"
+    for row, column in (divmod(int(place), len(names)) for place in order):
+        if count := wrong[row, column]:
+            yield f"  {names[row]} read as {names[column]}: {count}"
 
 
 def _inside(name: str) -> list[Path]:

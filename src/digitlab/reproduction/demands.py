@@ -8,8 +8,7 @@ import dataclasses
 import psutil
 
 from digitlab.config.schema import Config
-from digitlab.data.known import NUM_CLASSES, SIDE
-from digitlab.data.sources import num_training_images
+from digitlab.data.sources import sizes_of
 from digitlab.models.build import weight_shapes
 from digitlab.runs.trace import Trace
 
@@ -20,8 +19,6 @@ OPERATIONS_PER_SECOND = 1e11  # in this measure; the CNN of conf/ does twice as 
 SECONDS_PER_IMAGE = 5e-6  # whatever the model
 LONG_SECONDS = 3600.0
 LARGE_SHARE = 0.5  # of the memory that is free
-
-Shape = tuple[int, int, int]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,34 +32,30 @@ class Demand:
         return f"up to about {_duration(self.seconds)} and {self.memory / 1e9:.1f} GB of memory"
 
 
-def estimate_demand(config: Config, image_shape: Shape, num_classes: int) -> Demand:
-    """image_shape: channels, height, width. Raises DataError where data of a user's own are wrong."""
-    named = weight_shapes(config.model, image_shape=image_shape, num_classes=num_classes)
+def estimate_demand(config: Config) -> Demand:
+    """Raises DataError where data of a user's own are missing or wrong."""
+    data = sizes_of(config.data)
+    named = weight_shapes(config.model, image_shape=data.image_shape, num_classes=data.num_classes)
     shapes = [shape for shape in named.values() if shape]
-    pixels = image_shape[1] * image_shape[2]  # at so many places a convolution's weights are used
+    _, height, width = data.image_shape
+    pixels = height * width  # at so many places a convolution's weights are used, at the most
     places = [pixels if len(shape) > 2 else 1 for shape in shapes]
     sizes = [shape.numel() for shape in shapes]
     activations = sum(shape[0] * n for shape, n in zip(shapes, places, strict=True))
     operations = 2 * PASSES * sum(size * n for size, n in zip(sizes, places, strict=True))
-    num_images = config.epochs * num_training_images(config.data)
+    num_images = config.epochs * data.num_images
     return Demand(
         seconds=num_images * (SECONDS_PER_IMAGE + operations / OPERATIONS_PER_SECOND),
         memory=FLOAT * (COPIES * sum(sizes) + 2 * config.batch_size * activations),
     )
 
 
-def excess(
-    config: Config,
-    trace: Trace | None,
-    *,
-    image_shape: Shape = (1, SIDE, SIDE),
-    num_classes: int = NUM_CLASSES,
-) -> str | None:
+def excess(config: Config, trace: Trace | None) -> str | None:
     """Why the user should be asked first; None if the trace shows as much, and this machine has it.
 
-    trace: None if the number of epochs is not the record's own. image_shape: channels, height, width.
+    trace: None if the number of epochs is not the record's own.
     """
-    demand = estimate_demand(config, image_shape, num_classes)
+    demand = estimate_demand(config)
     if trace and trace.weights and config.epochs > (num_epochs := len(trace.epochs)):
         patience = config.early_stopping.patience
         if not 0 < patience < num_epochs:

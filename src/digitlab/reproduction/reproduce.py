@@ -143,13 +143,7 @@ def _repeat(recorded: Recorded, uri: str, options: Options, given: Mapping[str, 
     if options.code == "today":
         config = _checked_config(document, changes)
         try:
-            channels, height, width = document.image_shape
-            demand = excess(
-                config,
-                None if "epochs" in given else document.trace,
-                image_shape=(channels, height, width),
-                num_classes=document.num_classes,
-            )
+            demand = excess(config, None if "epochs" in given else document.trace)
         except DataError as error:
             raise Cannot(" ".join(str(error).splitlines())) from None
         _ask_first(demand, options)

@@ -15,7 +15,7 @@ from digitlab.config.checking import recorded_config
 from digitlab.config.data_schema import BuiltInDataConfig, DataConfig
 from digitlab.config.fingerprint import fingerprint
 from digitlab.config.schema import Config, of_sizes
-from digitlab.data.sources import known_digests, num_training_images, source_of
+from digitlab.data.sources import known_digests, sizes_of, source_of
 from digitlab.errors import ConfigError
 from digitlab.sweep.manifest import Manifest
 from digitlab.sweep.settings import ClusterSettings, ExecutorSettings, to_values
@@ -67,7 +67,7 @@ def _digests(source: DataConfig) -> dict[str, str] | None:
 
 @functools.cache
 def _num_train(source: DataConfig) -> int:
-    return num_training_images(source)
+    return sizes_of(source).num_images
 
 
 def shared_device(configs: Sequence[Config], executor: ExecutorSettings) -> str:
