@@ -4,7 +4,8 @@ import io
 import json
 from typing import TYPE_CHECKING, Any
 
-from digitlab.api.recorded import Run, Runs, store_uri
+from digitlab.api.reading import store_uri
+from digitlab.api.recorded import Run, Runs
 from digitlab.api.settling import reading_store
 from digitlab.api.sweeping import Sweep
 from digitlab.errors import UsageError

@@ -66,11 +66,13 @@ def undisturbed() -> Iterator[bool]:
 
 @contextlib.contextmanager
 def torch_as_it_was() -> Iterator[None]:
-    """Put back what training sets for the whole process: threads, random numbers, GPU arithmetic.
+    """Put back what training sets for the process: threads, random numbers, GPU arithmetic, memory.
 
     What cannot be put back: `arithmetic=portable`, which a process has from its first step on or never.
     """
     import torch
+
+    from digitlab.training.devices import give_memory_back
 
     threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
     generators = [torch.default_generator]
@@ -92,6 +94,7 @@ def torch_as_it_was() -> Iterator[None]:
         if torch.get_deterministic_debug_mode() != mode:
             torch.set_deterministic_debug_mode(mode)
         torch.utils.deterministic.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
+        give_memory_back()
 
 
 @contextlib.contextmanager

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from digitlab.api.foreground import torch_as_it_was
-from digitlab.api.recorded import Run, store_uri
+from digitlab.api.reading import store_uri
+from digitlab.api.recorded import Run
 from digitlab.api.settling import reading_store
 from digitlab.api.sweeping import Sweep
 from digitlab.config.schema import Config

@@ -1,15 +1,16 @@
 """Recorded runs as data: one, or a sequence of them. Reads, and changes nothing."""
 
 import datetime
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, overload
 
+from digitlab.api.reading import VALIDATION, epochs_of, recorded_runs, store_uri, varying_knobs
 from digitlab.config.checking import from_param
 from digitlab.config.schema import Config
-from digitlab.errors import TrackingError, UsageError
-from digitlab.results.tables import UNINTERESTING, markdown_table, percent, short_title
-from digitlab.text.terminal import printable, say, table_text
+from digitlab.errors import UsageError
+from digitlab.results.tables import markdown_table, percent, short_title
+from digitlab.text.terminal import printable, table_text
 from digitlab.tracking import names
 from digitlab.tracking.stored_run import StoredRun, undelivered
 
@@ -23,7 +24,6 @@ MAX_SHOWN = 30  # rows of a printed table
 ABOUT = ("name", "status", "started", "seconds")  # columns of a frame
 HIDDEN_TAGS = ("mlflow.", names.PROCESS_TAG)
 MOST_RUNS = 1_000_000
-PAGE_RUNS = 1000  # of a store at once
 
 
 class Run:
@@ -97,8 +97,6 @@ class Run:
 
     def epochs(self) -> list[dict[str, float]]:
         """The same without pandas: for each epoch its number and metrics."""
-        from digitlab.api.histories import epochs_of
-
         return epochs_of(self.stored, self._record(), self._store)
 
     def __eq__(self, other: object) -> bool:
@@ -250,82 +248,8 @@ def find_run(uri: str, run_id: str) -> Run:
     return Run(bounded_store(uri).find(run_id), uri)
 
 
-def store_uri(tracking_uri: str | None) -> str:
-    """The address that is meant: None is what conf/ and the environment say."""
-    from digitlab.config.composition import compose
-    from digitlab.tracking.connection.location import resolve_uri
-
-    return resolve_uri(tracking_uri or compose(()).tracking.uri)
-
-
-def recorded_runs(
-    uri: str, opened: "Callable[[str], RunStore]", *, study: str | None, limit: int
-) -> list[StoredRun]:
-    """Those in the store and those of this disk that it lacks, newest first.
-
-    One more than `limit` where there are more. opened: settles dead runs and opens the store.
-    """
-    from digitlab.config import project
-    from digitlab.tracking.run_folder import waiting_records
-
-    waiting = [
-        undelivered(record)
-        for record in waiting_records(project.records())
-        if record.run.tracking_uri == uri and study in (None, record.run.study)
-    ]
-    try:
-        stored = _stored_runs(opened(uri), study, limit + 1)
-    except TrackingError as error:
-        if not waiting:
-            raise
-        say(f"{error}; these runs are still on this disk only")
-        stored = []
-    # Of a run that has ended the store knows less than this disk, until its end is delivered.
-    ended = {run.run_id for run in waiting if run.status != "RUNNING"}
-    stored = [run for run in stored if run.tags.get(names.RECORD_TAG) not in ended]
-    known = {run.tags.get(names.RECORD_TAG) for run in stored}
-    local = [run for run in waiting if run.run_id not in known]
-    of_runs = [run for run in local + stored if not run.is_parent]
-    return sorted(of_runs, key=lambda run: -run.start_time)[: limit + 1]
-
-
-def varying_knobs(runs: Sequence[StoredRun]) -> list[str]:
-    """The knobs that differ among the runs that have them, in the schema's order."""
-    seen: dict[str, set[str]] = {}
-    for run in runs:
-        for knob, value in run.params.items():
-            seen.setdefault(knob, set()).add(value)
-    return [knob for knob, values in seen.items() if len(values) > 1 and knob not in UNINTERESTING]
-
-
-# Of the tested weights, or of the last epoch so far; of a run that was cut short neither means much.
-VALIDATION = {"FINISHED": names.CHOSEN_ACCURACY, "RUNNING": names.VALIDATION_ACCURACY}
-
-
 def _scores(run: Run) -> dict[str, str]:
     return {
         "validation": percent(run.metrics.get(VALIDATION.get(run.status, ""))),
         "test": percent(run.metrics.get(names.TEST_ACCURACY)),
     }
-
-
-def _stored_runs(store: "RunStore", study: str | None, limit: int) -> list[StoredRun]:
-    """The newest runs in the store, none of them RUNNING whose process is gone."""
-    from digitlab.config import project
-    from digitlab.tracking.connection.location import unusable
-    from digitlab.tracking.leftovers import close_dead_runs
-    from digitlab.tracking.stored_run import NO_SWEEPS
-
-    if unusable(store.uri) is None:
-        close_dead_runs(store, project.records())
-    newest = store.runs(study, limit=min(limit, PAGE_RUNS), search_filter=NO_SWEEPS)
-    if len(newest) < PAGE_RUNS or limit <= PAGE_RUNS:
-        return newest
-    all_of_them: list[StoredRun] = []
-    for name in [study] if study else store.studies():
-        runs, page = store.page(name, NO_SWEEPS)  # a call each: a long one is no store that hangs
-        while page:
-            more, page = store.page(name, NO_SWEEPS, page)
-            runs += more
-        all_of_them += runs
-    return sorted(all_of_them, key=lambda run: -run.start_time)[:limit]

@@ -126,7 +126,7 @@ def sync(tracking_uri: str | None) -> None:
 
 
 def list_runs(uri: str, *, study: str | None, limit: int, as_json: bool) -> None:
-    from digitlab.api.recorded import recorded_runs
+    from digitlab.api.reading import recorded_runs
     from digitlab.cli.tables import plain, print_runs
 
     _mention_waiting(uri)

@@ -26,7 +26,7 @@ from digitlab.cli.train import (
     launched,
     print_outcome,
 )
-from digitlab.errors import TrackingError, UsageError
+from digitlab.errors import UsageError
 from digitlab.text.terminal import echo, echo_json, say
 
 if TYPE_CHECKING:
@@ -236,10 +236,11 @@ def reproduce_config(
 
 def resume_any(reference: str, *, force: bool, **options: Any) -> int:
     """Go on with a run from its record, or a sweep from its manifest; returns 1 if a trial failed."""
+    from digitlab.api.reading import interrupted_run, why_not_to_go_on
     from digitlab.config import project
 
     settle_dead_runs()
-    if record := _interrupted_run(reference):
+    if record := interrupted_run(reference):
         _resume_run(record, force=force)
         return 0
     from digitlab.sweep.launch import Options
@@ -249,45 +250,12 @@ def resume_any(reference: str, *, force: bool, **options: Any) -> int:
     try:
         frozen = find_sweep(project.sweeps(), reference).manifest()
     except UsageError as error:
-        reason = _why_not_to_go_on(reference) or f"no run {reference} was cut short, and {error}"
+        reason = why_not_to_go_on(reference) or f"no run {reference} was cut short, and {error}"
         raise UsageError(reason) from None
     today = refreshed(frozen)
     if today.key != frozen.key:
         say("the source or the data have changed since: its trials run again, as a sweep of their own")
     return launched(today, Options(**options))
-
-
-def _interrupted_run(reference: str) -> "RunFolder | None":
-    """The run that is meant; None if it must be a sweep, or one that has ended."""
-    from digitlab.config import project
-    from digitlab.tracking.run_folder import all_records
-
-    records = project.records()
-    found = [
-        record
-        for record in all_records(records)
-        if reference == record.run.record_id or (record.delivered.run_id or " ").startswith(reference)
-    ]
-    of_runs = [record for record in found if not record.run.is_parent]
-    if len(of_runs) > 1:
-        ids = ", ".join((record.delivered.run_id or "")[:12] for record in of_runs)
-        raise UsageError(f"{reference} is the start of {len(of_runs)} runs: {ids}")
-    return of_runs[0] if of_runs else None
-
-
-def _why_not_to_go_on(reference: str) -> str | None:
-    """What the store knows of a run that this disk has nothing of to go on with."""
-    from digitlab.tracking.connection.location import resolve_uri, unreachable
-    from digitlab.tracking.delivery import open_store
-
-    uri = resolve_uri(None)
-    try:
-        if unreachable(uri):
-            return None
-        run = open_store(uri).find(reference)
-    except (UsageError, TrackingError):
-        return None
-    return f"{run.name!r} has ended as {run.status}: there is nothing here to go on with"
 
 
 def _resume_run(record: "RunFolder", *, force: bool) -> None:

@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from digitlab.api.recorded import VALIDATION, varying_knobs
+from digitlab.api.reading import VALIDATION, varying_knobs
 from digitlab.config.checking import from_param
 from digitlab.results.tables import percent, short_title
 from digitlab.text.terminal import console, show_table, styled

@@ -90,6 +90,9 @@ class StoreProcess:
             except OSError as error:
                 self.stop()
                 raise TrackingError(f"the process that delivers cannot be had: {error}") from None
+            except KeyboardInterrupt:  # a request may be half sent
+                self.stop()
+                raise
             self._uris[number] = uri
         return number
 
@@ -200,6 +203,9 @@ class StoreProcess:
                     self._uris.pop(number)
         except (EOFError, OSError):
             self.stop()
+        except KeyboardInterrupt:  # in a user's process; an answer may be half read
+            self.stop()
+            raise
 
 
 def serve(connection: Connection) -> None:
