@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from digitlab.config.composition import compose
 from digitlab.config.kinds import OwnConfig
@@ -39,6 +40,9 @@ def test_trained_swept_and_reproduced(digitlab: Cli, home: Path) -> None:
     assert document["components"]["model"]["files"].keys() == {"models.py", "layers.py"}
     again = digitlab("reproduce", run)
     assert (again.code, "IDENTICAL" in again.out) == (0, True), again.out + again.err
+    Image.new("L", (28, 28), 255).save(home / "x.png")
+    assert digitlab("promote", run, "mine@best").code == 0
+    assert digitlab("predict", "mine@best", str(home / "x.png"), "--no-normalise").code == 0
     swept = digitlab("sweep", *OWN, "model.hidden_units=8,16", "seed=0,1", "workers=2")
     assert swept.code == 0, swept.err
     num_runs = len(json.loads(digitlab("runs", "--json").out))

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 from safetensors import SafetensorError
 
-from digitlab.errors import ConfigError, DeletedError, DigitlabError, UsageError
+from digitlab.errors import DeletedError, DigitlabError, UsageError
 from digitlab.models.saved import CONFIG_FILE, WEIGHTS_FILE, Classifier, load_classifier, weights_digest
 from digitlab.models.signature import MODEL_FILE, Signature, dump, of_earlier
 from digitlab.sweep.lookup import choose
@@ -90,7 +90,9 @@ def load_model(store: RunStore, reference: str) -> TrainedModel:
 def _loaded(folder: Path, whose: str) -> Classifier:
     try:
         return load_classifier(folder)
-    except (SafetensorError, yaml.YAMLError, ConfigError, RuntimeError, OSError, ValueError) as error:
+    except UsageError as error:  # its configuration is none of today, or of another environment
+        raise DigitlabError(f"the model of {whose} cannot be built here: {error}") from None
+    except (SafetensorError, yaml.YAMLError, RuntimeError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DigitlabError(f"the model of {whose} is damaged: {reason}") from None
 
