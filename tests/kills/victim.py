@@ -4,7 +4,7 @@
     KILL_WHO     controller, worker or both (the controller first); of a single run: controller
     KILL_MARK    a file: made before the kill, so that it happens once
 
-Started as `python -m tests.kills.victim`, this module is imported by workers too, as any main module.
+Started as `python -m tests.kills.victim`; the process that workers are forked from imports it, too.
 """
 
 import os
@@ -202,10 +202,13 @@ RUN_PLACES: dict[str, Callable[[], None]] = {
 }
 
 if place := os.environ.get("KILL_PLACE"):
-    is_worker = __name__ == "__mp_main__"
+    is_worker = __name__ != "__main__"
     if place in (WORKER_PLACES if is_worker else {**CONTROLLER_PLACES, **RUN_PLACES}):
         {**WORKER_PLACES, **CONTROLLER_PLACES, **RUN_PLACES}[place]()
 
 if __name__ == "__main__":
+    from digitlab.sweep.workers.executors import worker
+
+    worker.PRELOAD.append("tests.kills.victim")
     pid_file().write_text(str(os.getpid()))
     cli.main()

@@ -39,5 +39,6 @@ def test_the_logged_model_holds_no_pickle_and_pins_its_requirements(digitlab: Cl
     digitlab("train", "epochs=1", "record.mlflow_model=true", "study=s")
     (folder,) = (home / "mlruns" / "artifacts" / "s").glob("*/artifacts/model")
     suffixes = {file.suffix for file in folder.rglob("*") if file.is_file()}
-    assert suffixes <= {"", ".py", ".yaml", ".txt", ".safetensors", ".typed", ".html", ".j2"}
+    texts = {"", ".py", ".yaml", ".json", ".txt", ".typed", ".html", ".j2", ".template"}
+    assert suffixes <= {*texts, ".safetensors"}
     assert "torch==" in (folder / "requirements.txt").read_text()
