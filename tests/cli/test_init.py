@@ -27,7 +27,7 @@ def test_a_project_has_what_it_needs_and_is_found(
     assert made.code == 0, made.err
     assert "  cd shapes\n  digitlab train experiment=first\n" in made.out
     files = {file.relative_to(empty / "shapes").as_posix() for file in empty.rglob("*.*")}
-    assert files >= {"models.py", "README.md", ".gitignore", "mlruns/.gitkeep"}
+    assert files >= {"models.py", "data.py", "README.md", ".gitignore", "mlruns/.gitkeep"}
     assert files >= {"conf/experiment/first.yaml", "conf/.schema/model.json", "tests/test_project.py"}
     assert (empty / "shapes" / "Makefile").is_file()
     assert (empty / "shapes" / "README.md").read_text().startswith("# shapes\n")
@@ -83,4 +83,4 @@ def test_the_projects_own_test_passes(digitlab: Cli, empty: Path) -> None:
     line = [sys.executable, "-m", "unittest", "discover", "tests"]
     done = subprocess.run(line, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "Ran 1 test" in done.stderr
+    assert "Ran 2 tests" in done.stderr
