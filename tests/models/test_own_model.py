@@ -96,10 +96,24 @@ def test_a_model_that_does_not_fit_is_told_before_training(
     digitlab: Cli, home: Path, replaced: str, by: str, told: str
 ) -> None:
     write_project(home, MODELS.replace(replaced, by, 1))
-    refused = digitlab("train", "model=mlp")
-    assert (refused.code, refused.err.count("\n")) == (2, 1), refused.err
-    assert "model=mlp of models.py: " in refused.err
-    assert told in refused.err
+    for command in (["train"], ["sweep", "seed=0,1"]):
+        refused = digitlab(*command, "model=mlp")
+        assert refused.code == 2
+        *_, line = refused.err.splitlines()
+        assert line.startswith("digitlab: model=mlp of models.py: ")
+        assert told in line
+    assert not list((home / "mlruns").glob("records/*"))
+
+
+def test_what_fails_in_a_training_is_named_by_its_line(digitlab: Cli, home: Path) -> None:
+    failing = (
+        "if self.training:\n            raise ValueError('seven')\n        return self.layers(images)"
+    )
+    write_project(home, MODELS.replace("return self.layers(images)", failing))
+    failed = digitlab("train", "model=mlp")
+    assert failed.code == 1
+    assert "the run failed: models.py, line 42: ValueError: seven" in failed.err
+    assert "models.py, line 42: ValueError: seven" in digitlab("show", last_run(digitlab)[0]).out
 
 
 def test_an_own_optimizer_goes_on_from_its_state_to_the_same_bits(home: Path) -> None:

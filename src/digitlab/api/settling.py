@@ -68,10 +68,13 @@ def deliver_records(records: "Iterable[RunFolder]") -> None:
 
 
 def say_unheeded() -> None:
-    """MLflow's own variables that choose what knobs choose here."""
+    """MLflow's own variables that choose what knobs choose here; components that are not registered."""
 
+    from digitlab.config.components import lookup
     from digitlab.tracking.connection.environment import UNHEEDED
 
     for variable, instead in UNHEEDED.items():
         if os.environ.get(variable):
             say(f"{variable} has no effect: {instead}")
+    for problem in lookup.everything().problems:
+        say(f"not registered: {problem}")

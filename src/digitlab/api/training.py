@@ -9,6 +9,7 @@ from digitlab.api.composing import compose, listed
 from digitlab.api.foreground import in_foreground, torch_as_it_was
 from digitlab.api.recorded import Run
 from digitlab.api.settling import deliver_records, mark_dead_runs, say_unheeded
+from digitlab.config.components import lookup
 from digitlab.config.schema import Config
 from digitlab.errors import DigitlabError, TrackingError, machine_refusal
 from digitlab.text.addresses import redacted
@@ -114,5 +115,5 @@ def failures_as_messages() -> Iterator[None]:
         refusal, kept = machine_refusal(error), getattr(error, "__notes__", [])
         if refusal is None and not kept:  # nothing holds its traceback
             raise
-        cause = refusal or f"{type(error).__name__}: {error}"
+        cause = refusal or lookup.what_failed(error)
         raise DigitlabError("; ".join([f"the run failed: {cause}", *kept])) from error

@@ -169,8 +169,7 @@ def _describe(problem: Any, known: Mapping[str, Knob], choices: Mapping[str, str
     if kind.startswith("union_tag"):
         names = ", ".join(variants()[path])
         got = shown(problem["input"].get("name"))
-        missing = "".join(f"; {reason}" for reason in lookup.everything().problems)
-        return f"{path}.name must be one of {names}, got {got}: no {path} has that name{missing}"
+        return f"{path}.name must be one of {names}, got {got}: {lookup.why_missing(path)}"
     allowed = known[path].allowed if path in known else "a group of knobs"
     if kind == "missing":
         return f"{path} is missing: it must be {allowed}"
@@ -182,9 +181,10 @@ def unknown(path: str, known: Mapping[str, Knob], choices: Mapping[str, str | No
     group = path.partition(".")[0]
     if path.endswith(".name") and group in variants():
         return f"{path} cannot be set by itself: choose it with {group}=NAME"
-    for choice in variants().get(group, ()):
-        if choice != choices.get(group) and path in knobs({group: choice}):
-            return f"{path} is a knob of {group}={choice}, not of {group}={choices.get(group)}"
+    others = [choice for choice in variants().get(group, ()) if path in knobs({group: choice})]
+    if others:
+        owners = f"{group}={', '.join(others)}"
+        return f"{path} is a knob of {owners}, not of {group}={choices.get(group)}"
     if suggestion := nearest(path, known):
         return f"unknown knob {path}; did you mean {suggestion}?"
     return f"unknown knob {path}: `digitlab config --knobs` lists all"

@@ -50,9 +50,7 @@ def export_onnx(trained: TrainedModel, file: Path) -> float:
         DigitlabError: what was exported computes something else than the model.
     """
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-        raise UsageError(
-            f"ONNX needs {', '.join(missing)}: pip install 'digitlab[onnx]' (or make setup)"
-        )
+        raise UsageError(f"ONNX needs {', '.join(missing)}: pip install {' '.join(missing)}")
     if not file.absolute().parent.is_dir():
         raise UsageError(f"{file}: there is no such folder")
     try:

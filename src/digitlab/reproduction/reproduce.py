@@ -179,8 +179,8 @@ def _checked_config(document: Document, changes: Mapping[str, Any]) -> Config:
         if source.name not in lookup.everything().components.get(group, {}):
             raise Cannot(
                 f"its {group} {source.name} is not registered in this environment: it was of "
-                f"{source.distribution} {source.version}, in {', '.join(source.files)}"
-                + "".join(f"; {problem}" for problem in lookup.everything().problems)
+                f"{source.distribution} {source.version}, in {', '.join(source.files)}: "
+                + lookup.why_missing(group)
             )
     try:
         return document.checked_config(changes)

@@ -247,7 +247,7 @@ def _note(command: str, tags: Mapping[str, str]) -> str:
         f"    {command}\n\n"
         "Run it again, with a verdict on whether the result is the same:\n\n"
         f"    digitlab reproduce {OWN_ID}\n\n"
-        f"Read digits with it: `digitlab predict {OWN_ID} IMAGE`. Learning curves, confusion matrix "
+        f"Let it read pictures: `digitlab predict {OWN_ID} IMAGE`. Learning curves, confusion matrix "
         "and worst mistakes are among the artifacts, as far as they were drawn "
         f"(`digitlab show {OWN_ID} --plots` draws them).\n"
     )

@@ -5,6 +5,7 @@ import dataclasses
 import traceback
 from typing import Literal
 
+from digitlab.config.components import lookup
 from digitlab.errors import CutShort, DigitlabError, Diverged, Interrupted, NotSaved, Pruned
 from digitlab.tracking import names
 from digitlab.tracking.run_folder import RunFolder
@@ -43,7 +44,7 @@ def ending_of(error: BaseException) -> Ending:
             is_ours = isinstance(error, DigitlabError)
             return Ending(
                 state="FAILED",
-                error=str(error) if is_ours else f"{type(error).__name__}: {error}",
+                error=str(error) if is_ours else lookup.what_failed(error),
                 traceback="".join(traceback.format_exception(error)),
                 spares_training=isinstance(error, OSError | NotSaved),
             )

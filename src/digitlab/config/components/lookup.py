@@ -14,7 +14,14 @@ from typing import Any
 
 from digitlab.config import project
 from digitlab.config.components import source
-from digitlab.config.components.origins import OF_ALL_DATA, Origin, described, origins
+from digitlab.config.components.origins import (
+    OF_ALL_DATA,
+    Origin,
+    described,
+    origins,
+    place_of,
+    where_failed,
+)
 from digitlab.config.components.signature import schema_of
 from digitlab.config.data_schema import OwnDataConfig
 from digitlab.config.kinds import OwnConfig
@@ -84,6 +91,21 @@ def registered(group: str) -> Mapping[str, Component]:
 def everything() -> Found:
     """All components, as they were when this process first asked from here."""
     return _from(os.environ.get("DIGITLAB_HOME"), project.working_directory())
+
+
+def why_missing(group: str) -> str:
+    """Why a name may be unknown, and what mends it."""
+    reasons = everything().problems
+    known = f"no {group} of that name is registered here: install its package, or go to its project"
+    return "; ".join([known, *reasons])
+
+
+def what_failed(error: BaseException) -> str:
+    """`ValueError: ...`, with file and line where a component's source raised it."""
+    groups = everything().components.values()
+    roots = {component.origin.root for named in groups for component in named.values()}
+    root = next((root for root in roots if place_of(error, root)), None)
+    return where_failed(error, root) if root else f"{type(error).__name__}: {error}"
 
 
 def chosen(config: Mapping[str, Any]) -> dict[str, Component]:

@@ -108,21 +108,23 @@ def described(origin: Origin, problems: list[str]) -> list[Description]:
 
 def where_failed(error: BaseException, root: Path) -> str:
     """One line on what failed in a user's own code: `models.py, line 12: NameError: ...`."""
+    what = error.msg if isinstance(error, SyntaxError) else str(error)
+    text = " ".join(f"{type(error).__name__}: {what}".split())
+    place = place_of(error, root)
+    return f"{place}: {text}" if place else text
+
+
+def place_of(error: BaseException, root: Path) -> str | None:
+    """The line below `root` that raised it, `models.py, line 12`; None if none did."""
+    if isinstance(error, SyntaxError) and error.filename:
+        file, line = Path(error.filename), error.lineno
+        return f"{file.relative_to(root) if file.is_relative_to(root) else file}, line {line}"
     own = [
-        frame
+        (Path(frame.filename).relative_to(root), frame.lineno)
         for frame in traceback.extract_tb(error.__traceback__)
         if is_own(Path(frame.filename), root)
     ]
-    kind = type(error).__name__
-    if isinstance(error, SyntaxError) and error.filename:
-        name, line, text = error.filename, error.lineno, f"{kind}: {error.msg}"
-    elif own:
-        name, line, text = own[-1].filename, own[-1].lineno, f"{kind}: {error}"
-    else:
-        return f"{kind}: {' '.join(str(error).split())}"
-    place = Path(name)
-    shown = place.relative_to(root) if place.is_relative_to(root) else place
-    return f"{shown}, line {line}: {' '.join(text.split())}"
+    return f"{own[-1][0]}, line {own[-1][1]}" if own else None
 
 
 def _describe(origin: Origin, loaded: Factories, problems: list[str]) -> Iterator[Description]:

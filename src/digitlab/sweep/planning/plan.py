@@ -11,6 +11,7 @@ from typing import Any
 
 from digitlab.config.checking import as_param, flatten, recorded_config, set_leaf, to_dict
 from digitlab.config.composition import Composer, composer
+from digitlab.config.kinds import OwnConfig
 from digitlab.config.schema import Config
 from digitlab.data.sources import read, source_of, tell_warnings
 from digitlab.errors import ConfigError
@@ -32,6 +33,7 @@ from digitlab.tracking.run_folder import now
 
 MAX_PROBLEMS = 40
 MAX_BASES = 1000
+MOST_TRIED = 32  # of a user's own models, with other knobs: one takes milliseconds
 
 
 def plan(overrides: Sequence[str]) -> Manifest:
@@ -82,18 +84,29 @@ def trial_of_search(manifest: Manifest, number: int, point: int, chosen: Point, 
 
 
 def verify_data(manifest: Manifest, say: Callable[[str], None]) -> None:
-    """Read (and if need be download) every data set of the sweep, before anything starts.
+    """Read (and if need be download) every data set of the sweep, and try a user's own models on the
+    shapes of its images, before anything starts.
 
     say: told once what a user should know of them.
 
     Raises:
-        DataError: one is missing or damaged.
+        DataError: one is missing or damaged. UsageError: a model fails, or does not fit the data.
     """
     configs = [trial.config() for trial in manifest.trials] or [
         recorded_config(b.values) for b in manifest.bases
     ]
     for source in dict.fromkeys(source_of(config.data) for config in configs):
-        tell_warnings(source, read(source)[0], say)
+        data = read(source)[0]
+        tell_warnings(source, data, say)
+        models = dict.fromkeys(c.model for c in configs if source_of(c.data) == source)
+        own = [model for model in models if isinstance(model, OwnConfig)][:MOST_TRIED]
+        if own:
+            from digitlab.models.build import build_model  # imports torch
+
+            height, width, *channels = data.train[0].shape[1:]
+            shape = (*(channels or [1]), height, width)
+            for model in own:
+                build_model(model, 0, image_shape=shape, num_classes=len(data.class_names))
 
 
 def _plan_trials(pairs: Sequence[tuple[Point, Config]], settings: Settings) -> Manifest:
