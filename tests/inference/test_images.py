@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from digitlab.data.image_files import RefusedImage
-from digitlab.inference.images import check_any_exists, expand, read_grey
+from digitlab.inference.images import check_any_exists, expand, read
 
 
 def test_what_there_is_not_is_refused_with_the_reason() -> None:
     with pytest.raises(RefusedImage, match="too long"):
-        read_grey("x" * 300)
+        read("x" * 300)
 
 
 def test_a_folder_stands_for_its_files(tmp_path: Path) -> None:
@@ -28,4 +28,4 @@ def test_what_has_no_images_is_refused_when_it_is_read_not_before(name: str, tmp
     check_any_exists(wanted[:1])
     assert list(expand(wanted)) == wanted
     with pytest.raises(RefusedImage, match=r"holds no images|too long|null byte"):
-        read_grey(wanted[0])
+        read(wanted[0])

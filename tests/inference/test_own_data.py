@@ -114,7 +114,7 @@ def test_the_demo_takes_a_chosen_picture(digitlab: Cli, photos: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")  # MLflow's, of type hints of its own
 def test_an_exported_and_a_promoted_model_answer_as_the_run(
-    digitlab: Cli, photos: Path, tmp_path: Path
+    digitlab: Cli, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import mlflow.pyfunc
 
@@ -127,7 +127,7 @@ def test_an_exported_and_a_promoted_model_answer_as_the_run(
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     np.testing.assert_allclose(session.run(None, {"images": images})[0], expected, atol=1e-5)
     assert digitlab("promote", run_id, "colours@champion").code == 0
-    mlflow.set_tracking_uri(resolve_uri(None))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", resolve_uri(None))
     served = mlflow.pyfunc.load_model("models:/colours@champion")
     np.testing.assert_array_equal(served.predict(images), expected)
     registered = load_model(RunStore(resolve_uri(None)), "colours@champion")

@@ -4,6 +4,7 @@ Sets and checks no knob.
 """
 
 import dataclasses
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,13 +34,21 @@ from digitlab.text import yaml_text
 
 Values = dict[str, Any]
 
+_one_at_a_time = threading.RLock()  # Hydra's instance is the process's
 NO_PRESET = "experiment=null"  # which Hydra itself does not understand
 
 
 @contextmanager
 def opened_conf() -> Iterator["Conf"]:
-    if GlobalHydra.instance().is_initialized():  # within an application of Hydra's
+    """conf/ as Hydra reads it, by one thread of a process at a time."""
+    with _one_at_a_time, _hydra_made():
         yield Conf()
+
+
+@contextmanager
+def _hydra_made() -> Iterator[None]:
+    if GlobalHydra.instance().is_initialized():  # within an application of Hydra's
+        yield
         return
     with initialize_config_dir(str(project.conf()), version_base="1.3"):
         SourcesRegistry.instance().register(_ConfFolder)
@@ -50,7 +59,7 @@ def opened_conf() -> Iterator["Conf"]:
             search_path.prepend("digitlab", f"{_ConfFolder.scheme()}://{folder}", anchor="schema")
         search_path.prepend("digitlab", f"{_Components.scheme()}://registered", anchor="schema")
         Hydra.create_main_hydra2("digitlab", search_path)
-        yield Conf()
+        yield
 
 
 class Conf:
