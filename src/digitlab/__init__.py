@@ -94,7 +94,7 @@ def __dir__() -> list[str]:
 
 
 class _CallableRoom(ModuleType):
-    """A room that is called like a function of the API, and is that function to whoever calls it.
+    """A room that can be called as the function of the API that has its name.
 
     Without this `digitlab.runs` would be the function until something imports the room.
     """

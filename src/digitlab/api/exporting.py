@@ -14,7 +14,7 @@ YAML = (".yaml", ".yml")
 def write_run(reference: str, uri: str, file: Path, *, about: str = "") -> None:
     """An archive of the run, or its configuration if the file is called .yaml or .yml.
 
-    about: what the run is, for whoever reads the configuration.
+    about: what the run is, as a comment in the file.
     """
     if file.suffix in YAML:
         export_config(reference, uri, file, about=about)

@@ -49,7 +49,7 @@ def in_foreground(work: Callable[[Interrupts], Result]) -> Result:
         raise
     try:
         return future.result()
-    except Interrupted as error:  # a process of a sweep was told to stop
+    except Interrupted as error:  # a signal stopped a process of a sweep
         raise KeyboardInterrupt(str(error)) from None
 
 
