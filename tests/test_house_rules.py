@@ -11,7 +11,10 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "digitlab"
 FILES = {
     "digitlab." + ".".join(f.relative_to(SOURCE).with_suffix("").parts): f for f in SOURCE.rglob("*.py")
 }
-COMMANDS = ("train", "recorded", "listing", "config", "compare", "model", "project.commands")
+COMMANDS = (
+    *("train", "recorded", "config", "compare", "model", "project.commands"),
+    *("store.annotate", "store.listing"),
+)
 MAY_IMPORT = {
     "mlflow": {
         *(f"digitlab.tracking.{name}" for name in ("model_format", "served_model", "registry")),

@@ -13,13 +13,16 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import psutil
 import pytest
 import requests
 import yaml
 from mlflow import MlflowClient
 
-from digitlab.cli import ui
+from digitlab import cli
+from digitlab.cli import train, ui
+from digitlab.cli.completion import complete_override
 from digitlab.config import project
 from digitlab.runs import provenance
 from digitlab.runs.interrupts import ONE_REQUEST_SECONDS
@@ -446,8 +449,29 @@ def test_tab_completes_ids_studies_and_files(digitlab: Cli, tmp_path: Path) -> N
     assert press_tab(f"digitlab compare {ids[1]} comp", digitlab, tmp_path) == ["complete"]
     assert press_tab("digitlab runs --study ", digitlab, tmp_path) == ["complete"], "no shell commands"
     assert press_tab(f"digitlab report {sweep[:5]}", digitlab, tmp_path) == [sweep]
-    for line in ("predict ffff ./pi", "reproduce ./pi", "export ffff pi"):
+    assert press_tab(f"digitlab tag {first[:6]}", digitlab, tmp_path) == [first[:8]]
+    for line in ("predict ffff ./pi", "reproduce ./pi", "export ffff pi", "train data.path=./pi"):
         assert press_tab(f"digitlab {line}", digitlab, tmp_path) == ["files"]
+
+
+def test_files_complete_where_a_shell_does_not_split_at_the_equals_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "a folder"
+    (folder / "digits").mkdir(parents=True)
+    (folder / "digits.csv").touch()
+    (folder / ".hidden").touch()
+    monkeypatch.chdir(folder)
+
+    def offered(word: str) -> list[str]:
+        context = click.Context(cli.cli)
+        (overrides,) = (each for each in train.train.params if each.name == "overrides")
+        return [item.value for item in complete_override(context, overrides, word)]
+
+    assert offered("data.path=dig") == ["data.path=digits/", "data.path=digits.csv"]
+    assert offered("data.path=") == ["data.path=digits/", "data.path=digits.csv"]
+    assert offered(f"data.path={folder}/digits.") == [f"data.path={folder}/digits.csv"]
+    assert offered("data.path=nowhere/") == []
 
 
 def press_tab(line: str, digitlab: Cli, tmp_path: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,26 @@ from digitlab.errors import TrackingError, UsageError
 from digitlab.results.tables import UNINTERESTING
 from digitlab.text.terminal import say
 from digitlab.tracking import names
-from digitlab.tracking.stored_run import StoredRun, undelivered
+from digitlab.tracking.search.run_filter import (
+    EVERYTHING,
+    Condition,
+    RunFilter,
+    check_name,
+    mlflow_order,
+    parse_conditions,
+    ranked,
+    start_condition,
+    status_condition,
+    tag_condition,
+    value_of,
+)
+from digitlab.tracking.stored_run import (
+    NEWEST_FIRST,
+    NO_SWEEPS,
+    PAGE_RUNS,
+    StoredRun,
+    undelivered,
+)
 
 if TYPE_CHECKING:
     from digitlab.tracking.run_folder import RunFolder
@@ -17,7 +37,6 @@ if TYPE_CHECKING:
 
 # Of the tested weights, or of the last epoch so far; of a run that was cut short neither means much.
 VALIDATION = {"FINISHED": names.CHOSEN_ACCURACY, "RUNNING": names.VALIDATION_ACCURACY}
-PAGE_RUNS = 1000  # of a store at once
 OF_EPOCHS = (
     *(names.TRAIN_LOSS, names.TRAIN_ACCURACY, names.VALIDATION_LOSS, names.VALIDATION_ACCURACY),
     *(names.LEARNING_RATE, names.EPOCH_SECONDS, names.IMAGES_PER_SECOND),
@@ -65,12 +84,45 @@ def store_uri(tracking_uri: str | None) -> str:
     return resolve_uri(tracking_uri or compose(()).tracking.uri)
 
 
+def asked_for(
+    uri: str,
+    opened: "Callable[[str], RunStore]",
+    *,
+    where: Iterable[str] = (),
+    tags: Iterable[str] = (),
+    sweep: str | None = None,
+    status: str | None = None,
+    since: str | None = None,
+) -> RunFilter:
+    """Of what a user writes. Raises UsageError for what cannot be read, or for a sweep that is none."""
+    conditions = [tag_condition(tag) for tag in tags]
+    conditions += [condition for text in where if text for condition in parse_conditions(text)]
+    if since is not None:
+        conditions.append(start_condition(since))
+    if status is not None:
+        conditions.append(status_condition(status))
+    if sweep is not None:
+        from digitlab.sweep.lookup import sweep_id
+
+        conditions.append(Condition(names.SWEEP_TAG, "=", sweep_id(opened(uri), sweep)))
+    return RunFilter(tuple(conditions))
+
+
 def recorded_runs(
-    uri: str, opened: "Callable[[str], RunStore]", *, study: str | None, limit: int
+    uri: str,
+    opened: "Callable[[str], RunStore]",
+    *,
+    study: str | None,
+    limit: int,
+    wanted: RunFilter = EVERYTHING,
+    sort: str | None = None,
 ) -> list[StoredRun]:
-    """Those in the store and those of this disk that it lacks, newest first.
+    """Those in the store and those of this disk that it lacks, newest first or as `sort` ranks them.
 
     One more than `limit` where there are more. opened: settles dead runs and opens the store.
+
+    Raises:
+        UsageError: no run has what is asked for by this name.
     """
     from digitlab.config import project
     from digitlab.tracking.run_folder import waiting_records
@@ -81,7 +133,7 @@ def recorded_runs(
         if record.run.tracking_uri == uri and study in (None, record.run.study)
     ]
     try:
-        stored = _stored_runs(opened(uri), study, limit + 1)
+        stored = _stored_runs(opened(uri), study, limit + 1, wanted, sort)
     except TrackingError as error:
         if not waiting:
             raise
@@ -91,9 +143,11 @@ def recorded_runs(
     ended = {run.run_id for run in waiting if run.status != "RUNNING"}
     stored = [run for run in stored if run.tags.get(names.RECORD_TAG) not in ended]
     known = {run.tags.get(names.RECORD_TAG) for run in stored}
-    local = [run for run in waiting if run.run_id not in known]
-    of_runs = [run for run in local + stored if not run.is_parent]
-    return sorted(of_runs, key=lambda run: -run.start_time)[: limit + 1]
+    local = [run for run in waiting if run.run_id not in known and wanted.matches(run)]
+    of_runs = sorted(
+        (run for run in local + stored if not run.is_parent), key=lambda run: -run.start_time
+    )
+    return (ranked(of_runs, sort) if sort else of_runs)[: limit + 1]
 
 
 def varying_knobs(runs: Sequence[StoredRun]) -> list[str]:
@@ -105,26 +159,39 @@ def varying_knobs(runs: Sequence[StoredRun]) -> list[str]:
     return [knob for knob, values in seen.items() if len(values) > 1 and knob not in UNINTERESTING]
 
 
-def _stored_runs(store: "RunStore", study: str | None, limit: int) -> list[StoredRun]:
-    """The newest runs in the store, none of them RUNNING whose process is gone."""
+def _stored_runs(
+    store: "RunStore", study: str | None, limit: int, wanted: RunFilter, sort: str | None
+) -> list[StoredRun]:
+    """The first `limit` that are wanted, none of them RUNNING whose process is gone."""
     from digitlab.config import project
     from digitlab.tracking.connection.location import unusable
     from digitlab.tracking.leftovers import close_dead_runs
-    from digitlab.tracking.stored_run import NO_SWEEPS
 
     if unusable(store.uri) is None:
         close_dead_runs(store, project.records())
-    newest = store.runs(study, limit=min(limit, PAGE_RUNS), search_filter=NO_SWEEPS)
-    if len(newest) < PAGE_RUNS or limit <= PAGE_RUNS:
-        return newest
-    all_of_them: list[StoredRun] = []
-    for name in [study] if study else store.studies():
-        runs, page = store.page(name, NO_SWEEPS)  # a call each: a long one is no store that hangs
-        while page:
-            more, page = store.page(name, NO_SWEEPS, page)
-            runs += more
-        all_of_them += runs
-    return sorted(all_of_them, key=lambda run: -run.start_time)[:limit]
+    order = mlflow_order(sort) if sort else NEWEST_FIRST
+    needed = limit if order else sys.maxsize  # MLflow cannot rank by it
+    search_filter = " AND ".join(filter(None, [NO_SWEEPS, wanted.in_mlflow()]))
+    most = min(needed, PAGE_RUNS) if wanted.is_all_in_mlflow else PAGE_RUNS
+    matches: list[StoredRun] = []
+    page, is_last = "", False
+    while len(matches) < needed and not is_last:  # a call each: a long one is no store that hangs
+        runs, page = store.search(
+            study, search_filter, order=order or NEWEST_FIRST, limit=most, page=page
+        )
+        matches += [run for run in runs if wanted.matches(run)]
+        is_last = not page
+    if not matches or (sort and all(value_of(run, sort) is None for run in matches)):
+        _check_names(store, study, wanted, sort)
+    return matches[:needed]
+
+
+def _check_names(store: "RunStore", study: str | None, wanted: RunFilter, sort: str | None) -> None:
+    """That nothing matches, or can be ranked, may be for a name that no run has."""
+    newest = store.runs(study, search_filter=NO_SWEEPS)
+    wanted.check_names(newest)
+    if sort:
+        check_name(sort, newest)
 
 
 def interrupted_run(reference: str) -> "RunFolder | None":

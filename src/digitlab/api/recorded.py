@@ -5,7 +5,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, overload
 
-from digitlab.api.reading import VALIDATION, epochs_of, recorded_runs, store_uri, varying_knobs
+from digitlab.api.reading import (
+    VALIDATION,
+    asked_for,
+    epochs_of,
+    recorded_runs,
+    store_uri,
+    varying_knobs,
+)
 from digitlab.config.checking import from_param
 from digitlab.config.schema import Config
 from digitlab.errors import UsageError
@@ -212,23 +219,40 @@ class Runs(Sequence[Run]):
         return [f"… and {more} more"] if more > 0 else []
 
 
-def runs(study: str | None = None, *, tracking_uri: str | None = None, limit: int = MOST_RUNS) -> Runs:
+def runs(
+    study: str | None = None,
+    *,
+    where: str = "",
+    sweep: str | None = None,
+    status: str | None = None,
+    since: str | None = None,
+    sort: str | None = None,
+    limit: int = MOST_RUNS,
+    tracking_uri: str | None = None,
+) -> Runs:
     """The recorded runs of a study, or of all studies, the newest first.
 
     Runs that are not delivered yet are among them. A sweep's own run, which trains nothing, is not.
 
     Args:
         study: its name. None: all of them.
-        tracking_uri: the store; None: what conf/ and the environment say, as for every command.
+        where: conditions on knobs, metrics and tags: `"model.name = 'cnn' AND test/accuracy > 0.98"`.
+        sweep: only the trials of the sweep with this id or name.
+        status: FINISHED, RUNNING, FAILED, KILLED or PRUNED.
+        since: started within `"2d"` or after `"2026-05-31"`.
+        sort: a metric, of which the best comes first, or a knob, of which the smallest does.
         limit: at most so many.
+        tracking_uri: the store; None: what conf/ and the environment say, as for every command.
 
     Raises:
-        UsageError: there is no such study. TrackingError: the store does not answer.
+        UsageError: there is no such study or sweep, or a condition cannot be read. TrackingError: the
+            store does not answer.
     """
     from digitlab.api.settling import reading_store
 
     uri = store_uri(tracking_uri)
-    stored = recorded_runs(uri, reading_store, study=study, limit=limit)
+    wanted = asked_for(uri, reading_store, where=[where], sweep=sweep, status=status, since=since)
+    stored = recorded_runs(uri, reading_store, study=study, limit=limit, wanted=wanted, sort=sort)
     return Runs(Run(run, uri) for run in stored[:limit])
 
 

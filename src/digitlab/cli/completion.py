@@ -6,6 +6,7 @@ Imports neither Hydra nor torch: 0.2 s a TAB, where Hydra's own takes 0.85 s.
 import functools
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from click import Argument, Command, Context, Parameter
@@ -22,6 +23,7 @@ from digitlab.text.terminal import printable
 if TYPE_CHECKING:
     from digitlab.tracking.connection.catalogue import Kind
 
+PATHS = ("data.path", "data.root")  # knobs that name a file or a folder
 Completer = Callable[[Context, Parameter, str], list[CompletionItem]]
 
 
@@ -67,8 +69,12 @@ def complete_override(context: Context, parameter: Parameter, incomplete: str) -
     assert isinstance(parameter, Argument)
     words = tuple(context.params.get(parameter.name or "") or ())
     if (pending := _pending_key(words)) and (words[-1] == "=" or not incomplete):
+        if pending in PATHS:  # bash, which has split the word, completes the file itself
+            return [CompletionItem(incomplete, type="file")]
         return [CompletionItem(value) for value in _completed(pending, incomplete, words)]
     key, equals, value = incomplete.partition("=")
+    if equals and key in PATHS:
+        return [CompletionItem(f"{key}={path}") for path in _paths(value)]
     if equals:
         return [CompletionItem(f"{key}={choice}") for choice in _completed(key, value, words)]
     return [CompletionItem(name) for name in _names(words) if name.startswith(incomplete)]
@@ -101,6 +107,20 @@ def _completed(key: str, value: str, words: tuple[str, ...]) -> list[str]:
     given, comma, last = value.rpartition(",")
     known = [choice for choice in _values(key, words) if choice not in given.split(",")]
     return [f"{given}{comma}{choice}" for choice in known if choice.startswith(last)]
+
+
+def _paths(start: str) -> list[str]:
+    """Files and folders that `start` begins; a folder with the slash that leads into it."""
+    folder, slash, name = start.rpartition("/")
+    try:
+        entries = sorted(Path(folder + slash or ".").expanduser().iterdir())
+    except (OSError, RuntimeError):
+        return []
+    return [
+        f"{folder}{slash}{entry.name}{'/' * entry.is_dir()}"
+        for entry in entries
+        if entry.name.startswith(name) and (name or not entry.name.startswith("."))
+    ]
 
 
 def _pending_key(words: tuple[str, ...]) -> str | None:

@@ -176,7 +176,7 @@ def show(
 
 
 def show_run(uri: str, prefix: str, *, as_json: bool) -> None:
-    from digitlab.cli.tables import SHOWN, describe, print_run
+    from digitlab.cli.store.tables import SHOWN, describe, print_run
     from digitlab.config import project
     from digitlab.tracking.delivery import open_answering
     from digitlab.tracking.run_folder import RunFolder, ended_here

@@ -59,6 +59,14 @@ def shown_run(store: RunStore, word: str) -> StoredRun:
     return chosen.own_run or chosen.runs[0]
 
 
+def sweep_id(store: RunStore, word: str) -> str:
+    """Of a sweep by its id, its name or its own run's id. Raises UsageError."""
+    chosen = _sweep(store, word) or choose(store, word)
+    if chosen.own_run is None:
+        raise UsageError(f"{word} is a {chosen.kind}, no sweep: `digitlab sweeps` lists them")
+    return chosen.own_run.tags[PARENT_SWEEP_TAG]
+
+
 def _nearest(store: RunStore, word: str) -> str:
     matches = difflib.get_close_matches(word, store.studies(), n=1)
     return f"; did you mean {matches[0]}?" if matches else ""

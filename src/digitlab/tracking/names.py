@@ -6,6 +6,9 @@ several. Knobs are params, by their dotted paths. Knows nothing else.
 
 from typing import Final
 
+# How a run stands; MLflow, which has no word for a trial that a search gave up, has it as KILLED.
+STATES = ("RUNNING", "FINISHED", "FAILED", "KILLED", "PRUNED")
+
 # Tags of any run.
 RECORD_TAG = "digitlab.record"  # the id of its run folder
 KIND_TAG = "digitlab.kind"  # `sweep`: the parent run of a sweep; no other run has it
@@ -18,6 +21,7 @@ COMMAND_TAG = "digitlab.command"
 SOURCE_NAME_TAG, SOURCE_TYPE_TAG = "mlflow.source.name", "mlflow.source.type"  # columns of MLflow's UI
 SOURCE_COMMIT_TAG = "mlflow.source.git.commit"
 NOTE_TAG = "mlflow.note.content"  # its description, in Markdown
+OWN_NOTE_TAG = "digitlab.note"  # what its user says of it, at the head of the description
 NAME_TAG = "mlflow.runName"
 PARENT_TAG = "mlflow.parentRunId"
 

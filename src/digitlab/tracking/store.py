@@ -17,12 +17,18 @@ from digitlab.tracking.connection.relocation import present_address, repository,
 from digitlab.tracking.connection.sqlite_store import ensure_store
 from digitlab.tracking.names import ERROR_TAG, FINGERPRINT_TAG
 from digitlab.tracking.run_folder import RunFolder, now
-from digitlab.tracking.stored_run import AmbiguousRun, StoredRun, age, check_prefix
+from digitlab.tracking.stored_run import (
+    NEWEST_FIRST,
+    PAGE_RUNS,
+    AmbiguousRun,
+    StoredRun,
+    age,
+    check_prefix,
+)
 from digitlab.tracking.upload import Upload
 from digitlab.tracking.views import View, tag_name, view_tag
 
 MAX_MATCHES = 20  # of an id that several runs start with
-PAGE_RUNS = 1000  # 2.6 s of processor time
 
 
 class RunStore:
@@ -64,6 +70,22 @@ class RunStore:
         Raises:
             UsageError: there is no such study.
         """
+        return self.search(study, search_filter, limit=limit)[0]
+
+    def search(
+        self,
+        study: str | None,
+        search_filter: str,
+        *,
+        order: str = NEWEST_FIRST,
+        limit: int = PAGE_RUNS,
+        page: str = "",
+    ) -> tuple[list[StoredRun], str]:
+        """At most `limit` runs of a study, or of all, and the name of the next page, or "".
+
+        Raises:
+            UsageError: there is no such study.
+        """
         with plain_errors(self.uri):
             experiments = {
                 experiment.experiment_id: experiment.name
@@ -77,10 +99,12 @@ class RunStore:
             matches = self._client.search_runs(
                 list(experiments),
                 search_filter,
-                order_by=["attributes.start_time DESC"],
+                order_by=[order],
                 max_results=limit,
+                page_token=page or None,
             )
-            return [self._stored(run, experiments[run.info.experiment_id]) for run in matches]
+        runs = [self._stored(run, experiments[run.info.experiment_id]) for run in matches]
+        return runs, matches.token or ""
 
     def running(self) -> list[StoredRun]:
         """The runs of all studies that have not ended, as far as the store knows."""
@@ -170,6 +194,14 @@ class RunStore:
     def set_tag(self, run_id: str, name: str, value: str) -> None:
         with plain_errors(self.uri):
             self._client.set_tag(run_id, name, value)
+
+    def annotate(self, run: StoredRun, name: str, value: str) -> None:
+        """Set a tag; without a value remove it, if the run has it."""
+        with plain_errors(self.uri):
+            if value:
+                self._client.set_tag(run.run_id, name, value)
+            elif name in run.tags:
+                self._client.delete_tag(run.run_id, name)
 
     def artifacts(self, run: StoredRun) -> list[tuple[str, int]]:
         """Path and size in bytes of every artifact."""

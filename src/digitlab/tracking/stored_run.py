@@ -12,6 +12,8 @@ from digitlab.tracking.run_folder import RunFolder
 
 SHORT_ID = 8
 NO_SWEEPS = f"tags.`{KIND_TAG}` IS NULL"  # a filter in MLflow's syntax
+NEWEST_FIRST = "attributes.start_time DESC"  # an order in MLflow's syntax
+PAGE_RUNS = 1000  # of a store at once: 2.6 s of processor time
 OWN_ID = "<this run>"  # in a run's tags: its id, which it gets from the store
 
 

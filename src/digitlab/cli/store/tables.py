@@ -8,13 +8,14 @@ from typing import Any
 
 from digitlab.api.reading import VALIDATION, varying_knobs
 from digitlab.config.checking import from_param
-from digitlab.results.tables import percent, short_title
+from digitlab.results.tables import percent, short_title, shortened
 from digitlab.text.terminal import console, show_table, styled
 from digitlab.tracking import names
 from digitlab.tracking.connection.location import file_path
 from digitlab.tracking.stored_run import SHORT_ID, StoredRun, age
 
 MAX_KNOBS = 6
+MAX_NOTE = 40  # characters
 SHOWN = (names.EPOCHS_FILE, names.PER_CLASS_FILE, names.TRACEBACK_FILE)
 STATUS_STYLES = {
     "FINISHED": "green",
@@ -138,8 +139,11 @@ def _telling_columns(runs: Sequence[StoredRun]) -> dict[str, list[str]]:
 def _remark(run: StoredRun) -> str:
     if not run.delivered:
         return "not delivered"
-    again = run.tags.get(names.REPRODUCES_TAG)
-    return f"again {again[:SHORT_ID]}: {run.tags.get(names.VERDICT_TAG, 'no verdict')}" if again else ""
+    again, note = run.tags.get(names.REPRODUCES_TAG), run.tags.get(names.OWN_NOTE_TAG, "")
+    verdict = (
+        f"again {again[:SHORT_ID]}: {run.tags.get(names.VERDICT_TAG, 'no verdict')}" if again else ""
+    )
+    return "; ".join(filter(None, [verdict, shortened(note, MAX_NOTE)]))
 
 
 def _how_telling(knob: str) -> tuple[int, str]:

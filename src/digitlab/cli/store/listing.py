@@ -4,7 +4,7 @@ What they need is imported when they are called.
 """
 
 import sys
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
@@ -18,9 +18,7 @@ from digitlab.cli.options import (
 )
 from digitlab.errors import UsageError
 from digitlab.text.terminal import echo, echo_json, say
-
-if TYPE_CHECKING:
-    pass
+from digitlab.tracking.names import STATES
 
 
 @click.command()
@@ -31,15 +29,54 @@ if TYPE_CHECKING:
     shell_complete=complete_names("study"),
     help="Only the runs of this study.",
 )
+@click.option(
+    "--sweep",
+    metavar="SWEEP",
+    shell_complete=complete_names("sweep"),
+    help="Only the trials of this sweep (id or name).",
+)
+@click.option(
+    "--status",
+    type=click.Choice(STATES, case_sensitive=False),
+    help="Only the runs that stand so; PRUNED: given up by a search.",
+)
+@click.option("--since", metavar="WHEN", help="Only the runs started since: 2d, 90min, 2026-05-31.")
+@click.option("--tag", "tags", metavar="NAME=VALUE", multiple=True, help="Only the runs so tagged.")
+@click.option(
+    "--where",
+    metavar="CONDITION",
+    multiple=True,
+    help="Only the runs of which this holds; see below.",
+)
+@click.option(
+    "--sort",
+    metavar="NAME",
+    help="By a metric the best first, by a knob the smallest; default: the newest first.",
+)
 @click.option("--limit", type=click.IntRange(1, 10_000), default=30, show_default=True, metavar="N")
+@click.option("--page", type=click.IntRange(1), default=1, metavar="K", help="The K-th N of them.")
 @TRACKING
 @JSON
 def runs(
-    overrides: tuple[str, ...], study: str | None, limit: int, tracking_uri: str | None, as_json: bool
+    overrides: tuple[str, ...],
+    limit: int,
+    page: int,
+    tracking_uri: str | None,
+    as_json: bool,
+    **asked: Any,
 ) -> None:
-    """List runs with the knobs that vary and their accuracies."""
+    """List runs with the knobs that vary and their accuracies.
 
-    list_runs(store_uri(overrides, tracking_uri), study=study, limit=limit, as_json=as_json)
+    \b
+    A CONDITION is NAME OPERATOR VALUE, several joined by AND:
+      digitlab runs --where "model.name = 'cnn' AND test/accuracy > 0.98"
+      digitlab runs --where "optimizer.learning_rate <= 1e-3" --since 7d
+      digitlab runs --study digits --sort test/accuracy --limit 1
+    NAME is a knob, a metric, a tag, or status, name, study, sweep, seconds.
+    OPERATOR is one of = != > >= < <= LIKE ILIKE (% stands for any text).
+    """
+    uri = store_uri(overrides, tracking_uri)
+    list_runs(uri, limit=limit, page=page, as_json=as_json, **asked)
 
 
 @click.command()
@@ -125,21 +162,38 @@ def sync(tracking_uri: str | None) -> None:
     sys.exit(deliver_waiting(resolve_uri(tracking_uri) if tracking_uri else None))
 
 
-def list_runs(uri: str, *, study: str | None, limit: int, as_json: bool) -> None:
-    from digitlab.api.reading import recorded_runs
-    from digitlab.cli.tables import plain, print_runs
+def list_runs(
+    uri: str,
+    *,
+    study: str | None,
+    sort: str | None,
+    limit: int,
+    page: int,
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    """asked: see api.reading.asked_for."""
+    from digitlab.api.reading import asked_for, recorded_runs
+    from digitlab.cli.store.tables import plain, print_runs
 
+    wanted = asked_for(uri, opened_store, **asked)  # what cannot be read is told first
     _mention_waiting(uri)
-    newest = recorded_runs(uri, opened_store, study=study, limit=limit)
-    runs = newest[:limit]
+    matches = recorded_runs(
+        uri, opened_store, study=study, limit=limit * page, wanted=wanted, sort=sort
+    )
+    runs = matches[limit * (page - 1) : limit * page]
     if as_json:
         echo_json([plain(run) for run in runs])
     elif runs:
         print_runs(runs)
+    elif matches:
+        echo(f"no page {page}: there are {len(matches)} runs")
     else:
-        echo("no runs yet: `digitlab train` makes the first")
-    if len(newest) > limit:
-        say(f"the newest {limit} runs: --limit N shows more")
+        echo("no such runs" if wanted.conditions else "no runs yet: `digitlab train` makes the first")
+    if len(matches) > limit * page:
+        which = "the first" if sort else "the newest"
+        what = f"{which} {limit} runs" if page == 1 else f"page {page}"
+        say(f"{what}: --page {page + 1} shows the next, --limit N more")
 
 
 def _mention_waiting(uri: str) -> None:

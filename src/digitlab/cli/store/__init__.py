@@ -1,0 +1,4 @@
+"""The commands about all that is recorded: listed, found again, tagged, delivered.
+
+They hand over to api/ and tracking/; must not hold what Python's users need too. Start with listing.py.
+"""
