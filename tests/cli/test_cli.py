@@ -611,7 +611,7 @@ def test_runs_shows_what_tells_runs_apart_and_says_what_it_leaves_out(digitlab: 
     assert json.loads(digitlab("show", pruned, "--json").out)["status"] == "PRUNED"
     some = digitlab("runs", "--limit", "4")
     assert len(some.out.splitlines()) == 5, "a sweep's own run is no run of the list"
-    assert some.err == "the newest 4 runs: --limit N shows more\n"
+    assert some.err == "the newest 4 runs: --page 2 shows the next, --limit N more\n"
     assert "study" not in digitlab("runs", "--study", "one").out
     params = dict(found[-2]["params"])  # type: ignore[call-overload]
     expected = {
