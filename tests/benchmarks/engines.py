@@ -22,16 +22,10 @@ Measure = Callable[[], float]
 
 def members() -> None:
     """Seconds for an epoch of one member, without validation."""
-    import torch
-
-    from digitlab.training.devices import keep_memory
-
     _begin("members: side by side against the plain loop, in one process")
-    torch.set_num_threads(1)
-    keep_memory()  # as a process that trains does
     logistic = "model=logistic_regression"
     cases = {
-        ("64 logistic regressions, one order", 6.0): [_line(logistic, i, 0) for i in range(64)],
+        ("64 logistic regressions, one order", 6.0): logistic_members(),
         ("64 logistic regressions, 8 orders", 3.5): [_line(logistic, i, i % 8) for i in range(64)],
         ("64 logistic regressions, 64 orders", 1.8): [_line(logistic, i, i) for i in range(64)],
         ("64 logistic regressions, one order, Adam", None): [
@@ -40,10 +34,27 @@ def members() -> None:
         ("4 CNNs, one order", 1.3): [_line("model=cnn", i, 0) for i in range(4)],
     }
     for (name, target), lines in cases.items():
-        plain, fused = _contestants(lines)
-        samples = [(plain(), fused()) for _ in range(ROUNDS)]
-        theirs, ours = (statistics.median(column) for column in zip(*samples, strict=True))
+        theirs, ours = member_epochs(lines)
         report(f"{name}: an epoch of a member, s", theirs, ours, target)
+
+
+def member_epochs(lines: Sequence[list[str]]) -> tuple[float, float]:
+    """Seconds of an epoch of the first member alone, and of a member among all; medians."""
+    import torch
+
+    from digitlab.training.devices import keep_memory
+
+    torch.set_num_threads(1)
+    keep_memory()  # as a process that trains does
+    plain, fused = _contestants(lines)
+    samples = [(plain(), fused()) for _ in range(ROUNDS)]
+    theirs, ours = (statistics.median(column) for column in zip(*samples, strict=True))
+    return theirs, ours
+
+
+def logistic_members() -> list[list[str]]:
+    """64 logistic regressions in one order."""
+    return [_line("model=logistic_regression", number, 0) for number in range(64)]
 
 
 def whole_sweeps() -> None:

@@ -10,12 +10,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 DIGITLAB = [sys.executable, "-m", "digitlab.cli"]
+PATIENCE = 30  # seconds, with processes whose parent is gone
 BASIC = ["hydra/sweeper=basic", "hydra/launcher=basic"]
 
 
@@ -27,8 +30,13 @@ class Cost:
 
 
 def check_finished(environment: dict[str, str], trials: int) -> None:
-    """Asks the store itself whether as many runs are there, FINISHED."""
-    with sqlite3.connect(Path(environment["DIGITLAB_HOME"]) / "mlruns" / "mlflow.db") as store:
+    """Asks digitlab's store whether as many runs are there, FINISHED."""
+    check_recorded(Path(environment["DIGITLAB_HOME"]) / "mlruns" / "mlflow.db", trials)
+
+
+def check_recorded(database: Path, trials: int) -> None:
+    """Asks MLflow's database itself."""
+    with sqlite3.connect(database) as store:
         sweeps = "SELECT run_uuid FROM tags WHERE key = 'digitlab.kind' AND value = 'sweep'"
         query = f"SELECT count(*) FROM runs WHERE status = 'FINISHED' AND run_uuid NOT IN ({sweeps})"
         (count,) = store.execute(query).fetchone()
@@ -44,17 +52,37 @@ def home() -> Iterator[dict[str, str]]:
         yield {**inherited, "DIGITLAB_HOME": scratch}
 
 
-def measure(command: list[str], environment: dict[str, str]) -> Cost:
-    """Files take its output: a pipe would stay open, and be waited for, until all workers are gone."""
+class CommandError(Exception):
+    """A measured command ended with an error, or not at all."""
+
+
+def measure(
+    command: list[str],
+    environment: dict[str, str],
+    *,
+    folder: Path = CHECKOUT,
+    timeout: float | None = None,
+) -> Cost:
+    """Files take its output: a pipe would stay open, and be waited for, until all workers are gone.
+
+    Raises:
+        CommandError: with what it has written to stderr.
+    """
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         before, started = cpu_of_children(), time.perf_counter()
-        done = subprocess.run(command, stdout=out, stderr=err, env=environment, cwd=CHECKOUT)
+        try:
+            done = subprocess.run(
+                command, stdout=out, stderr=err, env=environment, cwd=folder, timeout=timeout
+            )
+        except subprocess.TimeoutExpired:
+            reap_orphans()
+            raise CommandError(f"{' '.join(command)} took more than {timeout:g} s") from None
         wall = time.perf_counter() - started
         reap_orphans()
         for file in (out, err):
             file.seek(0)
         if done.returncode:
-            sys.exit(f"{' '.join(command)} ended with code {done.returncode}:\n{err.read()}")
+            raise CommandError(f"{' '.join(command)} ended with code {done.returncode}:\n{err.read()}")
         return Cost(wall, cpu_of_children() - before, out.read())
 
 
@@ -73,7 +101,11 @@ def adopt_orphans() -> None:
 
 
 def reap_orphans() -> None:
-    """They end by themselves as soon as they notice that their parent is gone."""
+    """They end by themselves as soon as they notice that their parent is gone; or are ended."""
+    _, alive = psutil.wait_procs(psutil.Process().children(recursive=True), timeout=PATIENCE)
+    for process in alive:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
     while True:
         try:
             os.wait()

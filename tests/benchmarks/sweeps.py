@@ -176,13 +176,14 @@ def stock_first(trials: int) -> float:
         return seconds
 
 
-def digitlab_first() -> tuple[float, float]:
+def digitlab_first(*command: str) -> tuple[float, float]:
     """Seconds until the journal has the first trial as started, and until that has an epoch on disk."""
+    command = command or ("sweep", "seed=range(1000)")
     with home() as environment:
         mlruns = Path(environment["DIGITLAB_HOME"]) / "mlruns"
         begun = time.perf_counter()
         sweep = subprocess.Popen(
-            [*DIGITLAB, "sweep", "seed=range(1000)"],
+            [*DIGITLAB, *command],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env=environment,
