@@ -53,13 +53,13 @@ def draw_trials(results: summary.Results, file: Path) -> None:
 def draw_accuracy(results: summary.Results, file: Path) -> None:
     figure = Figure(figsize=(8, 4.2), layout="constrained")
     axes = figure.subplots()
-    markers = iter("osD^v")
+    markers, colours = iter("osD^v"), iter(("C1", "C2", "C3", "C4"))
     for name, unit, points in summary.accuracy_points(results):
         seconds, values = [each[1] for each in points], [each[2] for each in points]
         own = name == OURS
         axes.plot(
             *(seconds, values, f"{next(markers)}-"),
-            color=OWN_COLOUR if own else None,
+            color=OWN_COLOUR if own else next(colours),
             lw=2.4 if own else 1.3,
             label=f"{name} ({unit})",
         )

@@ -174,7 +174,7 @@ def notes(results: Results) -> str:
     said = [
         f"{machine['cpu']}, {machine['cores']} cores, {machine['os']}.",
         f"{versions}.",
-        f"Commit {results['commit'][:10]}; medians of {rounds} rounds." if rounds > 1 else "One round.",
+        f"Commit {results['commit'][:10]}; {f'medians of {rounds} rounds' if rounds > 1 else 'one round'}.",
         "~: scaled from fewer trials by the peer's own increment.",
     ]
     if results["small"]:
