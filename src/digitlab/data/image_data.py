@@ -101,5 +101,17 @@ def split_by_seed(
     return ImageData(train, test, class_names, places, notes)
 
 
+def of_pairs(
+    pairs: Sequence[Labelled], *, fraction: float, seed: int, notes: tuple[str, ...] = ()
+) -> ImageData:
+    """Of images and labels as a file has them: of train and of test, or one pair, to be split."""
+    labels, class_names = to_classes(*(own for _, own in pairs))
+    if len(pairs) == 1:
+        images = pairs[0][0]
+        return split_by_seed(images, labels[0], class_names, fraction=fraction, seed=seed, notes=notes)
+    train, test = ((images, own) for (images, _), own in zip(pairs, labels, strict=True))
+    return ImageData(train, test, class_names, (range(len(train[1])), range(len(test[1]))), notes)
+
+
 def _rank(seed: int, key: str) -> bytes:
     return hashlib.sha256(f"test split {seed} {key}".encode(errors="surrogateescape")).digest()

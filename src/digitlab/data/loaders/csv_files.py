@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from digitlab.data.checks import as_pixels, listed, raise_all
-from digitlab.data.image_data import Array, ImageData, Labelled, split_by_seed, to_classes
+from digitlab.data.image_data import Array, ImageData, Labelled, of_pairs
 from digitlab.data.loaders.files import check_regular
 from digitlab.errors import DataError, reason
 
@@ -43,13 +43,7 @@ def load(
     """
     files = _files(path)
     pairs = [_read(file, label_column, height, width) for file in files]
-    labels, class_names = to_classes(*(own for _, own in pairs))
-    if len(pairs) == 1:
-        return split_by_seed(
-            pairs[0][0], labels[0], class_names, fraction=test_fraction, seed=test_seed
-        )
-    train, test = ((images, own) for (images, _), own in zip(pairs, labels, strict=True))
-    return ImageData(train, test, class_names, (range(len(train[1])), range(len(test[1]))))
+    return of_pairs(pairs, fraction=test_fraction, seed=test_seed)
 
 
 def _files(path: Path) -> list[Path]:

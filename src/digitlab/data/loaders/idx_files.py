@@ -8,7 +8,7 @@ from pathlib import Path
 
 from digitlab.data import idx
 from digitlab.data.checks import as_pixels, raise_all
-from digitlab.data.image_data import Array, ImageData, Labelled, split_by_seed, to_classes
+from digitlab.data.image_data import Array, ImageData, Labelled, of_pairs
 from digitlab.errors import DataError, reason
 from digitlab.text.files import read_file
 
@@ -27,13 +27,7 @@ def load(path: Path, *, test_fraction: float, test_seed: int) -> ImageData:
     """
     found = _pairs(path)
     pairs = [_read_pair(*files) for files in found]
-    labels, class_names = to_classes(*(own for _, own in pairs))
-    if len(pairs) == 1:
-        return split_by_seed(
-            pairs[0][0], labels[0], class_names, fraction=test_fraction, seed=test_seed
-        )
-    train, test = ((images, own) for (images, _), own in zip(pairs, labels, strict=True))
-    return ImageData(train, test, class_names, (range(len(train[1])), range(len(test[1]))))
+    return of_pairs(pairs, fraction=test_fraction, seed=test_seed)
 
 
 def _pairs(path: Path) -> list[tuple[Path, Path]]:

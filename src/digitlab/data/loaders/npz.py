@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from digitlab.data.checks import as_pixels
-from digitlab.data.image_data import Array, ImageData, Labelled, split_by_seed, to_classes
+from digitlab.data.image_data import Array, ImageData, Labelled, of_pairs
 from digitlab.data.loaders.files import check_regular
 from digitlab.errors import DataError
 
@@ -42,15 +42,7 @@ def load(path: Path, *, test_fraction: float, test_seed: int) -> ImageData:
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError) as error:
         raise DataError(f"{path}: cannot be read as a .npz file of numpy: {error}") from None
     pairs = [_pair(path, keys[i : i + 2], arrays[i : i + 2]) for i in range(0, len(arrays), 2)]
-    labels, class_names = to_classes(*(labels for _, labels in pairs))
-    notes = _notes(names - {*keys})
-    if len(pairs) == 1:
-        return split_by_seed(
-            pairs[0][0], labels[0], class_names, fraction=test_fraction, seed=test_seed, notes=notes
-        )
-    origins = (range(len(labels[0])), range(len(labels[1])))
-    train, test = ((images, own) for (images, _), own in zip(pairs, labels, strict=True))
-    return ImageData(train, test, class_names, origins, notes)
+    return of_pairs(pairs, fraction=test_fraction, seed=test_seed, notes=_notes(names - {*keys}))
 
 
 def _read(archive: zipfile.ZipFile, path: Path, key: str) -> Array:
