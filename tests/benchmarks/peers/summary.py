@@ -170,11 +170,11 @@ def notes(results: Results) -> str:
     """What a reader of the tables must know of the run."""
     machine = results["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
-    rounds = results["rounds"]
+    taken = f"medians of {results['rounds']} rounds" if results["rounds"] > 1 else "one round"
     said = [
         f"{machine['cpu']}, {machine['cores']} cores, {machine['os']}.",
         f"{versions}.",
-        f"Commit {results['commit'][:10]}; {f'medians of {rounds} rounds' if rounds > 1 else 'one round'}.",
+        f"Commit {results['commit'][:10]}; {taken}.",
         "~: scaled from fewer trials by the peer's own increment.",
     ]
     if results["small"]:
