@@ -24,6 +24,7 @@ from digitlab import cli
 from digitlab.cli import train, ui
 from digitlab.cli.completion import complete_override
 from digitlab.config import project
+from digitlab.errors import TrackingError
 from digitlab.runs import provenance
 from digitlab.runs.interrupts import ONE_REQUEST_SECONDS
 from digitlab.tracking.connection.location import resolve_uri
@@ -363,6 +364,20 @@ def test_doctor_names_a_damaged_record_and_a_dead_store(digitlab: Cli, home: Pat
     assert re.search(f"^FAIL  records +.*{re.escape(str(damaged))}", result.out, re.MULTILINE)
     assert "127.0.0.1:9 does not answer" in result.out
     assert "start the server" in result.out
+
+
+def test_doctor_says_once_that_a_store_lets_nobody_in(
+    digitlab: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(uri: str) -> None:
+        raise TrackingError("it does not let you in")
+
+    monkeypatch.setattr("digitlab.cli.doctor.open_store", refuse)
+    assert digitlab("train", "epochs=1", "model=logistic_regression").code == 0
+    result = digitlab("doctor")
+    assert result.code == 1
+    assert result.out.count("it does not let you in") == 1
+    assert re.search("^WARN  runs that died +not looked for in the tracking store", result.out, re.M)
 
 
 @pytest.mark.fault("F7")

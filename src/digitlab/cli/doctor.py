@@ -14,7 +14,7 @@ from digitlab.config.data_schema import NUM_TRAIN, BuiltInDataConfig
 from digitlab.data.files import is_present
 from digitlab.data.places import folder_of
 from digitlab.data.splits import load
-from digitlab.errors import DigitlabError
+from digitlab.errors import DigitlabError, TrackingError
 from digitlab.runs import provenance
 from digitlab.sweep.overview import damage
 from digitlab.sweep.sweep_folder import all_sweeps
@@ -154,9 +154,15 @@ def _dead_runs(uri: str) -> str:
         Delivery(record, say).finish()
     names = [record.run.name for record in closed]
     if unreachable(uri) is None and unusable(uri) is None:
-        store = open_store(uri)
-        names += [run.name for run in close_dead_runs(store, project.records())]
-    return Warn(f"now marked KILLED: {', '.join(names)}") if names else "none"
+        try:
+            names += [run.name for run in close_dead_runs(open_store(uri), project.records())]
+        except TrackingError:  # which `_tracking` has said
+            return Warn("; ".join([*_marked(names), "not looked for in the tracking store"]))
+    return Warn(*_marked(names)) if names else "none"
+
+
+def _marked(names: list[str]) -> list[str]:
+    return [f"now marked KILLED: {', '.join(names)}"] if names else []
 
 
 def _records() -> str:
