@@ -472,6 +472,12 @@ def test_ctrl_c_saves_at_that_very_step(
     resumed = digitlab("resume", short_id)
     assert resumed.code == 0, resumed.err
     assert f"run {short_id}" in resumed.out, "the same run"
+    if step < 4 * STEPS:
+        assert (
+            f"goes on at epoch {1 + step // STEPS}, step {1 + step % STEPS} of {STEPS}" in resumed.err
+        )
+    else:
+        assert "all epochs are trained" in resumed.err
     every = [(epoch, step) for epoch in range(1, 5) for step in range(1, STEPS + 1)]
     assert steps_trained == every, "no step twice, none left out"
     assert end_of_run(home) == expected

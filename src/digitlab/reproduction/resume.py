@@ -10,10 +10,11 @@ from digitlab.results.compare.differences import arithmetic_differences
 from digitlab.runs import document as documents
 from digitlab.runs.describe import has_code_of_today, request_run
 from digitlab.runs.document import Document, RefusedDocument
-from digitlab.runs.experiment import Outcome, Session, run_experiment
+from digitlab.runs.experiment import Outcome, Session, open_run
 from digitlab.tracking.names import COMMAND_TAG, RECORD_FILE, SWEEP_TAG
 from digitlab.tracking.run_folder import RunFolder
 from digitlab.training.arithmetic import VARIABLES
+from digitlab.training.resumable import Resumable
 
 
 def resume_run(folder: RunFolder, session: Session, *, force: bool) -> tuple[Config, Outcome]:
@@ -39,7 +40,20 @@ def resume_run(folder: RunFolder, session: Session, *, force: bool) -> tuple[Con
             "go on all the same with --force: its record then says that it is not reproducible"
         )
     document = dataclasses.replace(today, reproducible=before.reproducible and not changed)
-    return config, run_experiment(dataclasses.replace(request, document=document), session)
+    with open_run(dataclasses.replace(request, document=document), session) as run:
+        run.begin()
+        session.say(_place(run.training))
+        run.train()
+        run.conclude()
+    return config, run.outcome()
+
+
+def _place(training: Resumable) -> str:
+    """Where a training goes on, both counted from 1."""
+    epochs, steps = divmod(training.steps_done, training.steps_per_epoch)
+    if epochs == training.config.epochs:
+        return "all epochs are trained: what is left is to test and to record it"
+    return f"goes on at epoch {epochs + 1}, step {steps + 1} of {training.steps_per_epoch}"
 
 
 def _check_can_go_on(record: RunFolder) -> None:
