@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from digitlab.data.image_data import Array, ImageData
+from digitlab.data.image_data import Array, ImageData, Labelled
 from digitlab.errors import DataError
 
 MIN_SIDE, MAX_SIDE = 8, 256
@@ -124,6 +124,31 @@ def as_pixels(array: Array) -> npt.NDArray[np.uint8]:
             f"pixels must be whole numbers from 0 to 255, got {array.dtype} from {low} to {high}"
         )
     return array.astype(np.uint8)
+
+
+def labelled(
+    images: Array, labels: Array, *, images_name: str, labels_name: str, kinds: str
+) -> Labelled:
+    """A pair of arrays as images and their labels, a colour of one channel taken away.
+
+    kinds: of numpy, that labels may have: "iu" integers, "U" texts.
+
+    Raises:
+        DataError: with both names.
+    """
+    if images.ndim == 4 and images.shape[3] == 1:
+        images = images[..., 0]
+    is_pair = images.ndim > 0 and labels.ndim == 1 and len(images) == len(labels)
+    if not is_pair or labels.dtype.kind not in kinds:
+        expected = "integers or texts" if "U" in kinds else "integers"
+        raise DataError(
+            f"{images_name}: has the shape {images.shape} and {labels_name} {labels.shape} of "
+            f"{labels.dtype}, expected as many labels as images, {expected}"
+        )
+    try:
+        return as_pixels(images), labels
+    except ValueError as error:
+        raise DataError(f"{images_name}: {error}") from None
 
 
 def of_names(names: Any) -> Iterator[str]:

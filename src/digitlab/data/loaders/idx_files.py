@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from digitlab.data import idx
-from digitlab.data.checks import as_pixels, raise_all
+from digitlab.data.checks import labelled, raise_all
 from digitlab.data.image_data import Array, ImageData, Labelled, of_pairs
 from digitlab.errors import DataError, reason
 from digitlab.text.files import read_file
@@ -75,22 +75,8 @@ def _read_pair(images_file: Path, labels_file: Path) -> Labelled:
     images, labels = _read(images_file), _read(labels_file)
     if labels.ndim == 2:  # QMNIST: the class, then who wrote it
         labels = labels[:, 0]
-    if images.ndim == 4 and images.shape[3] == 1:
-        images = images[..., 0]
-    if (
-        images.ndim < 3
-        or labels.ndim != 1
-        or len(images) != len(labels)
-        or labels.dtype.kind not in "iu"
-    ):
-        raise DataError(
-            f"{images_file}: holds an array of shape {images.shape} and {labels_file.name} "
-            f"{labels.shape} of {labels.dtype}, expected as many labels, integers, as images"
-        )
-    try:
-        return as_pixels(images), labels
-    except ValueError as error:
-        raise DataError(f"{images_file}: {error}") from None
+    names = {"images_name": str(images_file), "labels_name": labels_file.name}
+    return labelled(images, labels, **names, kinds="iu")
 
 
 def _read(file: Path) -> Array:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from digitlab.data.checks import as_pixels
+from digitlab.data.checks import labelled
 from digitlab.data.image_data import Array, ImageData, Labelled, of_pairs
 from digitlab.data.loaders.files import check_regular
 from digitlab.errors import DataError
@@ -69,8 +69,6 @@ def _read(archive: zipfile.ZipFile, path: Path, key: str) -> Array:
 
 def _pair(path: Path, keys: tuple[str, ...], arrays: list[Array]) -> Labelled:
     images, labels = arrays
-    if images.ndim == 4 and images.shape[3] == 1:
-        images = images[..., 0]
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim == 2:
@@ -80,15 +78,8 @@ def _pair(path: Path, keys: tuple[str, ...], arrays: list[Array]) -> Labelled:
         )
     if labels.dtype.kind == "f" and (labels == np.rint(labels)).all():
         labels = labels.astype(np.int64)
-    if labels.dtype.kind not in "iuU" or labels.ndim != 1 or len(images) != len(labels):
-        raise DataError(
-            f"{path}: {keys[0]} has the shape {images.shape} and {keys[1]} {labels.shape} of "
-            f"{labels.dtype}, expected as many labels as images, integers or texts"
-        )
-    try:
-        return as_pixels(images), labels
-    except ValueError as error:
-        raise DataError(f"{path}: {keys[0]}: {error}") from None
+    names = {"images_name": f"{path}: {keys[0]}", "labels_name": keys[1]}
+    return labelled(images, labels, **names, kinds="iuU")
 
 
 def _expected(names: set[str]) -> str:
