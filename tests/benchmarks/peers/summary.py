@@ -11,6 +11,7 @@ from tests.benchmarks.peers.contestants import ACCURACY, CNN, LOGISTIC, MANY, ME
 
 Results = dict[str, Any]
 FEW, MANY_TRIALS = 64, 256
+ONE = {"epochs": "epoch", "iterations": "iteration", "passes": "pass"}
 EPOCHS = 15  # of the one run with a target
 
 
@@ -99,7 +100,7 @@ def accuracy_table(results: Results) -> str:
     for name, unit, points in accuracy_points(results):
         rows += [
             [
-                f"{name}, {size} {unit if size > 1 else unit.removesuffix('s')}",
+                f"{name}, {size} {unit if size > 1 else ONE[unit]}",
                 f"{s:.1f}",
                 f"{100 * a:.2f} %",
             ]
