@@ -23,11 +23,14 @@ from digitlab.config.checking import set_leaf
 from digitlab.config.schema import Config
 from digitlab.data.splits import Dataset, load
 from digitlab.errors import DataError
+from digitlab.models.products import TORCH
 from digitlab.reproduction.archive import Recorded
 from digitlab.reproduction.changes import input_changes
 from digitlab.reproduction.demands import excess
 from digitlab.reproduction.recorded_code import recorded_code
+from digitlab.reproduction.reproduce import _environment
 from digitlab.reproduction.verdict import Cannot, judge, trace_differences
+from digitlab.results.compare.differences import arithmetic_differences
 from digitlab.runs import document as documents
 from digitlab.runs import pictures
 from digitlab.runs.describe import request_run
@@ -41,7 +44,8 @@ from digitlab.tracking.names import RECORD_FILE
 from digitlab.tracking.run_folder import all_records
 from digitlab.tracking.store import RunStore
 from digitlab.tracking.stored_run import StoredRun
-from digitlab.training import loop
+from digitlab.training import loop, products
+from digitlab.training.arithmetic import PRODUCT_VARIABLE
 from tests.support.cli import CHECKOUT, Cli, artifact, files_end_at
 from tests.support.processes import wait_for
 
@@ -104,6 +108,38 @@ def test_another_number_of_threads_is_the_same_computation_with_other_rounding(d
     assert result.code == verdict["exit_code"] == 3, result.out
     assert verdict["kind"] == "SAME COMPUTATION, OTHER ROUNDING"
     assert "threads is 2, was 1" in verdict["details"]
+
+
+@pytest.mark.parametrize("product", ["torch.mm", "onednn"])
+def test_a_record_is_reproduced_with_what_multiplied_for_it(
+    product: str, digitlab: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the fastest is here, or the environment asks for."""
+    monkeypatch.setenv(PRODUCT_VARIABLE, product)
+    run = train(digitlab, "model=logistic_regression", "device=cpu")
+    monkeypatch.setenv(PRODUCT_VARIABLE, "onednn-forward")
+    result = digitlab("reproduce", run.run_id)
+    assert result.out.startswith("IDENTICAL\n"), result.out + result.err
+
+
+def test_a_product_that_is_not_here_is_other_rounding(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(*QUICK, "model=logistic_regression", "device=cpu")
+    monkeypatch.setenv(PRODUCT_VARIABLE, "onednn")
+    recorded = trained(config)
+    monkeypatch.setattr(products, "is_available", lambda product: product is TORCH)
+    verdict = judge(recorded, trained(config))
+    assert verdict.kind == "SAME COMPUTATION, OTHER ROUNDING"
+    assert "product is torch.mm, was onednn" in verdict.details
+
+
+def test_a_record_that_names_no_product_is_of_torch(make_config: Callable[..., Config]) -> None:
+    today = trained(make_config(*QUICK, "model=logistic_regression"))
+    named = {name: value for name, value in today.arithmetic.items() if name != "product"}
+    before = dataclasses.replace(today, arithmetic=named)
+    assert _environment(before, "native")[PRODUCT_VARIABLE] == "torch.mm"
+    assert arithmetic_differences(before, today) == []
 
 
 CHANGES = {

@@ -114,7 +114,7 @@ def _train(config: Config, num_steps: int, *, has_onednn: bool) -> Training:
             pass
     except EnoughError:
         pass
-    arithmetic.canary.cache_clear()
+    arithmetic.canary_of.cache_clear()
     return Training(
         canary=canary,
         canary_again=arithmetic.canary(threads=config.threads, device="cpu"),

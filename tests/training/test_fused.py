@@ -344,7 +344,7 @@ def test_what_was_found_out_is_kept_for_other_processes(monkeypatch: pytest.Monk
 def test_answers_that_cannot_be_read_are_found_out_again(damage: str) -> None:
     file = project.mlruns() / exact_ways.FILE
     file.parent.mkdir(exist_ok=True)
-    file.write_text(damage.replace("KEY", exact_ways._key(1)))
+    file.write_text(damage.replace("KEY", exact_ways._key(1, "torch.mm")))
     found = exact_ways.remembered("a test", ["fast", "plain"], lambda: exact_ways.Answer("fast", 2.0))
     assert found.way == "fast"
     exact_ways._answers.cache_clear()
@@ -367,8 +367,8 @@ def test_answers_of_other_machines_stay_and_those_of_other_code_are_dropped() ->
     assert exact_ways.known_answers() == {}
     exact_ways.remembered("a test", ["plain"], lambda: exact_ways.Answer("plain"))
     kept = json.loads(file.read_text())
-    assert set(kept) == {"other machine", exact_ways._key(1)}
-    assert kept[exact_ways._key(1)]["depends_on"]["source"] == code_digest()
+    assert set(kept) == {"other machine", exact_ways._key(1, "torch.mm")}
+    assert kept[exact_ways._key(1, "torch.mm")]["depends_on"]["source"] == code_digest()
 
 
 def test_minus_zero_and_nan_are_told_apart_from_zero() -> None:

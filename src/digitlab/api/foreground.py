@@ -66,14 +66,17 @@ def undisturbed() -> Iterator[bool]:
 
 @contextlib.contextmanager
 def torch_as_it_was() -> Iterator[None]:
-    """Put back what training sets for the process: threads, random numbers, GPU arithmetic, memory.
+    """Put back what training sets for the process: threads, product, random numbers, GPU arithmetic,
+    memory.
 
     What cannot be put back: `arithmetic=portable`, which a process has from its first step on or never.
     """
     import torch
 
+    from digitlab.models import products
     from digitlab.training.devices import give_memory_back
 
+    product = products.in_use()
     threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
     generators = [torch.default_generator]
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
@@ -87,6 +90,7 @@ def torch_as_it_was() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+        products.use(product)
         torch.set_default_dtype(dtype)
         for generator, state in states:
             generator.set_state(state)

@@ -1,6 +1,7 @@
 """`digitlab doctor`: what is wrong here, and how to mend it."""
 
 import importlib.metadata
+import os
 import re
 import shutil
 import time
@@ -15,6 +16,7 @@ from digitlab.data.files import is_present
 from digitlab.data.places import folder_of
 from digitlab.data.splits import load
 from digitlab.errors import DigitlabError, TrackingError
+from digitlab.models import products
 from digitlab.runs import provenance
 from digitlab.sweep.overview import damage
 from digitlab.sweep.sweep_folder import all_sweeps
@@ -32,8 +34,10 @@ from digitlab.tracking.names import METRICS_FILE
 from digitlab.tracking.run_folder import all_records, waiting_records, wrong_clock
 from digitlab.training import arithmetic
 from digitlab.training.fused.exactness import exactness
+from digitlab.training.products import usual_product
 
 MIN_FREE_BYTES = 1 << 30
+AVX512_CORES = {"skylakex", "cooperlake", "sapphirerapids"}  # of OpenBLAS
 STYLES = {"OK": "green", "WARN": "yellow", "FAIL": "red"}
 
 
@@ -106,12 +110,25 @@ def _compute() -> str:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     machine = arithmetic.machine()
     capability = torch.backends.cpu.get_cpu_capability()
-    return f"{machine['cpu']}, {machine['cores']} cores, {capability}, {gpu}, torch {torch.__version__}"
+    text = f"{machine['cpu']}, {machine['cores']} cores, {capability}, {gpu}, torch {torch.__version__}"
+    core = os.environ.get("OPENBLAS_CORETYPE")
+    if core and "AVX512" in capability and core.lower() not in AVX512_CORES:
+        return Warn(
+            f"{text}; OPENBLAS_CORETYPE={core} has numpy multiply for an older processor, at half the "
+            "speed: unset it"
+        )
+    return text
 
 
 def _engine() -> str:
     """Whether trials side by side have the bits that each has alone, in the usual shapes."""
-    return exactness()
+    usual = usual_product()
+    before = products.in_use()
+    products.use(usual)
+    try:
+        return f"{exactness()}; logistic regressions multiply with {usual.name}"
+    finally:
+        products.use(before)
 
 
 def _data(name: str) -> str:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from digitlab.models import products
+
 
 class LogisticRegression(nn.Module):
     """Multinomial logistic regression: one linear layer on the pixels.
@@ -35,8 +37,8 @@ class LogisticRegression(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         weight, bias = self.linear.weight, self.linear.bias
         # The bias apart: a product that starts from it may add it first or last, by its width.
-        products = images.flatten(1).mm(self._padded(weight).t())
-        return products.narrow(1, 0, self.num_classes) + bias
+        made = products.current().times(images.flatten(1), self._padded(weight))
+        return made.narrow(1, 0, self.num_classes) + bias
 
     def _padded(self, weight: Tensor) -> Tensor:
         """(num_rows, pixels): with what stands behind the weights, or a copy if they have moved."""
@@ -48,4 +50,4 @@ class LogisticRegression(nn.Module):
 
     def backpropagate(self, images: Tensor, logit_gradients: Tensor) -> list[Tensor]:
         by_class = logit_gradients.t()
-        return [by_class.mm(images.flatten(1)), by_class.sum(1)]
+        return [products.current().outer(by_class, images.flatten(1)), by_class.sum(1)]

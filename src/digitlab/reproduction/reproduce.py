@@ -32,7 +32,14 @@ from digitlab.runs.provenance import CHECKOUT, command_line
 from digitlab.text.terminal import confirm, say
 from digitlab.tracking.delivery import bounded_store
 from digitlab.tracking.names import REPRODUCES_TAG, VARIES_TAG, VERDICT_TAG
-from digitlab.training.arithmetic import PORTABLE, VARIABLES, Arithmetic
+from digitlab.training.arithmetic import (
+    PORTABLE,
+    PRODUCT,
+    PRODUCT_BEFORE,
+    PRODUCT_VARIABLE,
+    VARIABLES,
+    Arithmetic,
+)
 
 # Knobs that name places on this machine, and change nothing of the run.
 PLACES = {"data.root", "data.path"}
@@ -211,11 +218,22 @@ def _code_folder(recorded: Recorded, options: Options) -> Iterator[Path | None]:
 
 
 def _environment(document: Document, arithmetic: object) -> dict[str, str]:
-    """This process's own, with the recorded variables of arithmetic, or those of the one asked for."""
+    """This process's own, with the recorded product and variables of arithmetic,
+    or the variables of the one asked for."""
     inherited = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    inherited |= _asking_for(document.arithmetic.get(PRODUCT, PRODUCT_BEFORE))
     if arithmetic == "portable":
         return {**inherited, **PORTABLE}
     if document.config.get("arithmetic") == "portable":
         return inherited
     recorded = {name: document.arithmetic.get(name, "") for name in VARIABLES}
     return {**inherited, **{name: value for name, value in recorded.items() if value}}
+
+
+def _asking_for(product: str) -> dict[str, str]:
+    """One of a later digitlab cannot be asked for: the verdict then names the difference."""
+    if product == PRODUCT_BEFORE:
+        return {PRODUCT_VARIABLE: product}
+    from digitlab.models import products  # loads torch
+
+    return {PRODUCT_VARIABLE: product if product in products.ALL else ""}

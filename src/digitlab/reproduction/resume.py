@@ -13,7 +13,8 @@ from digitlab.runs.document import Document, RefusedDocument
 from digitlab.runs.experiment import Outcome, Session, open_run
 from digitlab.tracking.names import COMMAND_TAG, RECORD_FILE, SWEEP_TAG
 from digitlab.tracking.run_folder import RunFolder
-from digitlab.training.arithmetic import VARIABLES
+from digitlab.training.arithmetic import PRODUCT, PRODUCT_BEFORE, VARIABLES
+from digitlab.training.products import asking_for
 from digitlab.training.resumable import Resumable
 
 
@@ -28,7 +29,8 @@ def resume_run(folder: RunFolder, session: Session, *, force: bool) -> tuple[Con
     _check_can_go_on(folder)
     before = _document(folder)
     config = recorded_config(before.config)
-    request = request_run(config, say=session.say, command=before.command, continued=folder)
+    with asking_for(before.arithmetic.get(PRODUCT, PRODUCT_BEFORE)):
+        request = request_run(config, say=session.say, command=before.command, continued=folder)
     today = request.document
     if has_code_of_today(before, folder.run.tags):
         before = dataclasses.replace(before, code=today.code, components=today.components)

@@ -10,15 +10,22 @@ import platform
 import re
 import socket
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from digitlab.errors import ConfigError
+
+if TYPE_CHECKING:
+    from digitlab.models.products import Product
 
 VARIABLES = ("ATEN_CPU_CAPABILITY", "MKL_CBWR", "ONEDNN_MAX_CPU_ISA")
 # All three: each library chooses its own kernels (github.com/pytorch/pytorch/issues/155552).
 PORTABLE = {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "ONEDNN_MAX_CPU_ISA": "SSE41"}
 
 Arithmetic = Literal["native", "portable"]
+
+# Of a description: what multiplies in a logistic regression. Records that name none are of torch.mm.
+PRODUCT, PRODUCT_BEFORE = "product", "torch.mm"
+PRODUCT_VARIABLE = "DIGITLAB_PRODUCT"  # asks for one by its name
 
 
 def prepare(arithmetic: Arithmetic) -> None:
@@ -60,6 +67,8 @@ def describe(*, threads: int, device: str) -> dict[str, str]:
     import numpy as np
     import torch
 
+    from digitlab.models import products
+
     built = torch.__config__.show()
     found = {
         "torch": torch.__version__,
@@ -69,6 +78,7 @@ def describe(*, threads: int, device: str) -> dict[str, str]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         **{name: os.environ.get(name, "") for name in VARIABLES},
         "threads": str(threads),
+        PRODUCT: products.in_use().name,
         "device": device,
         "cpu": machine()["cpu"],
         "architecture": machine()["architecture"],
@@ -81,8 +91,15 @@ def describe(*, threads: int, device: str) -> dict[str, str]:
     return found
 
 
-@functools.cache
 def canary(*, threads: int, device: str) -> str:
+    """SHA-256 of a small computation: equal where the arithmetic is."""
+    from digitlab.models import products
+
+    return canary_of(products.in_use(), threads=threads, device=device)
+
+
+@functools.cache
+def canary_of(product: "Product", *, threads: int, device: str) -> str:
     """SHA-256 of loss and gradients of one fixed step of both models, in the shapes they train in.
 
     It tells kernels apart that the names of processors do not. Small numbers would not do: sums of
@@ -92,6 +109,7 @@ def canary(*, threads: int, device: str) -> str:
     import torch
     from torch.nn import functional
 
+    from digitlab.models.products import TORCH
     from digitlab.training.optimizers import square_root
 
     assert torch.get_num_threads() == threads, "the digest is of this number of threads"
@@ -119,6 +137,11 @@ def canary(*, threads: int, device: str) -> str:
     found = hashlib.sha256()
     for tensor in (loss.detach(), *gradients, *(square_root(g.square()) for g in gradients)):
         found.update(tensor.cpu().contiguous().numpy().tobytes())
+    if product is not TORCH:
+        found.update(product.name.encode())
+        flat = images.flatten(1)
+        for tensor in (product.times(flat, padded.detach()), product.outer(made(10, 64), flat)):
+            found.update(tensor.contiguous().numpy().tobytes())
     return found.hexdigest()
 
 

@@ -8,13 +8,15 @@ import torch
 
 from digitlab.config.schema import Config
 from digitlab.errors import ConfigError
+from digitlab.models import products
 from digitlab.training import arithmetic
+from digitlab.training.products import product_for
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def prepare_process(config: Config) -> torch.device:
-    """Let this process compute as the configuration says: arithmetic, threads, device.
+    """Let this process compute as the configuration says: arithmetic, threads, device, product.
 
     Raises:
         ConfigError: it cannot.
@@ -22,7 +24,9 @@ def prepare_process(config: Config) -> torch.device:
     arithmetic.prepare(config.arithmetic)
     torch.set_num_threads(config.threads)
     keep_memory()
-    return choose_device(config.device, config.arithmetic)
+    device = choose_device(config.device, config.arithmetic)
+    products.use(product_for(config, device))
+    return device
 
 
 def keep_memory() -> None:

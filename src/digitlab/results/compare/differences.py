@@ -15,6 +15,7 @@ from digitlab.runs.document import Document
 from digitlab.tracking.names import RECORD_FILE
 from digitlab.tracking.store import RunStore
 from digitlab.tracking.stored_run import StoredRun
+from digitlab.training.arithmetic import PRODUCT, PRODUCT_BEFORE
 
 ABSENT = "-"
 # Section title to the keys of a document that it shows; a key that is a group stands for all in it.
@@ -105,7 +106,8 @@ def _shown(text: str) -> str:
 
 def arithmetic_differences(recorded: Document, repeated: Document) -> list[str]:
     """What is known to change rounding: `threads is 2, was 1`."""
-    before, now = recorded.arithmetic, repeated.arithmetic
+    unnamed = {PRODUCT: PRODUCT_BEFORE}
+    before, now = unnamed | recorded.arithmetic, unnamed | repeated.arithmetic
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     changes = [f"{name} is {_or_unset(now, name)}, was {_or_unset(before, name)}" for name in names]
     if not changes and recorded.canary != repeated.canary:

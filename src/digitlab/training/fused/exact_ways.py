@@ -19,6 +19,7 @@ from torch import Tensor
 
 from digitlab.config import project
 from digitlab.config.fingerprint import code_digest
+from digitlab.models.products import in_use
 from digitlab.text.files import write_atomically
 from digitlab.training import arithmetic
 
@@ -135,7 +136,7 @@ def measure(
 
 def remembered(question: str, ways: Sequence[str], find: Callable[[], Answer]) -> Answer:
     """The answer of an earlier process, if it is one of the ways; or else `find`'s."""
-    key = _key(torch.get_num_threads())
+    key = _key(torch.get_num_threads(), in_use().name)
     answers = _answers(key)
     if question not in answers or answers[question].way not in ways:
         answers[question] = find()
@@ -145,12 +146,15 @@ def remembered(question: str, ways: Sequence[str], find: Callable[[], Answer]) -
 
 def known_answers() -> dict[str, Answer]:
     """All answers for this machine and this code, by question."""
-    return dict(_answers(_key(torch.get_num_threads())))
+    return dict(_answers(_key(torch.get_num_threads(), in_use().name)))
 
 
 @functools.cache
-def _decisive(threads: int) -> dict[str, str]:
-    """All that the answers depend on: what rounds here, by name and by results, and our own code."""
+def _decisive(threads: int, product: str) -> dict[str, str]:
+    """All that the answers depend on: what rounds here, by name and by results, and our own code.
+
+    product: the one in use.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     rounding = arithmetic.describe(threads=threads, device=device)
     canary = arithmetic.canary(threads=threads, device=device)
@@ -158,8 +162,10 @@ def _decisive(threads: int) -> dict[str, str]:
 
 
 @functools.cache
-def _key(threads: int) -> str:
-    return hashlib.sha256(json.dumps(_decisive(threads), sort_keys=True).encode()).hexdigest()[:16]
+def _key(threads: int, product: str) -> str:
+    return hashlib.sha256(json.dumps(_decisive(threads, product), sort_keys=True).encode()).hexdigest()[
+        :16
+    ]
 
 
 @functools.cache
@@ -170,7 +176,7 @@ def _answers(key: str) -> dict[str, Answer]:
 
 def _keep(key: str, answers: dict[str, Answer]) -> None:
     """For other processes. Answers of other machines stay, answers of older code do not."""
-    depends_on = _decisive(torch.get_num_threads())
+    depends_on = _decisive(torch.get_num_threads(), in_use().name)
     entries = {
         other: entry for other, entry in _read().items() if _source(entry) == depends_on["source"]
     }

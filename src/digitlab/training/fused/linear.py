@@ -11,6 +11,7 @@ from torch.nn import functional
 from digitlab.data.splits import Split
 from digitlab.models.logistic_regression import LogisticRegression
 from digitlab.models.predict import batch_size
+from digitlab.models.products import TORCH, Product, in_use
 from digitlab.training.fused.exact_ways import Compute, Draw, choose, draws
 from digitlab.training.fused.stacking import LINE_BYTES, aligned, padded
 
@@ -25,10 +26,11 @@ OUTER_PRODUCTS = ["256", "32", "16", "8", "1"]
 
 
 class Sizes(NamedTuple):
-    """Of one member: C classes; P pixels of an image, of all colours."""
+    """Of one member: C classes; P pixels of an image, of all colours; and what multiplies them."""
 
     classes: int
     pixels: int
+    product: Product = TORCH
 
     @property
     def rows(self) -> int:
@@ -51,7 +53,8 @@ class FusedLogisticRegression:
         weight, self._bias = parameters
         self._count = len(weight)
         self._per_group = self._count // num_groups
-        self._weight, self._sizes = weight, Sizes(*weight.shape[1:])
+        classes, pixels = weight.shape[1:]
+        self._weight, self._sizes = weight, Sizes(classes, pixels, in_use())
         self._images: Tensor | None = None
 
     @classmethod
@@ -110,13 +113,13 @@ class FusedLogisticRegression:
         They are where they are, or a copy with as many rows as each multiplies alone, where something
         stands between them so that each begins at a line.
         """
-        classes, pixels = self._sizes
+        classes, pixels, _ = self._sizes
         if self._weight.stride(0) == classes * pixels:
             shape = (classes * self._count + ROWS, pixels)
             return self._weight.as_strided(shape, (pixels, 1)), self._sizes
         num_rows = self._sizes.rows
         copied = functional.pad(self._weight, (0, 0, 0, num_rows - classes)).flatten(0, 1)
-        return functional.pad(copied, (0, 0, 0, ROWS)), Sizes(num_rows, pixels)
+        return functional.pad(copied, (0, 0, 0, ROWS)), self._sizes._replace(classes=num_rows)
 
     def _is_batched(self, images: Tensor) -> bool:
         """Whether each member has images of its own, and the products go in one call."""
@@ -131,7 +134,7 @@ def batched_products(rows: Tensor, images: Tensor, sizes: Sizes) -> Tensor:
 
     rows: (G * C + 16, P), or as many as the last member multiplies.
     """
-    classes, pixels = sizes
+    classes, pixels, _ = sizes
     padded_rows = rows.as_strided((len(images), pixels, sizes.rows), (classes * pixels, 1, pixels))
     return images.bmm(padded_rows).narrow(2, 0, classes).transpose(1, 2)
 
@@ -141,18 +144,18 @@ def products(rows: Tensor, count: int, images: Tensor, way: str, sizes: Sizes) -
 
     rows: (count * C or more, P); what stands behind fills the last product to a multiple of 16.
     """
-    classes = sizes.classes
+    classes, times = sizes.classes, sizes.product.times
     if way == PRODUCTS[-1] and count == 1:
-        return images.mm(rows.narrow(0, 0, sizes.rows).t()).t().narrow(0, 0, classes).contiguous()
+        return times(images, rows.narrow(0, 0, sizes.rows)).t().narrow(0, 0, classes).contiguous()
     orientation, _, size = way.partition(" ")
     parts = []
     for start in range(0, count, int(size)):
         num_rows = classes * min(int(size), count - start)
         block = rows[classes * start :][: padded(num_rows, ROWS)]
         if orientation == "rows":
-            parts.append(block.mm(images.t())[:num_rows])
+            parts.append(times(block, images)[:num_rows])
         else:
-            parts.append(images.mm(block.t()).t()[:num_rows])
+            parts.append(times(images, block).t()[:num_rows])
     return parts[0].contiguous() if len(parts) == 1 else torch.cat(parts)
 
 
@@ -161,16 +164,16 @@ def outer_products(by_class: Tensor, images: Tensor, way: str, sizes: Sizes, *, 
     size = sizes.classes * int(way)
     for part, place in zip(torch.split(by_class, size), torch.split(out, size), strict=True):
         own = part if part.data_ptr() % LINE_BYTES == 0 else part.clone()
-        if place.data_ptr() % LINE_BYTES == 0:
+        if sizes.product.outer is torch.mm and place.data_ptr() % LINE_BYTES == 0:
             torch.mm(own, images, out=place)
         else:
-            place.copy_(own.mm(images))
+            place.copy_(sizes.product.outer(own, images))
 
 
 def own_product(rows: Tensor, images: Tensor, sizes: Sizes) -> Tensor:
     """(C, B) as a model alone makes it: of its rows in a tensor of its own, zeros below them."""
     own = functional.pad(rows[: sizes.classes], (0, 0, 0, sizes.rows - sizes.classes))
-    return images.mm(own.t()).t().narrow(0, 0, sizes.classes)
+    return sizes.product.times(images, own).t().narrow(0, 0, sizes.classes)
 
 
 @functools.cache
@@ -212,7 +215,9 @@ def outer_product_way(count: int, size: int, sizes: Sizes, device: torch.device)
             outer_products(by_class.flatten(0, 1), images, way, sizes, out=out)
             return [out]
 
-        return compute, lambda: [torch.cat([own.clone().mm(images) for own in by_class])]
+        return compute, lambda: [
+            torch.cat([sizes.product.outer(own.clone(), images) for own in by_class])
+        ]
 
     return choose(
         f"{device.type}: {count} x {sizes.classes} gradients times {size} images of {sizes.pixels}",
@@ -238,13 +243,15 @@ def batched_way(count: int, size: int, sizes: Sizes, device: torch.device) -> st
             made = [products(own_rows[k], 1, images[k], PRODUCTS[-1], sizes) for k in range(count)]
             return [
                 torch.stack(made),
-                torch.stack([own.clone().mm(images[k]) for k, own in enumerate(by_class)]),
+                torch.stack(
+                    [sizes.product.outer(own.clone(), images[k]) for k, own in enumerate(by_class)]
+                ),
             ]
 
         def alone() -> list[Tensor]:
             own = [image.clone() for image in images]
             made = [own_product(own_rows[k], own[k], sizes) for k in range(count)]
-            gradients = [by_class[k].clone().mm(own[k]) for k in range(count)]
+            gradients = [sizes.product.outer(by_class[k].clone(), own[k]) for k in range(count)]
             return [torch.stack(made), torch.stack(gradients)]
 
         return compute, alone
