@@ -13,7 +13,7 @@ import pytest
 from digitlab.sweep.workers.executors.worker import warm_up
 from digitlab.tracking.connection.location import resolve_uri
 from digitlab.tracking.store import RunStore
-from tests.kills.victim import CONTROLLER_PLACES, WORKER_PLACES
+from tests.kills.victim import CONTROLLER_PLACES, STORE_PLACES, WORKER_PLACES
 from tests.support.cli import LEVEL, Cli, in_ci, slow, start
 from tests.support.processes import processes_of, wait_for, workers_of
 from tests.support.sweeps import check_whole, undisturbed
@@ -50,9 +50,12 @@ def finish(line: list[str], digitlab: Cli) -> None:
     assert multiprocessing.active_children() == [], "no process is left"
 
 
-AFTER_THE_END = ("delivering_artifacts", "closing")  # all is on disk: the controller delivers it
 PLACES = [(place, "controller") for place in CONTROLLER_PLACES]
-PLACES += [(place, who) for place in WORKER_PLACES for who in ("worker", "controller", "both")]
+PLACES += [
+    (place, who)
+    for place in [*WORKER_PLACES, *STORE_PLACES]
+    for who in ("worker", "controller", "both")
+]
 ALWAYS = [("composing", "controller"), ("step", "both"), ("closing", "worker")]
 IN_CI = [(place, "controller") for place in CONTROLLER_PLACES]  # with ALWAYS: each place once
 IN_CI += [("checkpoint", "both"), ("artifact", "worker"), ("delivering_artifacts", "controller")]
@@ -78,7 +81,8 @@ def test_killed_at(
     process = start(line, KILL_PLACE=place, KILL_WHO=who, KILL_MARK=str(mark))
     code = process.wait(timeout=120)
     assert mark.exists(), "it was killed"
-    assert code == (-signal.SIGKILL if who != "worker" else 0 if place in AFTER_THE_END else 1)
+    # A run that has ended is on this disk: when the process that delivers dies, another one does.
+    assert code == (-signal.SIGKILL if who != "worker" else 0 if place in STORE_PLACES else 1)
     wait_for(lambda: processes_of(home) == [], "no process is left", seconds=10)
     finished = {} if code == -9 and not (home / "mlruns" / "mlflow.db").exists() else ids_of_finished()
     finish(line, digitlab)

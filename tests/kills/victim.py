@@ -1,7 +1,8 @@
 """`digitlab` that kills itself once, with SIGKILL, at a place that the environment names.
 
     KILL_PLACE   where: a key of PLACES
-    KILL_WHO     controller, worker or both (the controller first); of a single run: controller
+    KILL_WHO     controller, worker (or the process that delivers) or both (the controller first);
+                 of a single run: controller
     KILL_MARK    a file: made before the kill, so that it happens once
 
 Started as `python -m tests.kills.victim`; the process that workers are forked from imports it, too.
@@ -124,7 +125,7 @@ def told() -> None:
     real = SweepFolder.log
 
     def patched(self: SweepFolder, event: str, **details: Any) -> None:
-        if event == "ended":
+        if event == "delivered":
             kill()
         real(self, event, **details)
 
@@ -189,9 +190,8 @@ CONTROLLER_PLACES: dict[str, Callable[[], None]] = {
     f.__name__: f
     for f in (composing, freezing, between_parent_and_child, told, journal_line, summarising, finishing)
 }
-WORKER_PLACES: dict[str, Callable[[], None]] = {
-    f.__name__: f for f in (step, checkpoint, artifact, delivering_artifacts, closing)
-}
+WORKER_PLACES: dict[str, Callable[[], None]] = {f.__name__: f for f in (step, checkpoint, artifact)}
+STORE_PLACES: dict[str, Callable[[], None]] = {f.__name__: f for f in (delivering_artifacts, closing)}
 
 RUN_PLACES: dict[str, Callable[[], None]] = {
     f.__name__: f
@@ -211,4 +211,11 @@ if __name__ == "__main__":
 
     worker.PRELOAD.append("tests.kills.victim")
     pid_file().write_text(str(os.getpid()))
+    if place in STORE_PLACES:
+        from digitlab.tracking.connection.client import import_mlflow
+        from digitlab.tracking.connection.store_process import STORES
+
+        import_mlflow()
+        STORE_PLACES[place]()
+        STORES.fork()
     cli.main()

@@ -90,24 +90,35 @@ def sweep(overrides: tuple[str, ...], **options: Any) -> None:
 
 def sweep_trials(overrides: Sequence[str], *, dry_run: bool = False, **options: Any) -> int:
     """Run or finish a sweep; returns 1 if a trial failed."""
+    from digitlab.sweep.workers.executors.worker import warmed_up_early
     from digitlab.tracking.delivery import import_early
 
     import_early()  # beside the composing
-    from digitlab.sweep.launch import Options
+    if dry_run:
+        return show_plan(overrides, **options)
+    with warmed_up_early(overrides):
+        from digitlab.sweep.launch import Options
+
+        return launched(composed(overrides), Options(**options))
+
+
+def composed(overrides: Sequence[str]) -> "Manifest":
     from digitlab.sweep.planning.plan import plan
-    from digitlab.sweep.presets import check_preset
 
     say("composing")
     say_unheeded()
     settle_dead_runs()
-    planned = plan(overrides)
-    if not dry_run:
-        return launched(planned, Options(**options))
-    from digitlab.sweep.dry_run import dry_run as show_plan
+    return plan(overrides)
 
+
+def show_plan(overrides: Sequence[str], **options: Any) -> int:
+    from digitlab.sweep.dry_run import dry_run
+    from digitlab.sweep.presets import check_preset
+
+    planned = composed(overrides)
     if options.get("save_best"):
         check_preset(options["save_best"])
-    show_plan(planned, rerun=options.get("rerun", False))
+    dry_run(planned, rerun=options.get("rerun", False))
     return 0
 
 

@@ -207,18 +207,21 @@ def _run(
         say=say,
     )
     with parent_run.ParentRun(manifest, say) as own:
-        own.start()
-        if own.link:
-            say(f"watch it: {own.link}")
-        own.adopt(left.results)
         folder.log("working", pending=left.num_pending, reused=sum(r.reused for r in left.results))
         try:
-            runner.run()
+            with runner:
+                own.start()
+                if own.link:
+                    say(f"watch it: {own.link}")
+                own.adopt(left.results)
+                runner.run()
         except Interrupted:
             counted = _counted(_ended(left, runner))
             say(f"stopped after {counted}; to go on: {parent_run.resume_command(manifest)}")
             raise
-        run_ids = _deliver_ended(manifest)
+        with runner.delivering():
+            _draw(own, summarise(_ended(left, runner), metric))
+        run_ids = {**runner.run_ids, **_deliver_ended(manifest)}
         own.adopt(left.source.results)
         results = _ended(left, runner)
         results = [dataclasses.replace(r, run_id=run_ids.get(r.number, r.run_id)) for r in results]
@@ -237,6 +240,14 @@ def _ended(left: _Left, runner: Runner) -> list[TrialResult]:
     return [ended[number] for number in sorted(ended)]
 
 
+def _draw(own: parent_run.ParentRun, summary: Summary) -> None:
+    """A picture that cannot be drawn changes nothing."""
+    try:
+        own.draw(summary)
+    except Exception as error:
+        say(f"pictures are missing: {type(error).__name__}: {error}")
+
+
 def _finish(
     own: parent_run.ParentRun,
     folder: SweepFolder,
@@ -244,7 +255,7 @@ def _finish(
     summary: Summary,
     options: Options,
 ) -> None:
-    """End the sweep's own run as its trials did. A picture that cannot be drawn changes nothing."""
+    """End the sweep's own run as its trials did. A table that cannot be written changes nothing."""
     has_failed = any(result.state == "FAILED" for result in summary.results)
     status: Status = "FAILED" if has_failed else "FINISHED"
     tags = {}

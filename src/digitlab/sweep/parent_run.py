@@ -89,18 +89,25 @@ class ParentRun:
                     sweeps = f"{run.tags.get(names.SWEEP_TAG, '')} {sweep_id}".strip()
                     store.set_tag(run_id, names.SWEEP_TAG, sweeps)
 
+    def draw(self, summary: Summary) -> None:
+        """Figures as artifacts. They name no run of the store."""
+        from digitlab.results import figures
+
+        if summary.best is not None:
+            folder = self._record.artifacts
+            figures.draw_parallel_coordinates(summary, folder / names.PARALLEL_PICTURE)
+            figures.draw_importance(summary, folder / names.IMPORTANCE_PICTURE)
+            figures.draw_learning_curves(summary, folder / names.CURVES_PICTURE)
+
     def summarise(self, summary: Summary, step: int) -> dict[str, str]:
-        """Tables and figures as artifacts, the best as metrics of `step`; returns tags that name it."""
-        from digitlab.results import figures, page
+        """Tables as artifacts, the best as metrics of `step`; returns tags that name it."""
+        from digitlab.results import page
 
         folder, best = self._record.artifacts, summary.best
         (folder / names.TRIALS_FILE).write_text(as_csv(summary), "utf-8")
         (folder / names.SUMMARY_FILE).write_text(as_markdown(summary), "utf-8")
         if best is None:
             return {}
-        figures.draw_parallel_coordinates(summary, folder / names.PARALLEL_PICTURE)
-        figures.draw_importance(summary, folder / names.IMPORTANCE_PICTURE)
-        figures.draw_learning_curves(summary, folder / names.CURVES_PICTURE)
         page.write_page(summary, folder / names.SWEEP_PAGE)
         scores = {k: v for k, v in best.metrics.items() if k.startswith(("chosen/", "test/"))}
         self._record.log_metrics({f"{names.BEST_METRIC}{k}": v for k, v in scores.items()}, step=step)

@@ -32,6 +32,7 @@ EVENTS: dict[str, dict[str, type]] = {  # and what those have that others rely o
     "asked": {"point": int, "params": dict},
     "started": {"number": int},
     "ended": {"number": int, "point": int, "name": str, "state": str, "swept": dict, "died": bool},
+    "delivered": {"number": int, "run_id": str},
     "used up": {"trials": int},
 }
 
@@ -115,7 +116,13 @@ class SweepFolder:
 
     def results(self) -> dict[int, TrialResult]:
         """The last end of every trial, by its number."""
-        return {end["number"]: TrialResult.from_json(end) for end in self._events("ended")}
+        ends: dict[int, TrialResult] = {}
+        for event in self.events():
+            if event["event"] == "ended":
+                ends[event["number"]] = TrialResult.from_json(event)
+            elif event["event"] == "delivered" and (result := ends.get(event["number"])):
+                ends[event["number"]] = dataclasses.replace(result, run_id=event["run_id"])
+        return ends
 
     def failures(self) -> Counter[int]:
         """How often each trial has failed by itself; one that was cut short goes on where it was."""

@@ -62,6 +62,9 @@ class Run:
     process: Process
     parent: str | None = None  # the record id of the sweep that the run belongs to
     is_resumable: bool = False  # cut short, it is not at its end: the record stays to be continued
+    # Whether delivery.json is written before the store is asked for anything; by earlier versions it
+    # was written only after a run had been created.
+    is_noted_before_delivery: bool = False
 
     @property
     def is_parent(self) -> bool:
@@ -122,7 +125,13 @@ class RunFolder:
         It replaces a damaged run.json in its folder, and keeps the other files there.
         """
         record_id = record_id or f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
-        run = Run(record_id=record_id, status="RUNNING", start_time=now(), **details)
+        run = Run(
+            record_id=record_id,
+            status="RUNNING",
+            start_time=now(),
+            is_noted_before_delivery=True,
+            **details,
+        )
         record = cls(records / record_id, run, Delivered())
         try:
             # There already where a kill came between this and the next lines.
@@ -208,6 +217,11 @@ class RunFolder:
     def save(self) -> None:
         uri = project.portable_uri(self.run.tracking_uri, _mlruns(self.folder))
         write_atomically(self.folder / RUN_FILE, _dump(dataclasses.replace(self.run, tracking_uri=uri)))
+
+    @property
+    def is_new_to_the_store(self) -> bool:
+        """Whether nobody has ever begun to deliver it."""
+        return self.run.is_noted_before_delivery and not (self.folder / DELIVERY_FILE).exists()
 
     def save_delivered(self) -> None:
         write_atomically(self.folder / DELIVERY_FILE, _dump(self.delivered))

@@ -91,9 +91,13 @@ class Upload:
         delivered, run = record.delivered, record.run
         if delivered.run_id is None or delivered.experiment_id is None:
             experiment_id = self._known_experiment(run.study)
-            earlier = self._client.search_runs(
-                [experiment_id], filter_string=f"tags.`{RECORD_TAG}` = '{run.record_id}'"
-            )
+            earlier: list[Any] = []
+            if record.is_new_to_the_store:
+                record.save_delivered()  # from now on a run may be there
+            else:
+                earlier = self._client.search_runs(
+                    [experiment_id], filter_string=f"tags.`{RECORD_TAG}` = '{run.record_id}'"
+                )
             created = earlier[0] if earlier else self._create_run(experiment_id, run)
             delivered.is_stale = bool(earlier)
             delivered.experiment_id = created.info.experiment_id

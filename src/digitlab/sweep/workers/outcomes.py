@@ -48,17 +48,6 @@ def after_death(trial: Trial, record: Path, cause: str, say: Callable[[str], Non
     return dataclasses.replace(cut_short, run_id=run_id)
 
 
-def delivered(result: TrialResult, record: Path, say: Callable[[str], None]) -> TrialResult:
-    """The same with its run in the store: a worker elsewhere may have left the delivery to us."""
-    if result.run_id is not None:
-        return result
-    try:
-        folder = RunFolder.load(record)
-    except DamagedRecord:  # or none
-        return result
-    return dataclasses.replace(result, run_id=_end_and_deliver(folder, say))
-
-
 def _end_and_deliver(folder: RunFolder, say: Callable[[str], None]) -> str | None:
     """Of a run whose process is gone, on whatever machine it was; returns its id in the store."""
     if folder.try_to_own():

@@ -9,10 +9,11 @@ import queue
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from digitlab.config import project
 from digitlab.results.trial_result import TrialResult
@@ -21,10 +22,11 @@ from digitlab.sweep import parent_run
 from digitlab.sweep.manifest import Manifest, Trial
 from digitlab.sweep.sweep_folder import SweepFolder
 from digitlab.sweep.workers.chunk import ChunkTask, Refusal, run_chunk
+from digitlab.sweep.workers.deliveries import Deliveries
 from digitlab.sweep.workers.display import SweepDisplay
 from digitlab.sweep.workers.entry import Failure
 from digitlab.sweep.workers.executors.executor import Executor, TaskFailed, UnderWay, WorkerDied
-from digitlab.sweep.workers.outcomes import after_death, delivered, last_line, outcome
+from digitlab.sweep.workers.outcomes import after_death, last_line, outcome
 from digitlab.sweep.workers.source import Source
 from digitlab.sweep.workers.trial import Task, run_trial
 from digitlab.tracking.connection.location import sqlite_file
@@ -66,8 +68,19 @@ class Runner:
         self._failures, self._tries = folder.failures(), Counter[int]()
         self._messages: queue.SimpleQueue[TrialResult | Refusal] = queue.SimpleQueue()  # of chunks
         self._in_chunks: dict[int, Trial] = {}  # that have not ended yet
+        self._deliveries = Deliveries()
         for task, trials in (under_way or {}).items():
             self._note(task.future, task.args[0], trials)
+
+    def __enter__(self) -> Self:
+        """Take the executor; the first trials begin, unless the process itself must train them."""
+        self._executor.start(self._answer, self._interrupts)
+        if self._delivers:
+            self._start_more()
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._executor.shutdown()
 
     def run(self) -> None:
         """Until there is nothing left to start and nothing running.
@@ -76,7 +89,6 @@ class Runner:
             Interrupted: asked to stop. The running trials have been stopped at their next step; on a
                 remote executor only by Ctrl-C.
         """
-        self._executor.start(self._answer, self._interrupts)
         self._display.start()
         try:
             while self._interrupts.signal_number is None:
@@ -87,12 +99,14 @@ class Runner:
                 self._settle_messages()
                 for future in done:
                     self._settle(future, self._running.pop(future))
+                self._note_delivered(self._deliveries.go_on())
                 if self._fail_fast and any(r.state == "FAILED" for r in self.results):
                     break
             self._stop()
-            self._interrupts.check()
+            if self._interrupts.signal_number is not None:
+                self._note_delivered(self._deliveries.finish())
+                self._interrupts.check()
         finally:
-            self._executor.shutdown()
             self._display.stop()
 
     def _start_more(self) -> None:
@@ -133,13 +147,17 @@ class Runner:
             is_delivered=not self._delivers,
         )
         self._folder.log("started", number=trial.number, record=member.record_id)
+        if self._delivers:
+            self._deliveries.begin(trial.number, self._record(trial))
         decides = self._manifest.settings.sweep.pruner != "none"
         return Task(trial=trial, member=member, tells_every_epoch=decides)
 
     @property
     def _delivers(self) -> bool:
-        """Whether runs reach the store from here: one in a file is for the machine that it is on."""
-        return self._executor.is_remote and sqlite_file(self._manifest.tracking_uri) is not None
+        """Whether runs reach the store from here: not from this process' own trials, nor from another
+        machine, unless the store is a file, which is for the machine that it is on."""
+        executor, is_file = self._executor, sqlite_file(self._manifest.tracking_uri) is not None
+        return not executor.is_this_process and (is_file or not executor.is_remote)
 
     def _answer(self, message: Any) -> str | None:
         """The answer to a task's message; called in the executor's thread."""
@@ -205,8 +223,6 @@ class Runner:
 
     def _settle_one(self, trial: Trial, result: TrialResult, *, has_died: bool = False) -> None:
         """Write down what came of a trial; start it again if that is wanted and may help."""
-        if self._delivers:
-            result = delivered(result, self._record(trial), self._say)
         if result.traceback:
             result = dataclasses.replace(result, traceback=self._keep_traceback(result))
         self._folder.log("ended", died=has_died, **result.to_json())
@@ -219,11 +235,30 @@ class Runner:
             self._say(f"{trial.name}: {result.error}; trying again ({tries} of {self._retries})")
             self._submit([trial])
             return
+        if self._delivers and result.run_id is None:
+            self._deliveries.end(trial.number, self._record(trial))
         self.results.append(result)
         self._display.ended(result)
         if result.state != "INTERRUPTED":
             with self._lock:
                 self._source.ended(result)
+
+    @contextmanager
+    def delivering(self) -> Iterator[None]:
+        """Deliver what has ended beside what is done in here, and wait for it."""
+        with ThreadPoolExecutor(1) as thread:
+            delivered = thread.submit(self._deliveries.finish)
+            yield
+        self._note_delivered(delivered.result())
+
+    def _note_delivered(self, run_ids: Mapping[int, str]) -> None:
+        for number, run_id in run_ids.items():
+            self._folder.log("delivered", number=number, run_id=run_id)
+
+    @property
+    def run_ids(self) -> Mapping[int, str]:
+        """By trial, of the runs that were delivered from here after their end."""
+        return self._deliveries.run_ids
 
     def _stop(self) -> None:
         """Let running trials stop at their next step, and write down what came of them."""

@@ -54,6 +54,10 @@ class Executor(Protocol):
     def is_remote(self) -> bool:
         """Whether tasks may run on other machines, and go on when their controller has ended."""
 
+    @property
+    def is_this_process(self) -> bool:
+        """Whether tasks run in the process that submits them, which waits for each."""
+
     def attach(self, folder: Path) -> Sequence[UnderWay]:
         """Take the folder of the sweep, where tasks of an earlier controller may be under way.
 

@@ -17,6 +17,7 @@ class InProcess:
     num_workers = 1
     num_ahead = 1
     is_remote = False
+    is_this_process = True
 
     def __init__(self, settings: InProcessSettings, needs: Needs) -> None:
         """It has no settings, and whatever this process has must suffice."""

@@ -29,6 +29,7 @@ class Jobs:
     """An executor over a scheduler. At most `num_workers` jobs, of several tasks each, at a time."""
 
     is_remote = True
+    is_this_process = False
 
     def __init__(self, cluster: Cluster, *, name: str, tasks_per_job: int) -> None:
         self._cluster, self._name, self._tasks_per_job = cluster, name, tasks_per_job

@@ -32,6 +32,7 @@ class Processes:
     """
 
     is_remote = False
+    is_this_process = False
 
     def __init__(self, settings: ProcessesSettings, needs: Needs) -> None:
         gpus = visible_gpus() if needs.device == "cuda" else []

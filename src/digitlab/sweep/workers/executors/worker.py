@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from multiprocessing import forkserver, popen_forkserver, reduction, resource_tracker, spawn, util
 from multiprocessing.connection import Connection
@@ -22,7 +22,6 @@ from typing import Any
 
 from digitlab.errors import Interrupted
 from digitlab.runs.interrupts import SIGNALS, Interrupts
-from digitlab.tracking.connection.store_process import STORES
 
 PRELOAD = ["digitlab.sweep.workers.preloaded"]
 
@@ -118,13 +117,37 @@ def warm_up() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@contextlib.contextmanager
+def warmed_up_early(overrides: Sequence[str]) -> Iterator[None]:
+    """Begin at once, beside the composing of a sweep, and end with it whatever came of it.
+
+    Nothing begins where the line names another executor. Where conf/ names one, it is in vain.
+    """
+    chosen = [text.partition("=")[2] for text in overrides if text.startswith("executor=")]
+    if chosen and chosen[-1] != "processes":
+        yield
+        return
+    warm_up()
+    try:
+        yield
+    finally:
+        _cool_down()
+
+
+def _cool_down() -> None:
+    """End the fork server, whatever it imports."""
+    server: Any = forkserver._forkserver
+    if server._forkserver_pid is not None:
+        os.kill(server._forkserver_pid, signal.SIGKILL)
+        server._stop()
+
+
 def _work(connection: Connection, stop: Connection, environment: dict[str, str]) -> None:
     """A worker's life: tasks until there are no more, or no controller to do them for."""
     gc.enable()
     os.setsid()  # what reaches the controller's group is for the controller alone
     os.environ.clear()
     os.environ.update(environment)  # as they are now, not as they were when the first worker started
-    STORES.fork()  # while there is no thread, and what it imports is here
     interrupts = Interrupts()
     threading.Thread(target=_heed_controller, args=(stop, interrupts), daemon=True).start()
 
