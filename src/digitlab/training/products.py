@@ -14,6 +14,7 @@ from pathlib import Path
 
 import platformdirs
 import torch
+from filelock import FileLock
 
 from digitlab.config.schema import Config, LogisticRegressionConfig
 from digitlab.errors import ConfigError
@@ -94,14 +95,17 @@ def fastest_product() -> Product:
     try:
         described = arithmetic.describe(threads=1, device="cpu")
         key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
-        known = _read().get(key)
-        if known in ALL and is_available(ALL[known]):
-            return ALL[known]
-        found = _find()
-        with contextlib.suppress(OSError):  # a disk that is full costs a trial, no result
-            _file().parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(_file(), json.dumps({**_read(), key: found.name}, indent=1))
-        return found
+        with contextlib.ExitStack() as alone:  # processes that begin together must choose alike
+            with contextlib.suppress(OSError):  # a disk that is full costs a trial, no result
+                _file().parent.mkdir(parents=True, exist_ok=True)
+                alone.enter_context(FileLock(_file().with_suffix(".lock")))
+            known = _read().get(key)
+            if known in ALL and is_available(ALL[known]):
+                return ALL[known]
+            found = _find()
+            with contextlib.suppress(OSError):
+                write_atomically(_file(), json.dumps({**_read(), key: found.name}, indent=1))
+            return found
     finally:
         use(before)
 
