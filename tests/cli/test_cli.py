@@ -317,7 +317,9 @@ def test_config_prints_what_would_run(digitlab: Cli) -> None:
     sources = digitlab("config", "seed=3", "--sources").out
     assert "override seed=3" in sources
     assert "conf/optimizer/adam.yaml" in sources
-    assert "a number > 0" in digitlab("config", "--knobs").out
+    told = digitlab("config", "--knobs").out
+    assert "a number > 0" in told
+    assert "an integer in [1, 1000000]; now 64" in told, "what it is, without a word"
     assert "run_id" not in digitlab("runs", "--json").out
 
 

@@ -44,19 +44,22 @@ def print_sources(overrides: Sequence[str]) -> None:
 
 
 def explain_knobs(overrides: Sequence[str]) -> None:
-    """All knobs; with overrides only those of the composition that they choose."""
+    """All knobs, and what those of the composition are; with overrides only these."""
+    from digitlab.config.checking import as_param, flatten, to_dict
     from digitlab.config.composition import compose
     from digitlab.config.knobs import groups, knobs
     from digitlab.config.schema import BUILT_IN
 
+    composed = compose(overrides)
+    values = flatten(to_dict(composed))
     choices: dict[str, str | None] = {}
     if overrides:
-        config = compose(overrides)
-        choices = {group: getattr(config, group).name for group in BUILT_IN}
+        choices = {group: getattr(composed, group).name for group in BUILT_IN}
     for knob in knobs(choices).values():
         if not knob.path.endswith(".name"):
             whose = f" (only {knob.group})" if knob.group else ""
-            echo(f"{knob.path:26} {knob.help}{whose}\n{'':26} {knob.allowed}")
+            now = f"; now {as_param(values[knob.path])}" if knob.path in values else ""
+            echo(f"{knob.path:26} {knob.help}{whose}\n{'':26} {knob.allowed}{now}")
     for group, names in groups().items():
         echo(f"{group + '=':26} choices: {', '.join(names)}")
 
