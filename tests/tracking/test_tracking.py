@@ -447,7 +447,7 @@ def test_no_training_waits_for_its_store_whatever_that_does(
     times = [line["time"] for line in record.metric_lines()]
     assert len(times) == 101
     assert max(after - before for before, after in itertools.pairwise(times)) < 1000, "ms"
-    assert over - times[-1] / 1000 < 12, "its files, 2 s of patience, 4 s for reading without end"
+    assert over - times[-1] / 1000 < 30, "its files, 2 s of patience, 4 s for reading without end"
     store = f"sqlite:///{tmp_path / 'any.db'}"
     assert digitlab("sync", "--tracking-uri", store).code == 0
     (run,) = RunStore(store).runs()
