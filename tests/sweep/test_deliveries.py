@@ -105,6 +105,6 @@ def test_a_record_is_looked_for_in_the_store_only_if_it_may_be_there(home: Path)
 
 
 def test_workers_import_no_mlflow() -> None:
-    """It would take a second, and ask the internet for its telemetry unless it is told not to."""
+    """The import takes a second, and MLflow sends telemetry unless it is switched off before."""
     said = "import sys, digitlab.sweep.workers.preloaded; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", said], check=False).returncode == 0

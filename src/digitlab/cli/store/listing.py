@@ -176,7 +176,7 @@ def list_runs(
     from digitlab.api.reading import asked_for, recorded_runs
     from digitlab.cli.store.tables import plain, print_runs
 
-    wanted = asked_for(uri, opened_store, **asked)  # what cannot be read is told first
+    wanted = asked_for(uri, opened_store, **asked)  # refuses a mistake before the store is read
     _mention_waiting(uri)
     matches = recorded_runs(
         uri, opened_store, study=study, limit=limit * page, wanted=wanted, sort=sort

@@ -47,7 +47,7 @@ class Deliveries:
         self._ended.append((number, folder))
 
     def go_on(self) -> dict[int, str]:
-        """Ask for what is due; the ids of runs that have been delivered since."""
+        """Ask for what is due; returns the ids of the runs delivered since the last call."""
         for each in self._under_way.values():
             self._show(each)
         delivered = {}
@@ -59,7 +59,7 @@ class Deliveries:
         return delivered
 
     def finish(self) -> dict[int, str]:
-        """Wait for those that have ended; the ids of runs that have been delivered since.
+        """Deliver every trial that has ended; returns the ids of the runs delivered by this call.
 
         Within 10 s for a store that does not answer; what it does not take waits for `digitlab sync`.
         """
