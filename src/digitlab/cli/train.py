@@ -90,16 +90,16 @@ def sweep(overrides: tuple[str, ...], **options: Any) -> None:
 
 def sweep_trials(overrides: Sequence[str], *, dry_run: bool = False, **options: Any) -> int:
     """Run or finish a sweep; returns 1 if a trial failed."""
-    from digitlab.sweep.workers.executors.worker import warmed_up_early
+    from digitlab.sweep.workers.executors.worker import warm_up_early
     from digitlab.tracking.delivery import import_early
 
     import_early()  # beside the composing
     if dry_run:
         return show_plan(overrides, **options)
-    with warmed_up_early(overrides):
-        from digitlab.sweep.launch import Options
+    warm_up_early(overrides)
+    from digitlab.sweep.launch import Options
 
-        return launched(composed(overrides), Options(**options))
+    return launched(composed(overrides), Options(**options))
 
 
 def composed(overrides: Sequence[str]) -> "Manifest":

@@ -3,6 +3,7 @@
 Knows neither the queue of tasks nor what they do.
 """
 
+import atexit
 import contextlib
 import errno
 import gc
@@ -12,7 +13,7 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from multiprocessing import forkserver, popen_forkserver, reduction, resource_tracker, spawn, util
 from multiprocessing.connection import Connection
@@ -117,27 +118,21 @@ def warm_up() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-@contextlib.contextmanager
-def warmed_up_early(overrides: Sequence[str]) -> Iterator[None]:
-    """Begin at once, beside the composing of a sweep, and end with it whatever came of it.
+def warm_up_early(overrides: Sequence[str]) -> None:
+    """Begin beside the composing of a sweep; the fork server ends with this process, whatever comes.
 
     Nothing begins where the line names another executor. Where conf/ names one, it is in vain.
     """
     chosen = [text.partition("=")[2] for text in overrides if text.startswith("executor=")]
-    if chosen and chosen[-1] != "processes":
-        yield
-        return
-    warm_up()
-    try:
-        yield
-    finally:
-        _cool_down()
+    if not chosen or chosen[-1] == "processes":
+        warm_up()
+        atexit.register(_cool_down, os.getpid())
 
 
-def _cool_down() -> None:
-    """End the fork server, whatever it imports."""
+def _cool_down(owner: int) -> None:
+    """End the fork server, whatever it imports. owner: the process that started it; no copy of that."""
     server: Any = forkserver._forkserver
-    if server._forkserver_pid is not None:
+    if os.getpid() == owner and server._forkserver_pid is not None:
         os.kill(server._forkserver_pid, signal.SIGKILL)
         server._stop()
 
