@@ -23,6 +23,7 @@ from digitlab.config import project
 from digitlab.config.composition import compose
 from digitlab.config.schema import Config
 from digitlab.data.splits import Dataset, load
+from digitlab.models.predict import predict
 from digitlab.models.saved import weights_digest
 from digitlab.runs import document as documents
 from digitlab.runs.checkpoints import save_checkpoint
@@ -132,7 +133,7 @@ def trace_seconds(config: Config, training: Resumable, dataset: Dataset, device:
     """All that a run does for its trace alone: digests of orders and weights, and writing it down."""
     document = describe_run(config, dataset, device, command="bench")
     order = torch.randperm(len(dataset.train))
-    evaluation = evaluate(training.model, dataset.test)
+    evaluation = evaluate(predict(training.model, dataset.test), dataset.test.labels)
 
     def make() -> None:
         for _ in range(EPOCHS):

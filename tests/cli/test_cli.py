@@ -89,6 +89,7 @@ def test_predictions_and_confusion_matrix_are_those_of_the_saved_weights(
     import pyarrow.parquet
 
     from digitlab.data.splits import load
+    from digitlab.models.predict import predict
     from digitlab.models.saved import load_classifier
     from digitlab.training.evaluation import evaluate
 
@@ -97,7 +98,7 @@ def test_predictions_and_confusion_matrix_are_those_of_the_saved_weights(
     classifier = load_classifier(folder)
     dataset = load(classifier.config.data, home)
     table = pyarrow.parquet.read_table(folder / "predictions.parquet").to_pydict()
-    again = evaluate(classifier.model, dataset.test)
+    again = evaluate(predict(classifier.model, dataset.test), dataset.test.labels)
     assert table["prediction"] == again.predictions.tolist()
     assert table["label"] == dataset.test.labels.tolist()
     assert table["p3"] == pytest.approx(again.probabilities[:, 3].tolist(), abs=1e-6)

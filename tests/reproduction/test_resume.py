@@ -23,6 +23,7 @@ from digitlab.config import project
 from digitlab.config.fingerprint import source_files
 from digitlab.config.schema import Config
 from digitlab.data.splits import load
+from digitlab.models.predict import predict
 from digitlab.models.saved import weights_digest
 from digitlab.runs import checkpoints as checkpoint
 from digitlab.runs.checkpoints import FILE, NEW, PREVIOUS, Checkpoints, load_checkpoint, save_checkpoint
@@ -66,7 +67,8 @@ def end_of(resumed: Resumable) -> Trace:
     """Train it to its end."""
     for _ in resumed.reports(lambda position: None):
         pass
-    evaluation = evaluate(resumed.model, load(resumed.config.data, None).test)  # type: ignore[arg-type]
+    test = load(resumed.config.data, None).test  # type: ignore[arg-type]
+    evaluation = evaluate(predict(resumed.model, test), test.labels)
     digest = weights_digest(resumed.model.state_dict())
     return trace_of(resumed.initial_weights, resumed.history, weights=digest, evaluation=evaluation)
 

@@ -9,10 +9,17 @@ import pytest
 from digitlab.sweep.workers import deliveries
 from digitlab.sweep.workers.deliveries import Deliveries
 from digitlab.tracking.connection.location import resolve_uri
+from digitlab.tracking.connection.store_process import STORES
 from digitlab.tracking.run_folder import RunFolder, Status
 from digitlab.tracking.store import RunStore
 from tests.support.processes import wait_for
 from tests.support.run_folders import new_record
+
+
+@pytest.fixture(autouse=True)
+def _imported() -> None:
+    """The store's process is ready: on a busy machine its imports may take all the time that it has."""
+    STORES.answer(STORES.ask(resolve_uri(None), str), seconds=60)
 
 
 def trained(home: Path, number: int, status: Status | None, uri: str | None = None) -> Path:

@@ -55,13 +55,13 @@ def test_a_search_resumed_makes_the_trials_of_one_uninterrupted(
     assert len(set(whole)) == 14
     real, left = experiment.evaluate, [5, 7]
 
-    def evaluate(model: object, split: object) -> object:
+    def evaluate(logits: object, labels: object) -> object:
         left[0] -= 1
         if left[0] == 0:
             left.pop(0)
             left.append(10**6)
             raise KeyboardInterrupt
-        return real(model, split)  # type: ignore[arg-type]
+        return real(logits, labels)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
         patched.setattr(experiment, "evaluate", evaluate)

@@ -238,10 +238,10 @@ def test_an_exception_fails_alone_with_its_traceback(
 
     real = experiment.evaluate
 
-    def evaluate(model: object, split: object) -> object:
+    def evaluate(logits: object, labels: object) -> object:
         if calls.append(1) or len(calls) == 2:
             raise MemoryError("no more of it")
-        return real(model, split)  # type: ignore[arg-type]
+        return real(logits, labels)  # type: ignore[arg-type]
 
     calls: list[int] = []
     monkeypatch.setattr(experiment, "evaluate", evaluate)
@@ -267,11 +267,11 @@ def test_retries_and_fail_fast(digitlab: Cli, monkeypatch: pytest.MonkeyPatch) -
     real = experiment.evaluate
     left = [1]
 
-    def evaluate(model: object, split: object) -> object:
+    def evaluate(logits: object, labels: object) -> object:
         if left:
             left.pop()
             raise OSError("for once")
-        return real(model, split)  # type: ignore[arg-type]
+        return real(logits, labels)  # type: ignore[arg-type]
 
     monkeypatch.setattr(experiment, "evaluate", evaluate)
     assert digitlab("sweep", *QUICK, "study=retried", "seed=0,1", "--retries", "1").code == 0

@@ -25,7 +25,8 @@ def random_model(seed: int = 0) -> nn.Module:
 
 
 def test_all_scores_are_scikit_learns() -> None:
-    result = evaluation.evaluate(random_model(), random_split(2345))
+    split = random_split(2345)
+    result = evaluation.evaluate(predict.predict(random_model(), split), split.labels)
     labels, predictions = result.labels, result.predictions
     precision, recall, f1, support = metrics.precision_recall_fscore_support(
         labels, predictions, zero_division=0
@@ -60,7 +61,7 @@ def test_images_of_any_shape_and_any_number_of_classes_are_scored(
     images = torch.randint(0, 256, (300, *shape), generator=draw, dtype=torch.uint8)
     split = Split(images, torch.randint(num_classes, (300,), generator=draw), mean=0.1, std=0.3)
     model = nn.Sequential(nn.Flatten(), nn.Linear(split.images[0].numel(), num_classes))
-    result = evaluation.evaluate(model, split)
+    result = evaluation.evaluate(predict.predict(model, split), split.labels)
     labels, every = result.labels, range(num_classes)
     expected = metrics.confusion_matrix(labels, result.predictions, labels=every)
     assert (result.confusion == expected).all()
@@ -77,10 +78,10 @@ def test_large_images_are_predicted_few_at_once(shape: tuple[int, ...]) -> None:
     assert size == {28: 1000, 32: 1000, 256: 20}[shape[-1]]
 
 
-def test_evaluating_draws_no_random_number_and_leaves_the_mode() -> None:
+def test_predicting_draws_no_random_number_and_leaves_the_mode() -> None:
     model = random_model().train()
     before = torch.get_rng_state()
-    evaluation.evaluate(model, random_split(50))
+    predict.predict(model, random_split(50))
     assert torch.equal(before, torch.get_rng_state())
     assert model.training
 

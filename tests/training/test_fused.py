@@ -18,6 +18,7 @@ from digitlab.config.composition import compose
 from digitlab.config.fingerprint import code_digest
 from digitlab.config.schema import Config
 from digitlab.data.splits import Dataset, load
+from digitlab.models.predict import predict
 from digitlab.models.saved import weights_digest
 from digitlab.training.fused import convnet, exact_ways, linear, probe
 from digitlab.training.fused.epochs import Moment
@@ -28,7 +29,7 @@ from digitlab.training.fused.layers import (
     multiply,
     multiply_backward,
 )
-from digitlab.training.fused.loop import fit_many
+from digitlab.training.fused.loop import fit_many, predict_many
 from digitlab.training.fused.members import Member, NotFusable
 from digitlab.training.fused.stacking import LINE_BYTES, aligned
 from digitlab.training.loop import EpochReport, Position, paused
@@ -190,6 +191,15 @@ def test_many_members_are_exact_too(digits: Dataset) -> None:
     line = ["batch_size=100", "epochs=1", "optimizer=sgd", "data.order_seed=0"]
     configs = [compose([*line, f"optimizer.learning_rate={0.001 * k}"]) for k in range(1, 71)]
     check(configs, digits.train, digits.validation)
+
+
+@pytest.mark.parametrize("model", ["logistic_regression", "cnn"])
+def test_many_models_predict_with_the_bits_of_each_alone(model: str, digits: Dataset) -> None:
+    models = [member(config, digits.train).model for config in varied(model, "shared")]
+    before = [weights_digest(one.state_dict()) for one in models]
+    made = predict_many(models, digits.test)
+    assert all(map(torch.equal, made, [predict(one, digits.test) for one in models]))
+    assert [weights_digest(one.state_dict()) for one in models] == before
 
 
 def test_members_that_leave_change_nothing_for_the_others(digits: Dataset) -> None:

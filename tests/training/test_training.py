@@ -12,6 +12,7 @@ from digitlab.config.schema import Config
 from digitlab.data.splits import Split, load
 from digitlab.errors import Diverged
 from digitlab.models.build import build_model
+from digitlab.models.predict import predict
 from digitlab.randomness import derive_seed
 from digitlab.training.evaluation import evaluate
 from digitlab.training.loop import EpochReport, fit, num_steps
@@ -44,7 +45,7 @@ def train(
     ):
         reports.append(report)
         if evaluate_often:
-            evaluate(model, dataset.test)
+            evaluate(predict(model, dataset.test), dataset.test.labels)
             torch.rand(3)
     digest = hashlib.sha256()
     for tensor in model.state_dict().values():

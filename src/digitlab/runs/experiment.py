@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Any, Protocol, Self
 
 import torch
+from torch import Tensor
 
+from digitlab.models.predict import predict
 from digitlab.models.saved import CONFIG_FILE, WEIGHTS_FILE, save_weights, weights_digest
 from digitlab.models.signature import MODEL_FILE, Signature
 from digitlab.models.signature import dump as dump_signature
@@ -150,11 +152,16 @@ class OpenRun:
         self.checkpoints.after_epoch(report)
         self.watch.after_epoch(report)
 
-    def conclude(self) -> None:
-        """Test the trained model and write everything that a finished run leaves."""
+    def conclude(self, logits: Tensor | None = None) -> None:
+        """Test the trained model and write everything that a finished run leaves.
+
+        logits: (N, C) of the test images, on the CPU, if they are known.
+        """
         training, record, dataset = self.training, self.record, self._dataset
         config = training.config
-        evaluation = evaluate(training.model, dataset.test.to(training.device))
+        if logits is None:
+            logits = predict(training.model, dataset.test.to(training.device))
+        evaluation = evaluate(logits, dataset.test.labels.cpu())
         _log_test(record, training, evaluation)
         save_weights(training.model.state_dict(), record.artifacts / WEIGHTS_FILE)
         signature = Signature(image_shape=dataset.image_shape, class_names=dataset.class_names)

@@ -17,6 +17,7 @@ class TrainingProgress:
     def __init__(self) -> None:
         self.epochs = 0
         self.console = console(stderr=True)
+        self._is_terminal = self.console.is_terminal  # asked at each step, it would take 3 % of them
         self._step = self._total = 0
         self._cell, self._scores = CellBar(), ""
         self._throttle = Throttle(REDRAW_EVERY_SECONDS)
@@ -28,7 +29,7 @@ class TrainingProgress:
             TextColumn("{task.fields[scores]}"),
             console=self.console,
             transient=True,
-            disable=not self.console.is_terminal,
+            disable=not self._is_terminal,
         )
 
     def begin(self, *, epochs: int, steps_per_epoch: int, steps_done: int) -> None:
@@ -44,12 +45,12 @@ class TrainingProgress:
     def before_step(self) -> None:
         self._step += 1
         self._cell.show(self._step, self._total, self._scores)
-        if self.console.is_terminal and self._throttle.passes():
+        if self._is_terminal and self._throttle.passes():
             self._bar.update(self._task, completed=self._step)
 
     def after_epoch(self, report: EpochReport) -> None:
         scores = describe(report)
-        if self.console.is_terminal:
+        if self._is_terminal:
             following = min(report.epoch + 1, self.epochs)
             self._bar.update(self._task, description=f"epoch {following}/{self.epochs}", scores=scores)
         elif self._cell.is_shown:

@@ -219,8 +219,11 @@ def _run(
             counted = _counted(_ended(left, runner))
             say(f"stopped after {counted}; to go on: {parent_run.resume_command(manifest)}")
             raise
-        with runner.delivering():
-            _draw(own, summarise(_ended(left, runner), metric))
+        summary = summarise(_ended(left, runner), metric)
+        with runner.delivering(first=summary.best):
+            _draw(own, summary)
+            if summary.best:
+                _draw_best(manifest, runner.run_ids.get(summary.best.number))
         run_ids = {**runner.run_ids, **_deliver_ended(manifest)}
         own.adopt(left.source.results)
         results = _ended(left, runner)
@@ -262,7 +265,7 @@ def _finish(
     if options.fail_fast and has_failed:
         tags[ERROR_TAG] = "stopped at the first failure"
     try:
-        _draw_best(manifest, summary)
+        _draw_best(manifest, summary.best.run_id if summary.best else None)
         tags |= own.summarise(summary, folder.num_invocations())
     except Exception as error:
         say(f"the summary is incomplete: {type(error).__name__}: {error}")
@@ -306,9 +309,11 @@ def _say_failures(summary: Summary) -> None:
                 say(f"  traceback: {result.traceback}")
 
 
-def _draw_best(manifest: Manifest, summary: Summary) -> None:
-    """The pictures of the best run; `digitlab show RUN --plots` draws those of any other."""
-    run_id = summary.best.run_id if summary.best else None
+def _draw_best(manifest: Manifest, run_id: str | None) -> None:
+    """The pictures of the best run that it lacks; `digitlab show RUN --plots` draws those of any other.
+
+    run_id: None as long as the store does not have it.
+    """
     if run_id is None or undeliverable(manifest.tracking_uri):
         return
     store = bounded_store(manifest.tracking_uri)

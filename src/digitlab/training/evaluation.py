@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -63,10 +64,11 @@ def score_logits(logits: Tensor, labels: Tensor) -> Scores:
     )
 
 
-def evaluate(model: nn.Module, split: Split) -> Evaluation:
-    logits, labels = predict(model, split), split.labels.cpu()
+def evaluate(logits: Tensor, labels: Tensor) -> Evaluation:
+    """Of logits (N, C) and labels (N,), both on the CPU."""
     losses = functional.cross_entropy(logits.double(), labels, reduction="none").numpy()
-    probabilities = logits.softmax(1).numpy()
+    by_class = logits.t().contiguous().softmax(0)  # over rows of ten it takes torch ten times as long
+    probabilities = by_class.t().contiguous().numpy()
     predictions = logits.argmax(1).numpy()
     truth = labels.numpy()
     confusion = confusion_matrix(truth, predictions, num_classes=logits.shape[1])
@@ -109,8 +111,9 @@ def expected_calibration_error(
 
     Naeini et al. 2015, Guo et al. 2017 (equation 3). In [0, 1]; 0 is perfectly calibrated.
     """
-    confidence = probabilities.max(1).astype(np.float64)
-    right = (probabilities.argmax(1) == labels).astype(np.float64)
+    largest, chosen = torch.from_numpy(probabilities).max(1)  # three times as fast as numpy's
+    confidence = largest.double().numpy()
+    right = (chosen.numpy() == labels).astype(np.float64)
     bins = np.minimum((confidence * num_bins).astype(np.int64), num_bins - 1)
     gaps = np.bincount(bins, weights=right - confidence, minlength=num_bins)
     return float(np.abs(gaps).sum() / len(labels))

@@ -33,6 +33,8 @@ def build_schedule(
         factor = lookup.build("scheduler", config, num_steps, steps_per_epoch)
         return lambda step: learning_rate * float(factor(step))
     num_warmup = round(config.warmup_fraction * num_steps)
+    if isinstance(config, ConstantConfig) and not num_warmup:
+        return lambda step: learning_rate
     after_warmup = _after_warmup(config, learning_rate, num_warmup, num_steps, steps_per_epoch)
 
     def schedule(step: int) -> float:

@@ -30,6 +30,7 @@ from digitlab.training.fused.architectures import ARCHITECTURES
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from digitlab.data.splits import Dataset, Split
     from digitlab.training.fused.epochs import Moment
@@ -90,8 +91,7 @@ def run_chunk(
             chunk = _Chunk(part, tell, interrupts, runs, refusal)
             try:
                 chunk.open(device, dataset)
-                validation = dataset.validation.to(device) if dataset.validation else None
-                chunk.train(dataset.train.to(device), validation)
+                chunk.train(device, dataset)
             except (Interrupted, Exception) as error:
                 chunk.cut_short(error)
             for entry in chunk.entries:
@@ -166,13 +166,12 @@ class _Chunk:
                 entry.run = self._runs.enter_context(open_run(request, session))
                 entry.run.begin()
                 entry.run.checkpoints.rest(math.inf)  # all of them are saved at the same time, by us
-                for report in entry.run.training.earlier:
-                    if entry.follow(report):
-                        break
+                if any(map(entry.follow, entry.run.training.earlier)) and entry.result is None:
+                    entry.conclude()
             except Exception as error:
                 entry.end(error)
 
-    def train(self, train: "Split", validation: "Split | None") -> None:
+    def train(self, device: "torch.device", dataset: "Dataset") -> None:
         """Those that stand at the same step together, one such group after another."""
         from digitlab.training.fused.members import NotFusable
 
@@ -186,7 +185,7 @@ class _Chunk:
                 self._train_apart(members)
                 continue
             try:
-                self._train_together(members, train, validation)
+                self._train_together(members, device, dataset)
             except NotFusable as refusal:
                 left = [entry for entry in entries if entry.result is None]
                 for entry in left:
@@ -196,19 +195,20 @@ class _Chunk:
                 self._train_apart(members)
 
     def _train_together(
-        self, members: "Mapping[Member, Entry]", train: "Split", validation: "Split | None"
+        self, members: "Mapping[Member, Entry]", device: "torch.device", dataset: "Dataset"
     ) -> None:
         from digitlab.training.fused.loop import fit_many
 
         config = next(iter(members.values())).opened.training.config
+        test = dataset.test.to(device)
 
         def before_step(moment: "Moment") -> None:
             self._before_step(moment, members)
 
         for reports in fit_many(
             list(members),
-            train,
-            validation,
+            dataset.train.to(device),
+            dataset.validation.to(device) if dataset.validation else None,
             batch_size=config.batch_size,
             epochs=config.epochs,
             must_gain=self._task.must_gain,
@@ -221,12 +221,29 @@ class _Chunk:
                 if self._must_stop:
                     break
                 member.has_left = members[member].follow(report)
+            self._conclude(
+                [members[member] for member, _ in reports if member.has_left], len(reports), test
+            )
             for entry in members.values():
                 if entry.result is None:
                     entry.opened.delivery.push()
                 else:
                     entry.settle_if_delivered()
             self._check()  # at a signal all have been saved now, by following their reports
+
+    def _conclude(self, entries: list[Entry], num_trained: int, test: "Split") -> None:
+        """Test those that have left without failing. All that were trained at once are tested at once:
+        that so many are exact is known already, of other numbers it would have to be tried."""
+        from digitlab.training.fused.loop import predict_many
+
+        left = [entry for entry in entries if entry.result is None]
+        logits: list[Tensor | None] = [None] * len(left)
+        if len(left) == num_trained:
+            logits[:] = predict_many([entry.opened.training.model for entry in left], test)
+        for entry, own in zip(left, logits, strict=True):
+            if self._must_stop:
+                break
+            entry.conclude(own)
 
     def _train_apart(self, members: "Mapping[Member, Entry]") -> None:
         """One after another, each by the plain loop: the same bits, in more time."""
@@ -250,18 +267,17 @@ class _Chunk:
         """Save all of them if it is time to, or if this is the last moment to do so."""
         from digitlab.training.loop import Position
 
-        there = {member: entry.opened for member, entry in members.items() if not member.has_left}
-        lead = next(iter(there.values()))
+        lead = next(entry.opened for member, entry in members.items() if not member.has_left)
         here = Position(epoch=moment.epoch, step=moment.step)
-        is_time = lead.training.config.checkpoint.every_seconds and self._saving.is_due()
+        every = lead.training.config.checkpoint.every_seconds
+        is_time = every and self._saving.is_due()
         is_due = bool(moment.step) and (is_time or lead.checkpoints.is_due(here))
         if is_due or self._interrupts.signal_number is not None:
             started = time.monotonic()
             for member, position in moment.positions():
-                if member in there:
-                    there[member].checkpoints.save(position)
+                if not member.has_left:
+                    members[member].opened.checkpoints.save(position)
             spent = time.monotonic() - started
-            every = lead.training.config.checkpoint.every_seconds
             self._saving.rest(max(every, spent / SHARE_OF_SAVING))
         self._interrupts.check()
 

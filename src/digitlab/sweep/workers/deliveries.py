@@ -58,6 +58,10 @@ class Deliveries:
             self._ask(*self._ended.popleft())
         return delivered
 
+    def prefer(self, number: int) -> None:
+        """Ask for this trial before the others that have ended."""
+        self._ended = collections.deque(sorted(self._ended, key=lambda ended: ended[0] != number))
+
     def finish(self) -> dict[int, str]:
         """Deliver every trial that has ended; returns the ids of the runs delivered by this call.
 

@@ -12,6 +12,8 @@ from digitlab.results.trial_result import TrialResult
 from digitlab.sweep.workers.trial import Task, TrialWatch
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from digitlab.runs.experiment import OpenRun
     from digitlab.training.fused.members import Member
     from digitlab.training.loop import EpochReport
@@ -60,20 +62,21 @@ class Entry:
         )
 
     def follow(self, report: "EpochReport") -> bool:
-        """Take note of an epoch; whether the trial has ended with it."""
+        """Take note of an epoch; whether it was the last one, or the trial has failed with it."""
         try:
             is_over = self.opened.training.absorb(report)
             self.opened.after_epoch(report)
             if is_over:
-                self.conclude()
+                self.opened.training.settle()
         except Exception as error:
             self.end(error)
-        return self.result is not None
+            return True
+        return is_over
 
-    def conclude(self) -> None:
+    def conclude(self, logits: "Tensor | None" = None) -> None:
+        """Test what has been trained, and end. logits: (N, C) of the test images, if they are known."""
         try:
-            self.opened.training.settle()
-            self.opened.conclude()
+            self.opened.conclude(logits)
             self.end(None)
         except Exception as error:
             self.end(error)

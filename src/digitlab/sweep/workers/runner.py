@@ -244,8 +244,10 @@ class Runner:
                 self._source.ended(result)
 
     @contextmanager
-    def delivering(self) -> Iterator[None]:
+    def delivering(self, first: TrialResult | None) -> Iterator[None]:
         """Deliver what has ended beside what is done in here, and wait for it."""
+        if first:
+            self._deliveries.prefer(first.number)
         with ThreadPoolExecutor(1) as thread:
             delivered = thread.submit(self._deliveries.finish)
             yield

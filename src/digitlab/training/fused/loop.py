@@ -6,10 +6,15 @@ checkpoints of other groups, leave after any epoch, or diverge, without effect o
 
 from collections.abc import Callable, Iterator, Sequence
 
+from torch import Tensor, nn
+
 from digitlab.data.splits import Split
+from digitlab.models.predict import predict
+from digitlab.training.fused.architectures import fused_model
 from digitlab.training.fused.epochs import Moment, train_epoch
 from digitlab.training.fused.members import Images, Member, NotFusable, SideBySide
 from digitlab.training.fused.probe import NOT_AT_ALL, judge
+from digitlab.training.fused.stacking import copied_parameters
 from digitlab.training.loop import EpochReport
 
 LEAST_GAIN = 1.05  # below it is what a measurement may be wrong by
@@ -43,6 +48,15 @@ def fit_many(
             together = SideBySide(there, way)
             images = Images(train, len(together.groups))
         yield train_epoch(together, train, images, validation, batch_size, before_step)
+
+
+def predict_many(models: Sequence[nn.Module], split: Split) -> list[Tensor]:
+    """Logits (N, C) of each on the CPU, in evaluation mode: the bits that each has alone."""
+    fused = fused_model(models) if len(models) > 1 else None
+    if fused is None:
+        return [predict(model, split) for model in models]
+    parameters = copied_parameters(models, spare=fused.spare(models[0]))
+    return fused(models, parameters, 1).predict(split)
 
 
 def _exact_way(members: Sequence[Member], train: Split, batch_size: int, *, must_gain: bool) -> str:

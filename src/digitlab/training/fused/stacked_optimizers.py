@@ -73,6 +73,7 @@ class StackedSGD:
         self._has_decay = configs[0].weight_decay > 0
         self._momentum = _constant([config.momentum for config in configs], parameters)
         self._decay = _constant([config.weight_decay for config in configs], parameters)
+        self._rates = _NegatedRates(parameters)
         self._velocities: list[Tensor] = []
         if optimizers[0].velocities:
             self._velocities = stack_state([optimizer.velocities for optimizer in optimizers])
@@ -80,7 +81,7 @@ class StackedSGD:
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], learning_rates: Sequence[float]) -> None:
         is_first = self._has_momentum and not self._velocities
-        rates = per_member([-rate for rate in learning_rates], self._parameters[0])
+        rates = self._rates(learning_rates)
         for i, (parameter, gradient) in enumerate(zip(self._parameters, gradients, strict=True)):
             if self._has_decay:
                 add_scaled_(gradient, parameter, self._decay[i])
@@ -93,7 +94,7 @@ class StackedSGD:
                 direction = self._velocities[i]
                 if self._nesterov:
                     direction = add_scaled_(gradient, direction, self._momentum[i])
-            add_scaled_(parameter, direction, beside(rates, parameter))
+            add_scaled_(parameter, direction, rates[i])
         if is_first:
             for k, optimizer in enumerate(self._optimizers):
                 optimizer.velocities = [velocity[k] for velocity in self._velocities]
@@ -153,10 +154,11 @@ class StackedRMSprop:
         self._fresh = _constant([1 - config.alpha for config in configs], parameters)
         self._epsilon = _constant([config.epsilon for config in configs], parameters)
         self._momentum = _constant([config.momentum for config in configs], parameters)
+        self._rates = _NegatedRates(parameters)
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], learning_rates: Sequence[float]) -> None:
-        rates = per_member([-rate for rate in learning_rates], self._parameters[0])
+        rates = self._rates(learning_rates)
         for i, (parameter, gradient) in enumerate(zip(self._parameters, gradients, strict=True)):
             square, velocity = self._squares[i], self._velocities[i]
             if self._has_decay:
@@ -165,9 +167,9 @@ class StackedRMSprop:
             denominator = square_root(square).add_(self._epsilon[i])
             if self._has_momentum:
                 velocity.mul_(self._momentum[i]).addcdiv_(gradient, denominator)
-                add_scaled_(parameter, velocity, beside(rates, parameter))
+                add_scaled_(parameter, velocity, rates[i])
             else:
-                add_quotient_(parameter, gradient, denominator, beside(rates, parameter))
+                add_quotient_(parameter, gradient, denominator, rates[i])
 
 
 class StackedAdagrad:
@@ -178,16 +180,31 @@ class StackedAdagrad:
         self._sums = stack_state([optimizer.sums for optimizer in optimizers])
         self._decay = _constant([config.weight_decay for config in configs], parameters)
         self._epsilon = _constant([config.epsilon for config in configs], parameters)
+        self._rates = _NegatedRates(parameters)
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], learning_rates: Sequence[float]) -> None:
-        rates = per_member([-rate for rate in learning_rates], self._parameters[0])
+        rates = self._rates(learning_rates)
         for i, (parameter, gradient) in enumerate(zip(self._parameters, gradients, strict=True)):
             if self._has_decay:
                 add_scaled_(gradient, parameter, self._decay[i])
             total = self._sums[i].addcmul_(gradient, gradient, value=1)
             denominator = square_root(total).add_(self._epsilon[i])
-            add_quotient_(parameter, gradient, denominator, beside(rates, parameter))
+            add_quotient_(parameter, gradient, denominator, rates[i])
+
+
+class _NegatedRates:
+    """Minus the learning rate of each member, beside each parameter; made anew when one changes."""
+
+    def __init__(self, parameters: Sequence[Tensor]) -> None:
+        self._parameters, self._of = parameters, list[float]()
+        self._made: list[float | Tensor] = []
+
+    def __call__(self, learning_rates: Sequence[float]) -> list[float | Tensor]:
+        if self._of != learning_rates:
+            self._of = [*learning_rates]
+            self._made = _constant([-rate for rate in learning_rates], self._parameters)
+        return self._made
 
 
 def _constant(values: Sequence[float], parameters: Sequence[Tensor]) -> list[float | Tensor]:

@@ -64,13 +64,19 @@ def stack_parameters(models: Sequence[nn.Module], *, spare: int = 0) -> list[Ten
 
     Whatever changes a model in place from now on changes the stack, and the other way round.
     """
-    together = []
-    for parameters in zip(*(model.parameters() for model in models), strict=True):
-        stacked = stack([parameter.detach() for parameter in parameters], spare=spare)
-        for parameter, place in zip(parameters, stacked, strict=True):
+    together = copied_parameters(models, spare=spare)
+    for model, places in zip(models, zip(*together, strict=True), strict=True):
+        for parameter, place in zip(model.parameters(), places, strict=True):
             parameter.data = place
-        together.append(stacked)
     return together
+
+
+def copied_parameters(models: Sequence[nn.Module], *, spare: int = 0) -> list[Tensor]:
+    """The parameters of K models, stacked in their order."""
+    return [
+        stack([parameter.detach() for parameter in parameters], spare=spare)
+        for parameters in zip(*(model.parameters() for model in models), strict=True)
+    ]
 
 
 def per_member(values: Sequence[float], like: Tensor) -> float | Tensor:
