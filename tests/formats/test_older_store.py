@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.cli import Cli
 
-ARCHIVE = Path(__file__).resolve().parents[1] / "formats" / "a884d98" / "mlruns.tar.xz"
+ARCHIVE = Path(__file__).resolve().parent / "a884d98" / "mlruns.tar.xz"
 RUN, TRIAL, SWEEP = "930dcee5", "d7872814", "1d276909"
 LINE = ["sweep", "seed=0,1", "epochs=2", "study=sweep"]
 
