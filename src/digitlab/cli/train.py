@@ -16,6 +16,7 @@ from digitlab.text.terminal import echo, say
 if TYPE_CHECKING:
     from digitlab.config.schema import Config
     from digitlab.runs.experiment import Outcome
+    from digitlab.sweep.ending.stop_rule import TimeLimit
     from digitlab.sweep.launch import Options
     from digitlab.sweep.manifest import Manifest
 
@@ -30,6 +31,13 @@ RETRIES = click.option(
 FAIL_FAST = click.option("--fail-fast", is_flag=True, help="Stop at the first failure.")
 SAVE_BEST = click.option(
     "--save-best", metavar="NAME", help="Write the winner to conf/experiment/NAME.yaml."
+)
+FOR = click.option(
+    "--for",
+    "limit",
+    metavar="TIME",
+    callback=lambda _context, _option, text: _limit(text),
+    help="Start no further trial after 90s, 10m, 2h or 1d; the same command goes on.",
 )
 
 
@@ -73,6 +81,7 @@ def train(overrides: tuple[str, ...], multirun: bool, file: Path | None) -> None
 @RETRIES
 @FAIL_FAST
 @SAVE_BEST
+@FOR
 def sweep(overrides: tuple[str, ...], **options: Any) -> None:
     """Train every combination of the knobs that are given several values, or search for the best.
 
@@ -138,6 +147,15 @@ def launched(planned: "Manifest", options: "Options") -> int:
         for note in done.notes:
             say(note)
     return int(any(result.state == "FAILED" for result in done.summary.results))
+
+
+def _limit(text: str | None) -> "TimeLimit | None":
+    """Counted from now, when the command line is read."""
+    if text is None:
+        return None
+    from digitlab.sweep.ending.stop_rule import TimeLimit
+
+    return TimeLimit.from_now(text)
 
 
 def run_config(config: "Config") -> "Outcome":

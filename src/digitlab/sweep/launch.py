@@ -12,6 +12,7 @@ from digitlab.results.trial_result import State, TrialResult
 from digitlab.runs.interrupts import Interrupts
 from digitlab.runs.provenance import unreadable_checkout
 from digitlab.sweep import parent_run
+from digitlab.sweep.ending.stop_rule import StopRule, TimeLimit
 from digitlab.sweep.finished import (
     FinishedRuns,
     belongs,
@@ -25,7 +26,7 @@ from digitlab.sweep.manifest import Manifest, Trial
 from digitlab.sweep.planning.engines import plan_chunks
 from digitlab.sweep.planning.plan import verify_data
 from digitlab.sweep.presets import check_preset, write_preset
-from digitlab.sweep.search import Search
+from digitlab.sweep.search import Search, num_trials
 from digitlab.sweep.sweep_folder import SweepFolder, claim
 from digitlab.sweep.workers.display import SweepDisplay, in_words
 from digitlab.sweep.workers.executors.executor import Executor, UnderWay
@@ -49,6 +50,7 @@ class Options:
     fail_fast: bool = False
     retries: int = 0
     save_best: str | None = None
+    limit: TimeLimit | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +74,7 @@ class _Left:
 
     under_way: tasks of an earlier command that still run, each with its trials that are left. engine:
     how the other trials are trained, if that is worth a line.
+    stop_rule: when no further one of them starts.
     """
 
     results: list[TrialResult]
@@ -79,6 +82,7 @@ class _Left:
     source: Source
     executor: Executor
     under_way: Mapping[UnderWay, list[Trial]]
+    stop_rule: StopRule
     engine: str = ""
 
     @property
@@ -128,14 +132,17 @@ def _what_is_left(folder: SweepFolder, manifest: Manifest, options: Options) -> 
     executor = executor_of(manifest)
     refuse_jobs_of_others(folder.folder, manifest.settings.executor.name)
     attached = executor.attach(folder.folder)
+    stop_rule = StopRule(options.limit)
     if manifest.is_search:
-        search = Search(folder, manifest, say=say, num_workers=executor.num_workers)
+        workers = executor.num_workers
+        search = Search(folder, manifest, say=say, num_workers=workers, stop_rule=stop_rule)
         return _Left(
             results=search.results,
             num_pending=search.num_left,
             source=search,
             executor=executor,
             under_way=_under_way(attached, search.withdraw),
+            stop_rule=stop_rule,
         )
     finished = FinishedRuns() if options.rerun else finished_runs(manifest.study, manifest.tracking_uri)
     rest = remaining(manifest, finished, folder)
@@ -153,9 +160,10 @@ def _what_is_left(folder: SweepFolder, manifest: Manifest, options: Options) -> 
     return _Left(
         results=[results[number] for number in sorted(results)],
         num_pending=len(rest.pending),
-        source=Listed(plan.chunks),
+        source=Listed(plan.chunks, stop_rule),
         executor=executor,
         under_way=under_way,
+        stop_rule=stop_rule,
         engine=plan.describe() if is_chosen else "",
     )
 
@@ -202,6 +210,7 @@ def _run(
         under_way=left.under_way,
         fail_fast=options.fail_fast,
         retries=options.retries,
+        stop_rule=left.stop_rule,
         display=SweepDisplay(left.num_trials, len(left.results), CHOSEN[metric]),
         interrupts=interrupts,
         say=say,
@@ -229,7 +238,9 @@ def _run(
         results = _ended(left, runner)
         results = [dataclasses.replace(r, run_id=run_ids.get(r.number, r.run_id)) for r in results]
         summary = summarise(results, metric)
-        _finish(own, folder, manifest, summary, options)
+        stopped = _stopped(folder, manifest, left.stop_rule, len(results))
+        summary = dataclasses.replace(summary, notes=[*summary.notes, *filter(None, [stopped])])
+        _finish(own, folder, manifest, summary, options, stopped)
     say(f"{_counted(results)} in {in_words(time.monotonic() - started)}")
     notes = [f"look at it: {own.link}"] if own.link else []
     notes += [f"its table and pictures: digitlab show {own.run_id[:8]}"] if own.run_id else []
@@ -241,6 +252,18 @@ def _ended(left: _Left, runner: Runner) -> list[TrialResult]:
     results = [*left.results, *left.source.results, *runner.results]
     ended = {result.number: result for result in results if result.state != "INTERRUPTED"}
     return [ended[number] for number in sorted(ended)]
+
+
+def _stopped(folder: SweepFolder, manifest: Manifest, stop_rule: StopRule, num_ended: int) -> str:
+    """That trials are left because no further one may start, and how to go on; empty if none is."""
+    total = num_trials(folder, manifest)
+    reason = stop_rule.reason()
+    if not reason or num_ended == total:
+        return ""
+    return (
+        f"Stopped: {reason}, and {total - num_ended} of {total} trials are left; "
+        f"to go on: {parent_run.resume_command(manifest)}"
+    )
 
 
 def _draw(own: parent_run.ParentRun, summary: Summary) -> None:
@@ -257,11 +280,15 @@ def _finish(
     manifest: Manifest,
     summary: Summary,
     options: Options,
+    stopped: str,
 ) -> None:
-    """End the sweep's own run as its trials did. A table that cannot be written changes nothing."""
+    """End the sweep's own run as its trials did; if it was stopped, as one that can go on.
+
+    A table that cannot be written changes nothing.
+    """
     has_failed = any(result.state == "FAILED" for result in summary.results)
-    status: Status = "FAILED" if has_failed else "FINISHED"
-    tags = {}
+    status: Status = "FAILED" if has_failed else "KILLED" if stopped else "FINISHED"
+    tags = {ERROR_TAG: stopped} if stopped else {}
     if options.fail_fast and has_failed:
         tags[ERROR_TAG] = "stopped at the first failure"
     try:
@@ -270,7 +297,7 @@ def _finish(
     except Exception as error:
         say(f"the summary is incomplete: {type(error).__name__}: {error}")
     own.finish(status, tags)
-    folder.log("finished", status=status)
+    folder.log("stopped" if stopped else "finished", status=status)
 
 
 def _deliver_ended(manifest: Manifest) -> dict[int, str]:

@@ -16,6 +16,7 @@ STYLES = {
     "failed": "red",
     "running": "cyan",
     "detached": "cyan",  # its jobs go on without it, or have done so
+    "stopped": "yellow",  # by --for, with trials left
     "cut short": "yellow",
 }
 
@@ -57,7 +58,7 @@ def _describe(folder: SweepFolder) -> dict[str, Any]:
     elif folder.has_ended():
         status = "failed" if failed else "finished"
     else:
-        status = "cut short"
+        status = "stopped" if folder.is_stopped() else "cut short"
     total = num_trials(folder, manifest)
     done = len(results) - failed + reused
     return {

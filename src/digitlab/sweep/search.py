@@ -16,6 +16,7 @@ from typing import Any
 
 from digitlab.randomness import derive_seed
 from digitlab.results.trial_result import TrialResult
+from digitlab.sweep.ending.stop_rule import StopRule
 from digitlab.sweep.finished import OTHERS_UNKNOWN, finished_runs, with_history
 from digitlab.sweep.forecast import Reasons
 from digitlab.sweep.manifest import Manifest, Trial
@@ -40,10 +41,11 @@ class Search:
         *,
         say: Callable[[str], None],
         num_workers: int = 1,
+        stop_rule: StopRule | None = None,
     ) -> None:
         self._folder, self._manifest, self._say = folder, manifest, say
         self._settings = manifest.settings.sweep
-        self._num_workers = num_workers
+        self._num_workers, self._stop_rule = num_workers, stop_rule or StopRule()
         self._study = _new_study(manifest)
         self._distributions = {k: _distribution(axis) for k, axis in manifest.axes.items()}
         self._asked: dict[int, Any] = {}  # Optuna's trial of each point
@@ -76,7 +78,7 @@ class Search:
         return trial
 
     def take(self) -> list[Trial]:
-        while True:
+        while not self._stop_rule.reason():
             if not self._waiting:
                 if len(self._asked) * self._settings.repeats >= self._num_trials:
                     return []
@@ -92,6 +94,7 @@ class Search:
             result = with_history(trial, run, self._manifest)
             self._folder.log("ended", died=False, **result.to_json())
             self.ended(result)
+        return []
 
     def after_epoch(self, number: int, epoch: int, metrics: dict[str, float]) -> str | None:
         if self._settings.pruner == "none":

@@ -108,7 +108,15 @@ class SweepFolder:
 
     def has_ended(self) -> bool:
         """Whether the last event is the end of the whole sweep."""
-        return [event["event"] for event in self.events()[-1:]] == ["finished"]
+        return self._last_event() == "finished"
+
+    def is_stopped(self) -> bool:
+        """Whether the last command on it has ended by a limit of its own, with trials left."""
+        return self._last_event() == "stopped"
+
+    def _last_event(self) -> str | None:
+        events = self.events()
+        return events[-1]["event"] if events else None
 
     def num_invocations(self) -> int:
         """How often work on the sweep has begun."""

@@ -19,6 +19,7 @@ from digitlab.config import project
 from digitlab.results.trial_result import TrialResult
 from digitlab.runs.interrupts import Interrupts
 from digitlab.sweep import parent_run
+from digitlab.sweep.ending.stop_rule import StopRule
 from digitlab.sweep.manifest import Manifest, Trial
 from digitlab.sweep.sweep_folder import SweepFolder
 from digitlab.sweep.workers.chunk import ChunkTask, Refusal, run_chunk
@@ -52,6 +53,7 @@ class Runner:
         under_way: Mapping[UnderWay, list[Trial]] | None = None,
         fail_fast: bool = False,
         retries: int = 0,
+        stop_rule: StopRule | None = None,
         display: SweepDisplay,
         interrupts: Interrupts,
         say: Callable[[str], None],
@@ -60,6 +62,7 @@ class Runner:
         self._folder, self._manifest = folder, manifest
         self._source, self._executor = source, executor
         self._fail_fast, self._retries = fail_fast, retries
+        self._stop_rule = stop_rule or StopRule()
         self._display, self._interrupts, self._say = display, interrupts, say
         self._lock = threading.Lock()
         self._is_stopping = False
@@ -99,6 +102,8 @@ class Runner:
                 self._settle_messages()
                 for future in done:
                     self._settle(future, self._running.pop(future))
+                if self._running and (reason := self._stop_rule.news()):
+                    self._say(f"{reason}: no further trial starts, what runs goes on to its end")
                 self._note_delivered(self._deliveries.go_on())
                 if self._fail_fast and any(r.state == "FAILED" for r in self.results):
                     break
@@ -110,9 +115,11 @@ class Runner:
             self._display.stop()
 
     def _start_more(self) -> None:
-        """Of a grid as many as the executor takes; of a search, which learns, as there are workers."""
+        """Of a grid as many as the executor takes; of a search, which learns, and of a sweep that may
+        be stopped, as there are workers."""
         executor = self._executor
-        most = executor.num_workers if self._manifest.is_search else executor.num_ahead
+        is_ahead = not self._manifest.is_search and not self._stop_rule.may_stop
+        most = executor.num_ahead if is_ahead else executor.num_workers
         while len(self._running) < most:
             with self._lock:
                 trials = self._source.take()
@@ -230,7 +237,8 @@ class Runner:
             self._failures[trial.number] += 1
         self._tries[trial.number] += 1
         tries = self._tries[trial.number]
-        may_help = result.state == "FAILED" and not result.is_final and not self._must_end
+        may_start = not self._must_end and not self._stop_rule.reason()
+        may_help = result.state == "FAILED" and not result.is_final and may_start
         if may_help and tries <= self._retries:
             self._say(f"{trial.name}: {result.error}; trying again ({tries} of {self._retries})")
             self._submit([trial])

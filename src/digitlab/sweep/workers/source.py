@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from digitlab.results.trial_result import TrialResult
+from digitlab.sweep.ending.stop_rule import StopRule
 from digitlab.sweep.manifest import Trial
 
 
@@ -30,11 +31,11 @@ class Listed:
 
     results: Sequence[TrialResult] = ()  # finished trials were left out when it was made
 
-    def __init__(self, chunks: Iterable[list[Trial]]) -> None:
-        self._chunks = iter(chunks)
+    def __init__(self, chunks: Iterable[list[Trial]], stop_rule: StopRule | None = None) -> None:
+        self._chunks, self._stop_rule = iter(chunks), stop_rule or StopRule()
 
     def take(self) -> list[Trial]:
-        return next(self._chunks, [])
+        return [] if self._stop_rule.reason() else next(self._chunks, [])
 
     def after_epoch(self, number: int, epoch: int, metrics: dict[str, float]) -> str | None:
         return None

@@ -1,0 +1,57 @@
+"""When a sweep starts no further trial though some are left. What runs then goes on to its end."""
+
+import dataclasses
+import re
+import time
+from typing import Self
+
+from digitlab.errors import UsageError
+
+SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TimeLimit:
+    """How long trials may start: until `deadline` of the monotonic clock. text: as it was typed."""
+
+    text: str
+    deadline: float
+
+    @classmethod
+    def from_now(cls, text: str) -> Self:
+        """Of `90s`, `10m`, `1.5h` or `2d`. Raises UsageError."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)", text.strip())
+        if match is None or not float(match[1]):
+            raise UsageError(
+                f"--for takes a number of s, m, h or d (`90s`, `10m`, `1.5h`), got {text!r}"
+            )
+        return cls(text.strip(), time.monotonic() + float(match[1]) * SECONDS[match[2]])
+
+    def is_over(self) -> bool:
+        return time.monotonic() >= self.deadline
+
+
+class StopRule:
+    """Asked before each trial starts. Without a limit it never stops a sweep."""
+
+    def __init__(self, limit: TimeLimit | None = None) -> None:
+        self._limit = limit
+        self._is_told = False
+
+    @property
+    def may_stop(self) -> bool:
+        """Whether there is anything that could stop the sweep: then no trial is submitted ahead."""
+        return self._limit is not None
+
+    def reason(self) -> str | None:
+        """Why no further trial starts; None as long as one may."""
+        if self._limit and self._limit.is_over():
+            return f"the time of --for {self._limit.text} is over"
+        return None
+
+    def news(self) -> str | None:
+        """The reason, the first time that there is one."""
+        if self._is_told or not (reason := self.reason()):
+            return None
+        self._is_told = True
+        return reason
