@@ -55,6 +55,7 @@ USED_WITHOUT_NUMBERS = {
     "config.project": "says where fused/exact_ways keeps what it has tried",
     "config.fingerprint": "tells fused/exact_ways whether the source is the one that it has tried",
     "text.yaml_text": "prints a configuration",
+    "text.formats": "tells versions of a checkpoint apart",
     "text.files": "reads and writes files, whole or not at all",
     "text.progress": "says how far reading has come",
     "runs.interrupts": "ends a training between two steps",

@@ -31,7 +31,14 @@ from digitlab.tracking.leftovers import (
     remove_remains,
 )
 from digitlab.tracking.names import METRICS_FILE
-from digitlab.tracking.run_folder import all_records, waiting_records, wrong_clock
+from digitlab.tracking.run_folder import (
+    DamagedRecord,
+    LaterRecord,
+    RunFolder,
+    all_records,
+    waiting_records,
+    wrong_clock,
+)
 from digitlab.training import arithmetic
 from digitlab.training.fused.exactness import exactness
 from digitlab.training.products import usual_product
@@ -186,7 +193,10 @@ def _records() -> str:
     folders = {file.parent for file in project.records().glob("*/run.json")}
     readable = list(all_records(project.records()))
     problems = []
-    if damaged := folders - {record.folder for record in readable}:
+    unreadable = folders - {record.folder for record in readable}
+    if later := set(filter(_is_of_later_version, unreadable)):
+        problems.append(f"of a later digitlab, upgrade this one to read them: {_listed(later)}")
+    if damaged := unreadable - later:
         problems.append(
             "damaged, to be looked at and deleted (repeating a sweep mends its own): "
             + _listed(damaged)
@@ -200,6 +210,16 @@ def _records() -> str:
     if problems:
         raise DigitlabError("; ".join(problems))
     return f"{len(readable)} on this disk"
+
+
+def _is_of_later_version(folder: Path) -> bool:
+    try:
+        RunFolder.load(folder)
+    except LaterRecord:
+        return True
+    except DamagedRecord:
+        pass
+    return False
 
 
 def _sweeps() -> str:

@@ -27,12 +27,14 @@ from digitlab.config.schema import CheckpointConfig
 from digitlab.errors import NotSaved
 from digitlab.runs.interrupts import Interrupts
 from digitlab.text.files import write_atomically
+from digitlab.text.formats import Format, LaterFormat
 from digitlab.training.loop import EpochReport, Position, paused
 from digitlab.training.resumable import Resumable, TrainingState
 
 FILE, PREVIOUS, NEW = "checkpoint", "checkpoint.previous", "checkpoint.new"
 PARTS = ("model", "optimizer", "best")
 DIGEST_BYTES = 32
+FORMAT = Format(unnumbered=1)  # of the JSON, with `tensors` beside it while it is upgraded
 
 _HISTORY = TypeAdapter(list[EpochReport])
 
@@ -61,6 +63,9 @@ def load_checkpoint(folder: Path, say: Callable[[str], None]) -> TrainingState |
     """The newest checkpoint that is whole; None without one. `say` is given what is damaged.
 
     For the owner of the folder: it removes what a process left that was killed while writing.
+
+    Raises:
+        LaterFormat: a later digitlab wrote it. It stays as it is.
     """
     for remains in (folder / NEW, *folder.glob(f".{NEW}.*")):
         remains.unlink(missing_ok=True)
@@ -72,6 +77,8 @@ def load_checkpoint(folder: Path, say: Callable[[str], None]) -> TrainingState |
             return state
         except FileNotFoundError:
             continue
+        except LaterFormat as error:
+            raise LaterFormat(f"the checkpoint {file} cannot be read: {error}") from None
         except (OSError, ValueError) as error:
             if name == FILE and not (folder / PREVIOUS).exists():
                 consequence = "training begins anew"
@@ -100,18 +107,20 @@ def _encode(state: TrainingState) -> bytes:
         "history": [dataclasses.asdict(report) for report in state.history],
         "best_epoch": state.best_epoch,
     }
-    content = save(tensors, metadata={"state": json.dumps(about)})
+    content = save(tensors, metadata={"state": json.dumps(FORMAT.numbered(about))})
     return hashlib.sha256(content).digest() + content
 
 
 def _decode(raw: bytes) -> TrainingState:
-    """Raises ValueError if a single bit is not as it was written."""
+    """Raises ValueError if a single bit is not as it was written, LaterFormat if this is too early."""
     digest, content = raw[:DIGEST_BYTES], raw[DIGEST_BYTES:]
     if not raw:
         raise ValueError("it is empty")
     if hashlib.sha256(content).digest() != digest:
         raise ValueError(f"its SHA-256 is not {digest.hex()[:16]}...")
-    about, tensors = json.loads(_metadata(content)["state"]), load(content)
+    values = json.loads(_metadata(content)["state"])
+    about = FORMAT.upgraded(values | {"tensors": load(content)})
+    tensors = about["tensors"]
     position = _named(tensors, "position")
     predictions = position.get("predictions", torch.empty(0)).long()
     batches = position.get("batches", torch.empty(0)).tolist()

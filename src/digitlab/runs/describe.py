@@ -97,7 +97,7 @@ def describe_run(config: Config, dataset: Dataset, device: torch.device, *, comm
     values = to_dict(config)
     code, patch = provenance.code(), provenance.patch()
     return Document(
-        format=1,
+        format=documents.FORMAT.latest,
         command=command,
         config=values,
         config_sha256=documents.config_digest(values),

@@ -23,8 +23,9 @@ from digitlab.config.schema import Config
 from digitlab.data.known import NUM_CLASSES, SIDE
 from digitlab.errors import ConfigError, DigitlabError
 from digitlab.runs.trace import Trace
+from digitlab.text.formats import Format, LaterFormat
 
-FORMAT = 1
+FORMAT = Format()  # docs/record.md says what a document of each version holds
 MAX_BYTES = 16_000_000
 MAX_VALUES = 200_000  # a run of 33,000 epochs has as many; were all wrong, telling it takes 200 MB
 MAX_DEPTH = 8
@@ -91,7 +92,7 @@ class Document:
     num_classes: of the data. An earlier digitlab, which knew 28x28 and ten alone, has left out both.
     """
 
-    format: Literal[1]
+    format: Integer
     command: str
     config: dict[str, Any]
     config_sha256: str
@@ -168,17 +169,10 @@ def parse(content: bytes) -> Document:
         raise RefusedDocument([f"it is not JSON: {error}"]) from None
     if not isinstance(values, dict):
         raise RefusedDocument(["it must be a JSON object"])
-    version = values.get("format")
-    if type(version) is not int or version != FORMAT:  # 1.0 and true equal 1
-        shown = _show(version)
-        raise RefusedDocument([f"format must be {FORMAT}, got {shown}: another version wrote it"])
+    _check_version(values)
     if problems := _first(_suspicious(values, "", 1)):
         raise RefusedDocument(problems)
-    try:
-        document = _DOCUMENT.validate_python(values)
-    except ValidationError as error:
-        wrong = error.errors(include_url=False, include_context=False)
-        raise RefusedDocument(_first(map(_describe, wrong))) from None
+    document = _of_plain(values)
     if problems := list(_contradictions(document)):
         raise RefusedDocument(problems)
     return document
@@ -189,6 +183,24 @@ def differing_knobs(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[st
     first, second = flatten(one), flatten(other)
     pairs = {path: (first.get(path), second.get(path)) for path in {**first, **second}}
     return {path: (before, now) for path, (before, now) in pairs.items() if before != now}
+
+
+def _check_version(values: dict[str, Any]) -> None:
+    """Before anything else: what a later version holds may look wrong to this one."""
+    try:
+        FORMAT.version(values)
+    except (LaterFormat, ValueError) as error:
+        raise RefusedDocument([str(error)]) from None
+
+
+def _of_plain(values: dict[str, Any]) -> Document:
+    try:
+        return _DOCUMENT.validate_python(FORMAT.upgraded(values))
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_context=False)
+        raise RefusedDocument(_first(map(_describe, wrong))) from None
+    except ValueError as error:
+        raise RefusedDocument([str(error)]) from None
 
 
 def _suspicious(value: Any, path: str, depth: int) -> Iterator[str]:

@@ -7,7 +7,6 @@ import contextlib
 from collections.abc import Sequence
 
 from digitlab.config import project
-from digitlab.errors import DigitlabError
 from digitlab.sweep.finished import (
     OTHERS_UNKNOWN,
     FinishedRuns,
@@ -20,7 +19,7 @@ from digitlab.sweep.manifest import Manifest, Trial
 from digitlab.sweep.planning import axes
 from digitlab.sweep.planning.engines import plan_chunks
 from digitlab.sweep.search import num_trials
-from digitlab.sweep.sweep_folder import SweepFolder, newest_of
+from digitlab.sweep.sweep_folder import DamagedManifest, SweepFolder, newest_of
 from digitlab.sweep.workers.display import in_words
 from digitlab.sweep.workers.executors.table import executor_of
 from digitlab.text.terminal import echo
@@ -35,7 +34,7 @@ def dry_run(planned: Manifest, *, rerun: bool) -> None:
     known = None if rerun else newest_of(project.sweeps(), planned.key)
     manifest = planned
     if known:
-        with contextlib.suppress(DigitlabError):  # a damaged one is frozen anew when it is repeated
+        with contextlib.suppress(DamagedManifest):  # it is frozen anew when it is repeated
             manifest = known.manifest().executed_like(planned)
     finished = finished_runs(manifest.study, manifest.tracking_uri)
     if manifest.is_search:

@@ -13,8 +13,9 @@ from digitlab.config.schema import Config
 from digitlab.results.trial_result import State, TrialResult
 from digitlab.sweep.settings import Settings, to_settings, to_values
 from digitlab.text.addresses import keep_secrets
+from digitlab.text.formats import KEY, Format
 
-FORMAT = 1
+FORMAT = Format()
 BEFORE_ENGINES = {"engine": {"name": "sequential"}}  # for manifests that have none
 
 
@@ -92,8 +93,7 @@ class Manifest:
     def to_json(self, mlruns: Path) -> dict[str, Any]:
         """As it is kept in a sweep's folder below `mlruns`, which may be moved with its store."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return values | {
-            "format": FORMAT,
+        return FORMAT.numbered(values) | {
             "tracking_uri": project.portable_uri(self.tracking_uri, mlruns),
             "settings": to_values(self.settings),
             "trials": [dataclasses.asdict(trial) for trial in self.trials],
@@ -101,10 +101,10 @@ class Manifest:
         }
 
     @classmethod
-    def from_json(cls, values: dict[str, Any], mlruns: Path) -> Self:
-        """Raises ValueError, LookupError, TypeError or UsageError if it is damaged."""
-        if values.pop("format") != FORMAT:
-            raise ValueError("another format")
+    def from_json(cls, values: object, mlruns: Path) -> Self:
+        """Raises LaterFormat; ValueError, LookupError, TypeError or UsageError if it is damaged."""
+        values = FORMAT.upgraded(values)
+        del values[KEY]
         known = BEFORE_ENGINES | values.pop("settings")
         known["engine"].pop("exact", None)  # in old manifests
         uri = keep_secrets(values.pop("tracking_uri"))  # in old manifests

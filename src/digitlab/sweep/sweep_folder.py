@@ -23,6 +23,7 @@ from digitlab.errors import DigitlabError, UsageError
 from digitlab.results.trial_result import TrialResult
 from digitlab.sweep.manifest import Manifest
 from digitlab.text.files import write_atomically
+from digitlab.text.formats import LaterFormat
 from digitlab.text.line_files import Journal
 from digitlab.tracking.names import MANIFEST_FILE
 from digitlab.tracking.run_folder import now
@@ -35,6 +36,10 @@ EVENTS: dict[str, dict[str, type]] = {  # and what those have that others rely o
     "delivered": {"number": int, "run_id": str},
     "used up": {"trials": int},
 }
+
+
+class DamagedManifest(DigitlabError):  # noqa: N818  (what is wrong with it)
+    """A manifest that cannot be read: the sweep's command freezes it anew."""
 
 
 class SweepFolder:
@@ -58,15 +63,15 @@ class SweepFolder:
         write_atomically(self.folder / MANIFEST_FILE, json.dumps(manifest.to_json(self._mlruns)))
 
     def manifest(self) -> Manifest:
-        """Raises DigitlabError if it is damaged or of a later version."""
+        """Raises DamagedManifest, or LaterFormat, with which nothing is wrong."""
         try:
             values = json.loads((self.folder / MANIFEST_FILE).read_bytes())
-            if not isinstance(values, dict):
-                raise ValueError("it holds no object")
             return Manifest.from_json(values, self._mlruns)
+        except LaterFormat as error:
+            raise LaterFormat(f"the manifest of sweep {self.id} cannot be read: {error}") from None
         except (OSError, ValueError, LookupError, TypeError, RecursionError, UsageError) as error:
             planned = (event.get("command") for event in self.events() if event["event"] == "planned")
-            raise DigitlabError(
+            raise DamagedManifest(
                 f"the manifest of sweep {self.id} cannot be read: {error}; "
                 f"to go on, repeat its command: {next(planned, 'digitlab sweep ...')}"
             ) from None
@@ -166,7 +171,10 @@ def claim(
 
 
 def _mended(folder: SweepFolder, planned: Manifest, say: Callable[[str], None]) -> Manifest:
-    """As it was frozen. A damaged manifest is frozen anew: what has the same key is the same."""
+    """As it was frozen. A damaged manifest is frozen anew: what has the same key is the same.
+
+    Raises LaterFormat: that of a later digitlab is not damaged.
+    """
     if num_lines := folder.journal.set_damaged_aside():
         say(
             f"{num_lines} damaged lines of its journal were set aside (journal.jsonl.damaged in "
@@ -174,7 +182,7 @@ def _mended(folder: SweepFolder, planned: Manifest, say: Callable[[str], None]) 
         )
     try:
         return folder.manifest()
-    except DigitlabError:
+    except DamagedManifest:
         frozen = dataclasses.replace(planned, id=folder.id)
         file = folder.folder / MANIFEST_FILE
         say(f"{file} was damaged: it is made anew, and kept as {file.name}.damaged")

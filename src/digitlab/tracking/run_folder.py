@@ -26,6 +26,7 @@ from digitlab.config import project
 from digitlab.errors import DigitlabError
 from digitlab.text.addresses import keep_secrets
 from digitlab.text.files import is_file_of_some_kind, write_atomically
+from digitlab.text.formats import Format, LaterFormat
 from digitlab.text.line_files import Journal
 from digitlab.tracking.names import (
     DELIVERY_FILE,
@@ -85,10 +86,15 @@ class Delivered:
 
 
 _RUN, _DELIVERED = TypeAdapter(Run), TypeAdapter(Delivered)
+RUN_FORMAT, DELIVERY_FORMAT = Format(unnumbered=1), Format(unnumbered=1)
 
 
 class DamagedRecord(DigitlabError):  # noqa: N818  (what is wrong with it)
     """A record whose run.json cannot be read."""
+
+
+class LaterRecord(DamagedRecord, LaterFormat):
+    """A record of a later digitlab, whose run.json or delivery.json this one does not know."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,22 +146,26 @@ class RunFolder:
             record._set_damaged_aside()
             record.save()
             record._reserve()
-        except (OSError, Timeout) as error:
+        except (OSError, Timeout, LaterFormat) as error:
             record.release()
             raise DigitlabError(f"no record can be written to {records}: {error}") from None
         return record
 
     @classmethod
     def load(cls, folder: Path) -> "RunFolder":
-        """Raises DamagedRecord."""
+        """Raises DamagedRecord; LaterRecord, which is one, if a later digitlab wrote it."""
         try:
-            run = _RUN.validate_python(json.loads((folder / RUN_FILE).read_bytes()))
+            values = json.loads((folder / RUN_FILE).read_bytes())
+            run = _RUN.validate_python(RUN_FORMAT.upgraded(values))
+            delivered = _read_delivered(folder)
+        except LaterFormat as error:
+            raise LaterRecord(f"{folder} cannot be read: {error}") from None
         except (OSError, ValueError, RecursionError) as error:
             cause = str(error).splitlines()[0]
             raise DamagedRecord(f"{folder / RUN_FILE} cannot be read: {cause}") from None
         uri = keep_secrets(run.tracking_uri)  # in old records
         run.tracking_uri = project.present_uri(uri, _mlruns(folder))
-        return cls(folder, run, _read_delivered(folder))
+        return cls(folder, run, delivered)
 
     @classmethod
     def named(cls, records: Path, record_id: str) -> "RunFolder | None":
@@ -216,7 +226,8 @@ class RunFolder:
 
     def save(self) -> None:
         uri = project.portable_uri(self.run.tracking_uri, _mlruns(self.folder))
-        write_atomically(self.folder / RUN_FILE, _dump(dataclasses.replace(self.run, tracking_uri=uri)))
+        run = dataclasses.replace(self.run, tracking_uri=uri)
+        write_atomically(self.folder / RUN_FILE, _dump(run, RUN_FORMAT))
 
     @property
     def is_new_to_the_store(self) -> bool:
@@ -224,7 +235,7 @@ class RunFolder:
         return self.run.is_noted_before_delivery and not (self.folder / DELIVERY_FILE).exists()
 
     def save_delivered(self) -> None:
-        write_atomically(self.folder / DELIVERY_FILE, _dump(self.delivered))
+        write_atomically(self.folder / DELIVERY_FILE, _dump(self.delivered, DELIVERY_FORMAT))
 
     def redirect(self, tracking_uri: str) -> None:
         """Let the record go to another store, from the beginning."""
@@ -258,6 +269,8 @@ class RunFolder:
             return
         try:
             self.load(self.folder)
+        except LaterFormat:
+            raise
         except DamagedRecord:
             file.replace(file.with_suffix(".json.damaged"))
             self.delivered = dataclasses.replace(
@@ -350,9 +363,13 @@ def wrong_clock() -> str:
 
 
 def _read_delivered(folder: Path) -> Delivered:
-    """A damaged file counts as nothing delivered: the store is asked, and everything is sent again."""
+    """A damaged file counts as nothing delivered: the store is asked, and everything is sent again.
+
+    Raises LaterFormat: a later digitlab may have delivered more than this one knows.
+    """
     try:
-        return _DELIVERED.validate_python(json.loads((folder / DELIVERY_FILE).read_bytes()))
+        values = json.loads((folder / DELIVERY_FILE).read_bytes())
+        return _DELIVERED.validate_python(DELIVERY_FORMAT.upgraded(values))
     except (OSError, ValueError, RecursionError):
         return Delivered()
 
@@ -372,5 +389,5 @@ def _mlruns(folder: Path) -> Path:
     return folder.parents[1]
 
 
-def _dump(value: Run | Delivered) -> str:
-    return json.dumps(dataclasses.asdict(value), indent=1)
+def _dump(value: Run | Delivered, form: Format) -> str:
+    return json.dumps(form.numbered(dataclasses.asdict(value)), indent=1)
