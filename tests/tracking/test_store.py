@@ -367,7 +367,7 @@ def test_a_deleted_run_is_told_with_the_way_back(tmp_path: Path, digitlab: Cli) 
     for words in (("show", run_id[:8]), ("compare", run_id[:8]), ("export", run_id[:8], "x.zip")):
         result = digitlab(*words, "--tracking-uri", uri)
         assert result.code == 4
-        told = f"MLFLOW_TRACKING_URI={shlex.quote(uri)} mlflow runs restore --run-id {run_id}"
+        told = f"MLFLOW_TRACKING_URI={shlex.quote(uri)} digitlab restore {run_id[:8]}"
         assert told in result.err
 
 
@@ -379,7 +379,7 @@ def test_a_sweep_whose_own_run_was_deleted_is_told_before_it_trains(digitlab: Cl
     store._client.delete_run(own.run_id)
     said = digitlab("compare", own.tags["digitlab.sweep"])
     assert said.code == 4
-    assert f"mlflow runs restore --run-id {own.run_id}" in said.err
+    assert f"digitlab restore {own.run_id[:8]}" in said.err
     assert "all ended before" in digitlab(*sweep).out, "there is nothing left to train for it"
 
 
@@ -398,7 +398,7 @@ def test_a_sweep_that_was_cut_short_goes_on_only_if_the_store_still_takes_it(
     before = contents(project.mlruns())
     result = digitlab("resume", next(iter(project.sweeps().iterdir())).name)
     assert result.code == 4
-    assert f"mlflow runs restore --run-id {run.run_id}" in result.err
+    assert f"digitlab restore {run.run_id[:8]}" in result.err
     assert contents(project.records()) == {
         name: content for name, content in before.items() if name.startswith(str(project.records()))
     }
@@ -421,7 +421,7 @@ def test_a_run_that_was_cut_short_and_deleted_is_told_before_it_trains(
     store._client.delete_run(run.run_id)
     result = digitlab("resume", run.short_id)
     assert result.code == 4
-    assert f"mlflow runs restore --run-id {run.run_id}" in result.err
+    assert f"digitlab restore {run.run_id[:8]}" in result.err
     assert "epoch 1/2" not in result.err
     store._client.restore_run(run.run_id)
     assert digitlab("resume", run.short_id).code == 0
@@ -436,7 +436,7 @@ def test_a_run_that_waits_and_was_deleted_is_told_by_sync(digitlab: Cli) -> None
     record.release()
     result = digitlab("sync")
     assert result.code == 4
-    assert f"mlflow runs restore --run-id {record.delivered.run_id}" in result.err
+    assert f"digitlab restore {record.delivered.run_id[:8]}" in result.err
 
 
 def test_a_deleted_study_is_told_before_training(digitlab: Cli) -> None:
@@ -447,7 +447,7 @@ def test_a_deleted_study_is_told_before_training(digitlab: Cli) -> None:
     for words in (("train",), ("sweep", "seed=0,1")):
         result = digitlab(*words, "study=gone", "epochs=1000000")
         assert result.code == 4
-        assert f"mlflow experiments restore --experiment-id {experiment_id}" in result.err
+        assert "digitlab restore gone" in result.err
     assert list(all_records(project.records())) == []
 
 

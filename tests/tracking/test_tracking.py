@@ -277,7 +277,7 @@ def test_a_deleted_study_is_refused_with_the_way_out(tmp_path: Path) -> None:
     record = filled_record(store.uri, study="gone")
     store.deliver(record)
     store._client.delete_experiment(record.delivered.experiment_id)
-    with pytest.raises(TrackingError, match=r"was deleted.*mlflow experiments restore"):
+    with pytest.raises(TrackingError, match=r"was deleted.*digitlab restore gone"):
         store.deliver(filled_record(store.uri, study="gone"))
 
 

@@ -94,6 +94,12 @@ class Registry:
             raise UsageError(f"the model {reference} came of no run in {self._uri}")
         return str(run_id)
 
+    def models_of_runs(self) -> dict[str, str]:
+        """By run id, a version that came of it: `NAME/VERSION`."""
+        with plain_errors(self._uri):
+            versions = self._client.search_model_versions()
+        return {str(v.run_id): f"{v.name}/{v.version}" for v in versions if v.run_id}
+
     def names_of(self, name: str) -> list[str]:
         """How the versions of a registered model can be asked for; empty if there is no such model."""
         return [known for known in self._names() if known.partition("@")[0].partition("/")[0] == name]

@@ -106,6 +106,27 @@ class RunStore:
         runs = [self._stored(run, experiments[run.info.experiment_id]) for run in matches]
         return runs, matches.token or ""
 
+    def removed_runs(self) -> list[StoredRun]:
+        """Those that were deleted and can be restored, of deleted studies too, newest first."""
+        from mlflow.entities import ViewType
+
+        runs, page = list[StoredRun](), ""
+        with plain_errors(self.uri):
+            known = self._client.search_experiments(ViewType.ALL)
+            studies = {experiment.experiment_id: experiment.name for experiment in known}
+            while True:
+                matches = self._client.search_runs(
+                    [*studies],
+                    "",
+                    ViewType.DELETED_ONLY,
+                    PAGE_RUNS,
+                    order_by=[NEWEST_FIRST],
+                    page_token=page or None,
+                )
+                runs += [self._stored(run, studies[run.info.experiment_id]) for run in matches]
+                if not (page := matches.token or ""):
+                    return runs
+
     def running(self) -> list[StoredRun]:
         """The runs of all studies that have not ended, as far as the store knows."""
         return self.runs(search_filter="attributes.status = 'RUNNING'")

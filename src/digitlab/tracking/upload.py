@@ -83,7 +83,7 @@ class Upload:
                 experiment = self._client.get_experiment_by_name(study)
         assert experiment is not None, "it exists already"
         if experiment.lifecycle_stage == "deleted":
-            raise deleted_study(study, experiment.experiment_id, self._uri)
+            raise deleted_study(study, self._uri)
         return str(experiment.experiment_id)
 
     def _ensure_run(self, record: RunFolder) -> str:

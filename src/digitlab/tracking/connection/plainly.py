@@ -54,15 +54,14 @@ def _missing_driver(uri: str, error: ModuleNotFoundError) -> str:
 def deleted_run(run_id: str, uri: str) -> DeletedError:
     return DeletedError(
         f"the run {run_id[:8]} was deleted in {uri}; to have it back: "
-        f"MLFLOW_TRACKING_URI={shlex.quote(uri)} mlflow runs restore --run-id {run_id}"
+        f"MLFLOW_TRACKING_URI={shlex.quote(uri)} digitlab restore {run_id[:8]}"
     )
 
 
-def deleted_study(study: str, experiment_id: str, uri: str) -> DeletedError:
+def deleted_study(study: str, uri: str) -> DeletedError:
     return DeletedError(
         f"the study {study!r} was deleted in {uri}: choose another with study=NAME, or to have it "
-        f"back: MLFLOW_TRACKING_URI={shlex.quote(uri)} mlflow experiments restore "
-        f"--experiment-id {experiment_id}"
+        f"back: MLFLOW_TRACKING_URI={shlex.quote(uri)} digitlab restore {shlex.quote(study)}"
     )
 
 

@@ -42,15 +42,15 @@ def check_study(file: Path, study: str) -> None:
     Of a store that another process has locked nothing is known, and nothing is refused.
     """
     with plain_errors(f"sqlite:///{file}"), closing(sqlite3.connect(file, timeout=1.0)) as store:
-        named = "SELECT experiment_id FROM experiments WHERE name = ? AND lifecycle_stage = 'deleted'"
+        named = "SELECT 1 FROM experiments WHERE name = ? AND lifecycle_stage = 'deleted'"
         try:
-            deleted = store.execute(named, (study,)).fetchall()
+            is_deleted = store.execute(named, (study,)).fetchone() is not None
         except sqlite3.OperationalError as error:
             if "locked" not in str(error):
                 raise
             return
-        for (experiment_id,) in deleted:
-            raise deleted_study(study, experiment_id, f"sqlite:///{file}")
+        if is_deleted:
+            raise deleted_study(study, f"sqlite:///{file}")
 
 
 def ensure_template() -> Path | None:
