@@ -13,7 +13,7 @@ FILES = {
 }
 COMMANDS = (
     *("train", "recorded", "config", "compare", "model", "project.commands"),
-    *("store.annotate", "store.listing"),
+    *("store.annotate", "store.cleaning", "store.listing"),
 )
 MAY_IMPORT = {
     "mlflow": {
@@ -21,6 +21,7 @@ MAY_IMPORT = {
         *(f"digitlab.tracking.{name}" for name in ("store", "upload")),
         *(f"digitlab.tracking.connection.{name}" for name in ("client", "sqlite_store", "relocation")),
         "digitlab.tracking.connection.ui_server",
+        "digitlab.tracking.removal.trash",
     },
     "hydra": {f"digitlab.config.{name}" for name in ("composition", "conf_folder", "overrides")},
     "torchvision": {"digitlab.data.files"},

@@ -61,6 +61,7 @@ def test_a_run_that_goes_on_is_shown_and_ends_as_the_same_run(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deliveries, "SHOWN_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr(deliveries, "SHOWN_EVERY_SECONDS", 0.0)
     monkeypatch.setattr("digitlab.tracking.delivery.PUSH_EVERY_SECONDS", 0.0)
     one = Deliveries()
     one.begin(0, home / "mlruns" / "records" / "r0")
@@ -77,6 +78,26 @@ def test_a_run_that_goes_on_is_shown_and_ends_as_the_same_run(
     one.end(0, folder)
     assert list(one.finish()) == [0]
     assert stored() == {"trial 0": "FINISHED"}
+
+
+def test_of_many_that_begin_at_once_one_after_another_is_shown(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each costs two deliveries then instead of one."""
+    monkeypatch.setattr(deliveries, "SHOWN_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr(deliveries, "SHOWN_EVERY_SECONDS", 1000.0)
+    several = Deliveries()
+    folders = [trained(home, number, None) for number in range(3)]
+    for number, folder in enumerate(folders):
+        several.begin(number, folder)
+
+    def is_shown() -> bool:
+        several.go_on()
+        return (home / "mlruns" / "mlflow.db").exists() and len(stored()) > 0
+
+    wait_for(is_shown, "one is in the store", seconds=60)
+    several.go_on()
+    assert stored() == {"trial 0": "RUNNING"}
 
 
 def test_a_run_whose_worker_died_is_killed_in_the_store(home: Path) -> None:

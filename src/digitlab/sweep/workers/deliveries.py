@@ -10,12 +10,14 @@ import time
 from pathlib import Path
 
 from digitlab.sweep.workers.trial import silent
+from digitlab.text.throttle import Throttle
 from digitlab.tracking.delivery import Delivery
 from digitlab.tracking.leftovers import REASON
 from digitlab.tracking.names import ERROR_TAG
 from digitlab.tracking.run_folder import DamagedRecord, RunFolder
 
 SHOWN_AFTER_SECONDS = 10.0  # of training: shorter ones are delivered once, when they have ended
+SHOWN_EVERY_SECONDS = 0.8  # one more: it takes 40 ms, and a chunk begins a hundred at once
 MOST_ASKED = 4  # ends at once, so that what a running trial says need not wait behind all of them
 
 
@@ -36,6 +38,7 @@ class Deliveries:
         self._under_way: dict[int, _UnderWay] = {}
         self._ended: collections.deque[tuple[int, Path]] = collections.deque()
         self._asked: dict[int, Delivery] = {}
+        self._showing = Throttle(SHOWN_EVERY_SECONDS)
 
     def begin(self, number: int, folder: Path) -> None:
         """A trial is to be trained, whose run will have this folder."""
@@ -79,6 +82,8 @@ class Deliveries:
         if time.monotonic() < each.shown_from:
             return
         if each.delivery is None:
+            if not self._showing.passes():
+                return
             try:
                 each.delivery = Delivery(RunFolder.load(each.folder), silent)
             except DamagedRecord:  # or none yet: its worker is busy with another trial
