@@ -5,6 +5,7 @@ changes, and none is ever changed:
 
     a884d98  before there were rooms
     e84631a  before run.json, delivery.json and checkpoints named a version; with a run cut short
+    e387849  every one of them names version 1; with a run cut short
 """
 
 import json
@@ -28,8 +29,10 @@ from digitlab.tracking.run_folder import LaterRecord, RunFolder, all_records
 from tests.support.cli import Cli
 from tests.support.run_folders import new_record
 
-EXAMPLES = sorted(Path(__file__).resolve().parent.glob("*/mlruns.tar.xz"))
-NEWEST = "e84631a"
+FOLDER, ARCHIVE = Path(__file__).resolve().parent, "mlruns.tar.xz"
+EXAMPLES = sorted(FOLDER.glob(f"*/{ARCHIVE}"))
+WITH_CHECKPOINTS = ("e84631a", "e387849")
+NEWEST = WITH_CHECKPOINTS[-1]
 FORMATS = {
     "record.json": document.FORMAT,
     "manifest.json": manifest.FORMAT,
@@ -47,7 +50,7 @@ def unpack(example: Path, home: Path) -> None:
 @pytest.fixture
 def newest(home: Path) -> None:
     """The project has what the newest example left."""
-    unpack(next(file for file in EXAMPLES if file.parent.name == NEWEST), home)
+    unpack(FOLDER / NEWEST / ARCHIVE, home)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -74,8 +77,11 @@ def test_what_every_format_left_is_read_shown_compared_and_reproduced(
     assert "FAIL  records" not in digitlab("doctor").out
 
 
-@pytest.mark.usefixtures("newest")
-def test_a_run_that_was_cut_short_goes_on_at_its_checkpoint(digitlab: Cli) -> None:
+@pytest.mark.parametrize("example", WITH_CHECKPOINTS)
+def test_a_run_that_was_cut_short_goes_on_at_its_checkpoint(
+    example: str, home: Path, digitlab: Cli
+) -> None:
+    unpack(FOLDER / example / ARCHIVE, home)
     (record,) = all_records(project.records())
     resumed = digitlab("resume", str(record.delivered.run_id), "--force")
     assert resumed.code == 0, resumed.err
@@ -122,18 +128,22 @@ def test_a_run_folder_of_a_later_version_is_refused_and_left_alone(name: str, di
 
 @pytest.mark.usefixtures("newest")
 def test_a_checkpoint_of_a_later_version_is_refused_and_left_alone(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, digitlab: Cli
 ) -> None:
     (record,) = all_records(project.records())
     state = load_checkpoint(record.folder, print)
     assert state is not None
-    monkeypatch.setattr(checkpoints, "FORMAT", Format(upgrades={1: dict}, unnumbered=1))
-    checkpoints.save_checkpoint(record.folder, state)
-    monkeypatch.undo()
-    written = (record.folder / "checkpoint").read_bytes()
+    with monkeypatch.context() as later:
+        later.setattr(checkpoints, "FORMAT", Format(upgrades={1: dict}, unnumbered=1))
+        checkpoints.save_checkpoint(record.folder, state)
+    file, run_file = record.folder / "checkpoint", record.folder / "run.json"
+    left = file.read_bytes(), run_file.read_bytes()
     with pytest.raises(LaterFormat, match=r"the checkpoint .* got 2: .*upgrade digitlab"):
         load_checkpoint(record.folder, print)
-    assert (record.folder / "checkpoint").read_bytes() == written
+    resumed = digitlab("resume", str(record.delivered.run_id), "--force")
+    assert resumed.code == 1
+    assert re.search("the checkpoint .* got 2: .*upgrade digitlab", resumed.err)
+    assert (file.read_bytes(), run_file.read_bytes()) == left, "it stays KILLED, to be gone on with"
 
 
 def upgrade(change: Callable[[Values], Any]) -> Format:

@@ -8,6 +8,7 @@ from digitlab.errors import DigitlabError, UsageError
 from digitlab.reproduction.changes import input_changes
 from digitlab.results.compare.differences import arithmetic_differences
 from digitlab.runs import document as documents
+from digitlab.runs.checkpoints import check_version
 from digitlab.runs.describe import has_code_of_today, request_run
 from digitlab.runs.document import Document, RefusedDocument
 from digitlab.runs.experiment import Outcome, Session, open_run
@@ -25,8 +26,10 @@ def resume_run(folder: RunFolder, session: Session, *, force: bool) -> tuple[Con
 
     Raises:
         UsageError: it has ended, another process works on it, or something has changed.
+        LaterFormat: a later digitlab left its checkpoint. The run stays as it is.
     """
     _check_can_go_on(folder)
+    check_version(folder.folder)
     before = _document(folder)
     config = recorded_config(before.config)
     with asking_for(before.arithmetic.get(PRODUCT, PRODUCT_BEFORE)):

@@ -8,6 +8,7 @@ A kill at any moment leaves one of them whole; a single flipped bit in one is no
 decides when a training is saved.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -72,18 +73,30 @@ def load_checkpoint(folder: Path, say: Callable[[str], None]) -> TrainingState |
     for name, consequence in ((FILE, "the previous one is used"), (PREVIOUS, "training begins anew")):
         file = folder / name
         try:
-            state = _decode(file.read_bytes())
+            state = _read(file)
             file.replace(folder / FILE)  # a damaged one must not become the previous of the next
             return state
         except FileNotFoundError:
             continue
-        except LaterFormat as error:
-            raise LaterFormat(f"the checkpoint {file} cannot be read: {error}") from None
         except (OSError, ValueError) as error:
             if name == FILE and not (folder / PREVIOUS).exists():
                 consequence = "training begins anew"
             say(f"the checkpoint {file} is damaged ({error}): {consequence}")
     return None
+
+
+def check_version(folder: Path) -> None:
+    """Raises LaterFormat if a later digitlab wrote a checkpoint here. Changes nothing."""
+    for name in (FILE, PREVIOUS):
+        with contextlib.suppress(OSError, ValueError):  # `load_checkpoint` says what is damaged
+            _read(folder / name)
+
+
+def _read(file: Path) -> TrainingState:
+    try:
+        return _decode(file.read_bytes())
+    except LaterFormat as error:
+        raise LaterFormat(f"the checkpoint {file} cannot be read: {error}") from None
 
 
 def _encode(state: TrainingState) -> bytes:
