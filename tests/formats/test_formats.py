@@ -99,11 +99,12 @@ def numbered(file: Path, version: int) -> bytes:
 def test_a_manifest_of_a_later_version_is_refused_and_left_alone(digitlab: Cli) -> None:
     (folder,) = all_sweeps(project.sweeps())
     frozen = folder.manifest()
-    written = numbered(folder.folder / "manifest.json", 2)
+    later = manifest.FORMAT.latest + 1
+    written = numbered(folder.folder / "manifest.json", later)
     resumed = digitlab("resume", folder.id)
     assert resumed.code == 1
-    assert re.search("got 2: .*upgrade digitlab", resumed.err)
-    with pytest.raises(LaterFormat, match=r"got 2: .*upgrade digitlab"):
+    assert re.search(f"got {later}: .*upgrade digitlab", resumed.err)
+    with pytest.raises(LaterFormat, match=rf"got {later}: .*upgrade digitlab"):
         claim(frozen, rerun=False, say=print)  # by repeating its command
     assert (folder.folder / "manifest.json").read_bytes() == written
     assert "upgrade digitlab" in digitlab("sweeps").err
@@ -146,15 +147,16 @@ def test_a_checkpoint_of_a_later_version_is_refused_and_left_alone(
     assert (file.read_bytes(), run_file.read_bytes()) == left, "it stays KILLED, to be gone on with"
 
 
-def upgrade(change: Callable[[Values], Any]) -> Format:
-    """A made-up second version: what `change` does to values of the first."""
+def upgrade(change: Callable[[Values], Any], known: Format | None = None) -> Format:
+    """A made-up further version: what `change` does to values of the last known one, or the first."""
+    before = known or Format()
 
-    def to_2(values: Values) -> Values:
+    def to_next(values: Values) -> Values:
         copied: Values = json.loads(json.dumps({k: v for k, v in values.items() if k != "tensors"}))
         change(copied)
         return values | copied
 
-    return Format(upgrades={1: to_2}, unnumbered=1)
+    return Format(upgrades={**before.upgrades, before.latest: to_next}, unnumbered=1)
 
 
 @pytest.mark.usefixtures("newest")
@@ -162,12 +164,12 @@ def test_every_reader_upgrades_what_it_reads(monkeypatch: pytest.MonkeyPatch) ->
     (record,), (folder,) = all_records(project.records()), all_sweeps(project.sweeps())
     content = (record.artifacts / "record.json").read_bytes()
 
-    def renamed(name: str) -> Format:
-        return upgrade(lambda values: values.update({name: "other"}))
+    def renamed(name: str, known: Format | None = None) -> Format:
+        return upgrade(lambda values: values.update({name: "other"}), known)
 
     monkeypatch.setattr(run_folder, "RUN_FORMAT", renamed("study"))
     monkeypatch.setattr(run_folder, "DELIVERY_FORMAT", renamed("run_id"))
-    monkeypatch.setattr(manifest, "FORMAT", renamed("study"))
+    monkeypatch.setattr(manifest, "FORMAT", renamed("study", manifest.FORMAT))
     monkeypatch.setattr(document, "FORMAT", renamed("command"))
     monkeypatch.setattr(checkpoints, "FORMAT", upgrade(lambda values: values.update(best_epoch=7)))
     read = RunFolder.load(record.folder)

@@ -167,3 +167,125 @@ def test_by_the_clock_no_trial_starts_later_and_what_runs_ends_well(digitlab: Cl
     started = sorted(event["number"] for event in events("started"))  # type: ignore[type-var]
     assert sorted(event["number"] for event in events("ended")) == started  # type: ignore[type-var]
     assert {event["state"] for event in events("ended")} <= {"FINISHED"}
+
+
+def test_a_search_that_has_reached_its_target_has_ended(digitlab: Cli) -> None:
+    line = ["sweep", "epochs=4", "executor=inprocess", "sweep.search=tpe", "trials=9", "sweep.seed=2"]
+    line += ["optimizer.learning_rate=tag(log, interval(1e-6, 1e-1))", "study=goal", "sweep.target=0.9"]
+    assert "; until validation/accuracy of at least 0.9" in digitlab(*line, "--dry-run").out
+    result = digitlab(*line)
+    assert result.code == 0, result.err
+    (own,), trials = tree("goal")
+    reached = [run.metrics["chosen/validation_accuracy"] >= 0.9 for run in trials]
+    assert reached == [False] * (len(trials) - 1) + [True], "the first that has it is the last"
+    last, left = len(trials) - 1, 9 - len(trials)
+    assert last > 0
+    assert left > 0
+    value = f"{trials[-1].metrics['chosen/validation_accuracy']:.4f}"
+    note = f"sweep.target=0.9 was reached by trial {last} (validation/accuracy {value})"
+    assert f"{note}: {left} of 9 trials were not started (without sweep.target they run)." in result.out
+    assert (own.status, own.params["sweep.target"]) == ("FINISHED", "0.9")
+    assert newest().manifest().settings.sweep.target == 0.9
+    listed = status(digitlab)
+    assert (listed["status"], listed["done"], listed["pending"]) == ("finished", len(trials), 0)
+    dry = digitlab(*line, "--dry-run").out
+    assert note in dry
+    assert f"{len(trials)} ended, 0 to run\ntime: none" in dry
+    again = digitlab(*line)
+    assert f"{len(trials)} trials, all ended before" in again.out
+    assert note in again.out
+    assert len(tree("goal")[1]) == len(trials)
+    whole = digitlab(*line[:-1])
+    assert whole.code == 0
+    assert "sweep.target" not in whole.out
+    assert len(tree("goal")[1]) == 9, "another sweep, which repeats nothing"
+
+
+def test_a_target_that_another_sweep_has_reached_starts_nothing(digitlab: Cli) -> None:
+    line = ["sweep", *QUICK, *SEARCH, "study=known"]
+    digitlab(*line)
+    result = digitlab(*line, "sweep.target=0.1")
+    assert "sweep.target=0.1 was reached by trial 0" in result.out
+    assert events("started") == []
+
+
+def test_a_grid_by_its_loss_stops_at_the_mean_over_seeds(digitlab: Cli) -> None:
+    """The second learning rate reaches it: not before its second seed has ended."""
+    line = ["sweep", "epochs=2", "executor=inprocess", "engine=sequential", "study=means", "repeats=2"]
+    line += ["optimizer.learning_rate=1e-6,0.01,0.02", "sweep.metric=validation/loss"]
+    line += ["sweep.target=1.0"]
+    assert (
+        "ends early once there is a validation/loss of at most 1.0" in digitlab(*line, "--dry-run").out
+    )
+    result = digitlab(*line)
+    assert result.code == 0, result.err
+    trials = tree("means")[1]
+    assert len(trials) == 4
+    mean = sum(run.metrics["chosen/validation_loss"] for run in trials[2:]) / 2
+    note = f"sweep.target=1.0 was reached by trials 2 and 3 (mean validation/loss {mean:.4f})"
+    assert f"{note}: 2 of 6 trials were not started" in result.out
+    dry = digitlab(*line, "--dry-run").out
+    assert note in dry
+    assert "6 trials: 4 finished, 0 to run" in dry
+    assert "4 trials, all ended before: 4 finished" in digitlab(*line).out
+
+
+def test_a_target_that_nothing_reaches_is_told(digitlab: Cli) -> None:
+    result = digitlab("sweep", *QUICK, "study=high", "seed=0,1", "sweep.target=1")
+    assert result.code == 0, result.err
+    assert "sweep.target=1.0 was not reached." in result.out
+    assert tree("high")[0][0].status == "FINISHED"
+
+
+def test_what_was_cut_short_after_the_target_goes_on_no_more(
+    digitlab: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process is interrupted between the trial that reaches it and the end of the sweep."""
+    from digitlab.sweep.workers.runner import Runner
+
+    line = ["sweep", *QUICK, "study=cut", "batch_size=50,60,70", "sweep.target=0.2"]
+    with monkeypatch.context() as patched:
+        patched.setattr(Runner, "delivering", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            digitlab(*line)
+    result = digitlab(*line)
+    assert result.code == 0, result.err
+    assert "sweep.target=0.2 was reached by trial" in result.out
+    assert tree("cut")[0][0].status == "FINISHED"
+    assert status(digitlab)["pending"] == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            ["sweep.target=99"],
+            "sweep.target must be from 0 to 1 (0.99 means 99 %) for validation/accuracy",
+        ),
+        (
+            ["sweep.target=-1", "sweep.metric=validation/loss"],
+            "sweep.target must be at least 0 for validation/loss, got -1.0",
+        ),
+        (["sweep.target=high"], "sweep.target must be"),
+        (["sweep.target=nan"], "sweep.target must be"),
+        (["sweep.target=0.9", "data.validation_size=0"], "sweep.target needs a validation split"),
+    ],
+)
+def test_a_target_that_cannot_be_is_refused(settings: list[str], message: str, digitlab: Cli) -> None:
+    result = digitlab("sweep", *QUICK, "seed=0,1", *settings)
+    assert result.code == 2
+    assert message in result.err
+
+
+def test_without_a_target_the_key_is_that_of_earlier_versions() -> None:
+    """Of manifests before there were targets: the same command finds its sweep again."""
+    from digitlab.sweep.manifest import Manifest
+    from digitlab.sweep.planning.plan import plan
+
+    for line in (["seed=1,2"], [*SEARCH]):
+        planned = plan(line)
+        assert plan([*line, "sweep.target=0.5"]).key != planned.key
+        values = json.loads(json.dumps(planned.to_json(project.mlruns())))
+        del values["settings"]["sweep"]["target"]
+        values["format"] = 1
+        assert Manifest.from_json(values, project.mlruns()) == planned

@@ -91,7 +91,8 @@ def sweep(overrides: tuple[str, ...], **options: Any) -> None:
 
     Settings: workers=N (one for each core), executor=inprocess, engine=sequential|fused (side by side;
     default: where it pays), repeats=N (seeds for each point), sweep.search=tpe|random|gp|cmaes with
-    trials=N, sweep.pruner=median|asha|hyperband, sweep.metric.
+    trials=N, sweep.pruner=median|asha|hyperband, sweep.metric, sweep.target=0.99 (start no more
+    trials once one has reached it).
     """
 
     sys.exit(sweep_trials(overrides, **options))

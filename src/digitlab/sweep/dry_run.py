@@ -7,12 +7,14 @@ import contextlib
 from collections.abc import Sequence
 
 from digitlab.config import project
+from digitlab.sweep.ending.goal import Goal, wanted
 from digitlab.sweep.finished import (
     OTHERS_UNKNOWN,
     FinishedRuns,
     Remaining,
     finished_runs,
     remaining,
+    result_of,
 )
 from digitlab.sweep.forecast import Reasons, estimate_seconds
 from digitlab.sweep.manifest import Manifest, Trial
@@ -49,12 +51,26 @@ def dry_run(planned: Manifest, *, rerun: bool) -> None:
     num_failed = sum(result.state == "FAILED" for result in rest.journal.values())
     num_finished = len(manifest.trials) - len(rest.pending) - num_failed
     failed = f", {num_failed} failed" if num_failed else ""
-    echo(f"{len(manifest.trials)} trials: {num_finished} finished{failed}, {len(rest.pending)} to run")
-    if rest.pending:
+    pending = [] if _show_goal(manifest, rest) else rest.pending
+    echo(f"{len(manifest.trials)} trials: {num_finished} finished{failed}, {len(pending)} to run")
+    if pending:
         workers = executor_of(manifest).num_workers
-        plan = plan_chunks(rest.pending, manifest.settings.engine, workers)
+        plan = plan_chunks(pending, manifest.settings.engine, workers)
         echo(f"engine: {plan.describe()}")
-    echo(f"time: {_time(manifest, rest.pending, finished.runs)}")
+    echo(f"time: {_time(manifest, pending, finished.runs)}")
+
+
+def _show_goal(manifest: Manifest, rest: Remaining) -> bool:
+    """Whether the grid has what it is for, so that nothing more of it is run."""
+    goal, settings = Goal(manifest), manifest.settings.sweep
+    for trial in manifest.trials:
+        if run := rest.runs.get(trial.number):
+            goal.note(result_of(trial, run))
+    if goal.trials:
+        echo(goal.sentence())
+    elif settings.target is not None:
+        echo(f"ends early once there is a {wanted(settings.metric, settings.target)}")
+    return bool(goal.trials)
 
 
 def _show_trials(manifest: Manifest, rest: Remaining, reasons: Reasons) -> None:
@@ -84,14 +100,22 @@ def _show_search(manifest: Manifest, known: SweepFolder | None, runs: Sequence[S
     search = manifest.settings.sweep
     seeds = f" x {search.repeats} seeds" if search.repeats > 1 else ""
     pruned = "" if search.pruner == "none" else f"; the worst are given up early ({search.pruner})"
-    echo(f"{search.search}: {search.trials} points{seeds} by {search.metric}{pruned}, chosen from")
+    until = "" if search.target is None else f"; until {wanted(search.metric, search.target)}"
+    echo(
+        f"{search.search}: {search.trials} points{seeds} by {search.metric}{pruned}{until}, chosen from"
+    )
     for knob, axis in manifest.axes.items():
         echo(f"  {knob}: {axes.described(axis)}")
+    goal = Goal(manifest)
     results = known.results().values() if known else []
-    ended = sum(result.state != "INTERRUPTED" for result in results)
+    ended = [result for result in results if result.state != "INTERRUPTED"]
+    for result in ended:
+        goal.note(result)
     total = num_trials(known, manifest) if known else manifest.num_trials
-    left = total - ended
-    echo(f"{total} trials: {ended} ended, {left} to run")
+    left = 0 if goal.trials else total - len(ended)
+    if goal.trials:
+        echo(goal.sentence())
+    echo(f"{total} trials: {len(ended)} ended, {left} to run")
     echo(f"time: {_time_of_search(manifest, left, runs)}")
 
 

@@ -12,6 +12,8 @@ from digitlab.results.trial_result import State, TrialResult
 from digitlab.runs.interrupts import Interrupts
 from digitlab.runs.provenance import unreadable_checkout
 from digitlab.sweep import parent_run
+from digitlab.sweep.ending.end import End, end_of
+from digitlab.sweep.ending.goal import Goal
 from digitlab.sweep.ending.stop_rule import StopRule, TimeLimit
 from digitlab.sweep.finished import (
     FinishedRuns,
@@ -113,6 +115,7 @@ def launch(planned: Manifest, options: Options, interrupts: Interrupts) -> Launc
             if not left.num_pending and folder.has_ended():
                 ended = f"{where}, all ended before: {_counted(left.results)}"
                 summary = summarise(left.results, manifest.settings.sweep.metric)
+                summary = _with_note(summary, _end_of(folder, manifest, left, len(left.results)))
             else:
                 check_before_training(manifest.tracking_uri, manifest.study, _records_of(manifest))
                 verify_data(manifest, say)
@@ -132,16 +135,17 @@ def _what_is_left(folder: SweepFolder, manifest: Manifest, options: Options) -> 
     executor = executor_of(manifest)
     refuse_jobs_of_others(folder.folder, manifest.settings.executor.name)
     attached = executor.attach(folder.folder)
-    stop_rule = StopRule(options.limit)
+    stop_rule = StopRule(options.limit, Goal(manifest))
     if manifest.is_search:
         workers = executor.num_workers
         search = Search(folder, manifest, say=say, num_workers=workers, stop_rule=stop_rule)
+        under_way = _under_way(attached, search.withdraw)
         return _Left(
             results=search.results,
-            num_pending=search.num_left,
+            num_pending=_num_pending(search.num_left, under_way, stop_rule),
             source=search,
             executor=executor,
-            under_way=_under_way(attached, search.withdraw),
+            under_way=under_way,
             stop_rule=stop_rule,
         )
     finished = FinishedRuns() if options.rerun else finished_runs(manifest.study, manifest.tracking_uri)
@@ -153,19 +157,26 @@ def _what_is_left(folder: SweepFolder, manifest: Manifest, options: Options) -> 
     for trial in manifest.trials:
         if run := rest.runs.get(trial.number):
             results[trial.number] = _result(trial, run, earlier.get(trial.number), manifest)
+    for result in results.values():
+        stop_rule.note(result)
     waiting = {trial.number: trial for trial in rest.pending}
     under_way = _under_way(attached, lambda number: waiting.pop(number, None))
     plan = plan_chunks(list(waiting.values()), manifest.settings.engine, executor.num_workers)
     is_chosen = manifest.settings.engine.name == "fused" or len(plan.chunks) < len(waiting)
     return _Left(
         results=[results[number] for number in sorted(results)],
-        num_pending=len(rest.pending),
+        num_pending=_num_pending(len(rest.pending), under_way, stop_rule),
         source=Listed(plan.chunks, stop_rule),
         executor=executor,
         under_way=under_way,
         stop_rule=stop_rule,
         engine=plan.describe() if is_chosen else "",
     )
+
+
+def _num_pending(num_left: int, under_way: Mapping[UnderWay, list[Trial]], stop_rule: StopRule) -> int:
+    """Trials that will end now: of a sweep that has reached its target, those that still run."""
+    return sum(map(len, under_way.values())) if stop_rule.is_reached else num_left
 
 
 def _under_way(
@@ -238,9 +249,11 @@ def _run(
         results = _ended(left, runner)
         results = [dataclasses.replace(r, run_id=run_ids.get(r.number, r.run_id)) for r in results]
         summary = summarise(results, metric)
-        stopped = _stopped(folder, manifest, left.stop_rule, len(results))
-        summary = dataclasses.replace(summary, notes=[*summary.notes, *filter(None, [stopped])])
-        _finish(own, folder, manifest, summary, options, stopped)
+        end = _end_of(folder, manifest, left, len(results))
+        summary = _with_note(summary, end)
+        if left.stop_rule.is_reached:
+            folder.log("reached", trials=len(results))
+        _finish(own, folder, manifest, summary, options, end)
     say(f"{_counted(results)} in {in_words(time.monotonic() - started)}")
     notes = [f"look at it: {own.link}"] if own.link else []
     notes += [f"its table and pictures: digitlab show {own.run_id[:8]}"] if own.run_id else []
@@ -254,16 +267,17 @@ def _ended(left: _Left, runner: Runner) -> list[TrialResult]:
     return [ended[number] for number in sorted(ended)]
 
 
-def _stopped(folder: SweepFolder, manifest: Manifest, stop_rule: StopRule, num_ended: int) -> str:
-    """That trials are left because no further one may start, and how to go on; empty if none is."""
-    total = num_trials(folder, manifest)
-    reason = stop_rule.reason()
-    if not reason or num_ended == total:
-        return ""
-    return (
-        f"Stopped: {reason}, and {total - num_ended} of {total} trials are left; "
-        f"to go on: {parent_run.resume_command(manifest)}"
+def _end_of(folder: SweepFolder, manifest: Manifest, left: _Left, num_ended: int) -> End:
+    return end_of(
+        left.stop_rule,
+        total=num_trials(folder, manifest),
+        num_ended=num_ended,
+        resume_command=parent_run.resume_command(manifest),
     )
+
+
+def _with_note(summary: Summary, end: End) -> Summary:
+    return dataclasses.replace(summary, notes=[*summary.notes, *filter(None, [end.note])])
 
 
 def _draw(own: parent_run.ParentRun, summary: Summary) -> None:
@@ -280,15 +294,15 @@ def _finish(
     manifest: Manifest,
     summary: Summary,
     options: Options,
-    stopped: str,
+    end: End,
 ) -> None:
     """End the sweep's own run as its trials did; if it was stopped, as one that can go on.
 
     A table that cannot be written changes nothing.
     """
     has_failed = any(result.state == "FAILED" for result in summary.results)
-    status: Status = "FAILED" if has_failed else "KILLED" if stopped else "FINISHED"
-    tags = {ERROR_TAG: stopped} if stopped else {}
+    status: Status = "FAILED" if has_failed else "KILLED" if end.is_stopped else "FINISHED"
+    tags = {ERROR_TAG: end.note} if end.is_stopped else {}
     if options.fail_fast and has_failed:
         tags[ERROR_TAG] = "stopped at the first failure"
     try:
@@ -297,7 +311,7 @@ def _finish(
     except Exception as error:
         say(f"the summary is incomplete: {type(error).__name__}: {error}")
     own.finish(status, tags)
-    folder.log("stopped" if stopped else "finished", status=status)
+    folder.log("stopped" if end.is_stopped else "finished", status=status)
 
 
 def _deliver_ended(manifest: Manifest) -> dict[int, str]:

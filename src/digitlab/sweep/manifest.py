@@ -13,9 +13,16 @@ from digitlab.config.schema import Config
 from digitlab.results.trial_result import State, TrialResult
 from digitlab.sweep.settings import Settings, to_settings, to_values
 from digitlab.text.addresses import keep_secrets
-from digitlab.text.formats import KEY, Format
+from digitlab.text.formats import KEY, Format, Values
 
-FORMAT = Format()
+
+def _with_target(values: Values) -> Values:
+    """Version 2: a sweep may have a target."""
+    settings = values["settings"]
+    return values | {"settings": settings | {"sweep": {"target": None} | settings["sweep"]}}
+
+
+FORMAT = Format(upgrades={1: _with_target})
 BEFORE_ENGINES = {"engine": {"name": "sequential"}}  # for manifests that have none
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from digitlab.errors import DigitlabError
-from digitlab.sweep.search import num_trials
+from digitlab.sweep.search import num_needed
 from digitlab.sweep.sweep_folder import SweepFolder, all_sweeps
 from digitlab.sweep.workers.executors.submitted_job import has_jobs
 from digitlab.text.terminal import say, show_table, styled
@@ -59,7 +59,7 @@ def _describe(folder: SweepFolder) -> dict[str, Any]:
         status = "failed" if failed else "finished"
     else:
         status = "stopped" if folder.is_stopped() else "cut short"
-    total = num_trials(folder, manifest)
+    total = num_needed(folder, manifest)
     done = len(results) - failed + reused
     return {
         "id": manifest.id,

@@ -131,6 +131,8 @@ def _open_record(manifest: Manifest) -> RunFolder:
         "sweep.repeats": str(settings.repeats),
         "sweep.trials": str(manifest.num_trials),
     }
+    if settings.target is not None:
+        params["sweep.target"] = str(settings.target)
     for knob in _varying(manifest):
         texts = dict.fromkeys(t.swept[knob] for t in manifest.trials if knob in t.swept)
         params[f"{names.SWEPT_TAG}{knob}"] = ", ".join(texts) or json.dumps(manifest.axes.get(knob))

@@ -23,6 +23,7 @@ from digitlab.sweep.manifest import Manifest, Trial
 from digitlab.sweep.planning import axes
 from digitlab.sweep.planning.plan import trial_of_search
 from digitlab.sweep.planning.space import Point
+from digitlab.sweep.settings import is_maximised
 from digitlab.sweep.sweep_folder import SweepFolder
 from digitlab.tracking.names import CHOSEN, FINGERPRINT_TAG
 from digitlab.tracking.stored_run import StoredRun
@@ -107,6 +108,7 @@ class Search:
 
     def ended(self, result: TrialResult) -> None:
         self._results[result.number] = result
+        self._stop_rule.note(result)
         repeats = self._settings.repeats
         numbers = range(result.point * repeats, (result.point + 1) * repeats)
         if all(number in self._results for number in numbers):
@@ -210,9 +212,15 @@ class Search:
 
 
 def num_trials(folder: SweepFolder, manifest: Manifest) -> int:
-    """That the search will have made at its end."""
+    """That the sweep will have made at its end, if no target is reached before."""
     used_up = (event["trials"] for event in folder.events() if event["event"] == "used up")
     return next(used_up, manifest.num_trials)
+
+
+def num_needed(folder: SweepFolder, manifest: Manifest) -> int:
+    """That the sweep has at its end: where it has reached its target, those that had ended then."""
+    reached = [event["trials"] for event in folder.events() if event["event"] == "reached"]
+    return reached[-1] if reached else num_trials(folder, manifest)
 
 
 def trials_made(folder: SweepFolder, manifest: Manifest) -> Iterator[Trial]:
@@ -233,10 +241,9 @@ def _new_study(manifest: Manifest) -> Any:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    is_share = manifest.settings.sweep.metric.endswith("accuracy")
     return optuna.create_study(
         study_name=manifest.id,  # Hyperband draws a trial's bracket from it
-        direction="maximize" if is_share else "minimize",
+        direction="maximize" if is_maximised(manifest.settings.sweep.metric) else "minimize",
         pruner=_pruner(manifest),
     )
 

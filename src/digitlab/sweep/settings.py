@@ -3,6 +3,7 @@
 Values live in conf/sweep/ and conf/executor/; like the knobs of a run they have no defaults here.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
@@ -57,6 +58,9 @@ class SweepSettings:
     ]
     repeats: Annotated[Integer, Field(ge=1, le=10_000), _about("seeds for each point")]
     metric: Metric
+    target: Annotated[
+        Number | None, _about("value of sweep.metric; once it is reached no further trial starts")
+    ]
     pruner: Literal["none", "median", "asha", "hyperband"]
     seed: Seed
     grid: Annotated[
@@ -230,8 +234,16 @@ def _describe(problem: Any) -> str:
     return f"{path} must be {ALLOWED[path]}, got {got}{where}"
 
 
+def is_maximised(metric: Metric) -> bool:
+    return metric.endswith("accuracy")
+
+
 def _contradictions(sweep: SweepSettings) -> list[str]:
     problems = []
+    most = 1 if is_maximised(sweep.metric) else math.inf
+    if sweep.target is not None and not 0 <= sweep.target <= most:
+        allowed = "from 0 to 1 (0.99 means 99 %)" if most == 1 else "at least 0"
+        problems.append(f"sweep.target must be {allowed} for {sweep.metric}, got {sweep.target}")
     if sweep.search == "grid":
         if sweep.trials is not None:
             problems.append(

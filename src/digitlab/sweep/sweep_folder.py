@@ -35,6 +35,7 @@ EVENTS: dict[str, dict[str, type]] = {  # and what those have that others rely o
     "ended": {"number": int, "point": int, "name": str, "state": str, "swept": dict, "died": bool},
     "delivered": {"number": int, "run_id": str},
     "used up": {"trials": int},
+    "reached": {"trials": int},
 }
 
 

@@ -6,6 +6,8 @@ import time
 from typing import Self
 
 from digitlab.errors import UsageError
+from digitlab.results.trial_result import TrialResult
+from digitlab.sweep.ending.goal import Goal
 
 SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
@@ -32,22 +34,38 @@ class TimeLimit:
 
 
 class StopRule:
-    """Asked before each trial starts. Without a limit it never stops a sweep."""
+    """Asked before each trial starts. Without a limit and a goal it never stops a sweep."""
 
-    def __init__(self, limit: TimeLimit | None = None) -> None:
-        self._limit = limit
+    def __init__(self, limit: TimeLimit | None = None, goal: Goal | None = None) -> None:
+        self._limit, self._goal = limit, goal
         self._is_told = False
 
     @property
     def may_stop(self) -> bool:
         """Whether there is anything that could stop the sweep: then no trial is submitted ahead."""
-        return self._limit is not None
+        return self._limit is not None or (self._goal is not None and self._goal.is_set)
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether the sweep has what it is for: the trials that are left will not be needed."""
+        return self._goal is not None and bool(self._goal.trials)
+
+    def note(self, result: TrialResult) -> None:
+        """Note a trial that has ended; a further time changes nothing."""
+        if self._goal:
+            self._goal.note(result)
 
     def reason(self) -> str | None:
         """Why no further trial starts; None as long as one may."""
+        if self._goal and self._goal.trials:
+            return self._goal.sentence()
         if self._limit and self._limit.is_over():
             return f"the time of --for {self._limit.text} is over"
         return None
+
+    def shortfall(self) -> str:
+        """That the sweep has not reached what it was for; empty if it was for nothing in particular."""
+        return f"{self._goal.sentence()}." if self._goal and self._goal.is_set else ""
 
     def news(self) -> str | None:
         """The reason, the first time that there is one."""

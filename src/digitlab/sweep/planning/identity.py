@@ -28,12 +28,15 @@ def with_key(manifest: Manifest) -> Manifest:
     """The key covers what would be run and where to; not the order, the workers, or the name."""
     settings = to_values(manifest.settings)["sweep"]
     decisive = {k: settings[k] for k in ("search", "trials", "repeats", "metric", "pruner", "seed")}
+    if settings["target"] is not None:  # without one the keys of earlier versions stay valid
+        decisive["target"] = settings["target"]
     if manifest.is_search:
         configs = [recorded_config(base.values) for base in manifest.bases]
         prints = [trial_fingerprint(config, manifest.settings.executor) for config in configs]
     else:
         prints = sorted(trial.fingerprint for trial in manifest.trials)
-        decisive.pop("metric")  # what a grid is ranked by does not change what it runs
+        if settings["target"] is None:
+            decisive.pop("metric")  # what a grid is ranked by does not change what it runs
     store = project.portable_uri(manifest.tracking_uri, project.mlruns())
     parts = [decisive, prints, manifest.axes, manifest.study, store]
     text = json.dumps(parts, sort_keys=True, default=str)

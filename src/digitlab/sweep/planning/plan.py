@@ -248,6 +248,10 @@ def _cut(problems: list[str]) -> list[str]:
 def _manifest(
     settings: Settings, configs: Sequence[Config], *, trials: list[Trial] | None = None, **parts: Any
 ) -> Manifest:
+    if settings.sweep.target is not None and any(c.data.validation_size == 0 for c in configs):
+        raise ConfigError(
+            ["sweep.target needs a validation split: set data.validation_size to more than 0"]
+        )
     trials, config = trials or [], configs[0]
     varying = list(dict.fromkeys(k for trial in trials for k in trial.swept))
     varying = varying or list(parts.get("axes", []))

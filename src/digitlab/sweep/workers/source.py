@@ -41,4 +41,5 @@ class Listed:
         return None
 
     def ended(self, result: TrialResult) -> None:
-        """A grid learns nothing."""
+        """A grid learns only that it has reached what it is for."""
+        self._stop_rule.note(result)
