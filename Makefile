@@ -9,7 +9,7 @@ SIDE_BY_SIDE := -n 3 --dist worksteal
 NEXT   := hydra-core==1.4.0rc3 omegaconf==2.4.1rc1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all test-slurm test-dask test-faults check format check-next bench bench-sweep bench-store bench-peers server experiments records screenshots wheel lock clean
+.PHONY: help setup run test test-all test-slurm test-dask test-faults check format check-next bench bench-sweep bench-store bench-peers bench-scale server experiments records screenshots wheel lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -65,6 +65,9 @@ bench-store: setup ## measure recording: 1,000 runs by 8 writers into SQLite and
 
 bench-peers: setup ## measure against Optuna, Ray Tune, Hydra, scikit-learn with MLflow (an hour; needs MNIST)
 	$(BIN)/python -m tests.benchmarks.peers $(PEERS)
+
+bench-scale: setup ## measure 100, 1,000 and 10,000 recorded runs and life with them (20 min; SCALE="100 1000")
+	$(BIN)/python -m tests.benchmarks.scale $(SCALE)
 
 server: setup ## run a team's server: MLflow with PostgreSQL and passwords; docs/team-server.md
 	@PYTHON=$(BIN)/python sh docs/team_server/start.sh

@@ -13,7 +13,7 @@ FILES = {
 }
 COMMANDS = (
     *("train", "recorded", "config", "compare", "model", "project.commands"),
-    *("store.annotate", "store.cleaning", "store.listing"),
+    *("store.annotate", "store.cleaning", "store.importing", "store.listing"),
 )
 MAY_IMPORT = {
     "mlflow": {

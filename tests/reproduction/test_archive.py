@@ -18,7 +18,7 @@ import yaml
 from safetensors.torch import load, save
 
 from digitlab import cli
-from digitlab.reproduction.archive import parse_archive, read_recorded, write_archive
+from digitlab.reproduction.archive import packed_archive, parse_archive, read_recorded
 from digitlab.runs.document import RefusedDocument, config_digest
 from digitlab.tracking.connection.location import resolve_uri
 from digitlab.tracking.store import RunStore
@@ -222,9 +222,9 @@ def test_what_could_not_be_read_again_is_not_written(contents: Contents, tmp_pat
     file = tmp_path / "out.zip"
     kept = {name: content for name, content in contents.items() if name != "SHA256SUMS"}
     with pytest.raises(RefusedDocument, match=r"weights\.safetensors is not what the trace"):
-        write_archive(file, kept | {"weights.safetensors": bytes(100)}, RUN_ID)
+        packed_archive(kept | {"weights.safetensors": bytes(100)}, RUN_ID)
     assert not file.exists()
-    write_archive(file, kept, "20261126-141800-0a1b2c3d")  # of a record that no store has yet
+    file.write_bytes(packed_archive(kept, "20261126-141800-0a1b2c3d"))  # of a record that no store has yet
     assert read_recorded(file).run_id == "20261126-141800-0a1b2c3d"
 
 

@@ -2,24 +2,69 @@
 
 from pathlib import Path
 
+from digitlab.config import project
 from digitlab.errors import UsageError
-from digitlab.reproduction.reading import export, export_config
-from digitlab.tracking.names import BEST_RUN_TAG, VALIDATION_ACCURACY
+from digitlab.reproduction.reading import archive_of, export, export_config
+from digitlab.tracking.delivery import open_answering
+from digitlab.tracking.names import (
+    BEST_RUN_TAG,
+    COMMAND_TAG,
+    PARENT_SWEEP_TAG,
+    VALIDATION_ACCURACY,
+)
+from digitlab.tracking.run_folder import RunFolder
 from digitlab.tracking.store import RunStore
-from digitlab.tracking.stored_run import StoredRun
+from digitlab.tracking.stored_run import Chosen, StoredRun
 
 YAML = (".yaml", ".yml")
 
 
-def write_run(reference: str, uri: str, file: Path, *, about: str = "") -> None:
+def write_run(reference: str, uri: str, file: Path, *, about: str = "") -> int:
     """An archive of the run, or its configuration if the file is called .yaml or .yml.
 
-    about: what the run is, as a comment in the file.
+    Of a sweep or a study all its finished runs. about: what the run is, as a comment in the file.
+
+    Returns:
+        How many runs were written.
     """
-    if file.suffix in YAML:
+    several = _several(reference, uri)
+    if several is None and file.suffix in YAML:
         export_config(reference, uri, file, about=about)
-    else:
+    elif several is None:
         export(reference, uri, file)
+    elif file.suffix in YAML:
+        raise UsageError(f"{file} takes one configuration, and {reference} has several: add --best")
+    else:
+        return _write_several(several, uri, file)
+    return 1
+
+
+def _several(reference: str, uri: str) -> Chosen | None:
+    """The sweep or the study that is meant; None for a run."""
+    from digitlab.sweep.lookup import choose
+
+    if RunFolder.named(project.records(), reference):
+        return None
+    chosen = choose(open_answering(uri), reference)
+    return None if chosen.kind == "run" else chosen
+
+
+def _write_several(chosen: Chosen, uri: str, file: Path) -> int:
+    from digitlab.reproduction.moving.bundle import Sweep, write_bundle
+
+    finished = [run for run in chosen.runs if run.status == "FINISHED"]
+    if not finished:
+        raise UsageError(f"no run of {chosen.kind} {chosen.name} has finished: nothing to export")
+    sweep = None
+    if own := chosen.own_run:
+        sweep = Sweep(
+            format=1,
+            id=own.tags[PARENT_SWEEP_TAG],
+            name=own.name,
+            study=own.study,
+            command=own.tags.get(COMMAND_TAG, ""),
+        )
+    return write_bundle(file, ((run, archive_of(run.run_id, uri)) for run in finished), sweep)
 
 
 def best_run(store: RunStore, reference: str) -> tuple[StoredRun, str]:

@@ -19,11 +19,14 @@ from digitlab import __version__
 from digitlab.cli import compare, config, model, recorded, train
 from digitlab.cli.completion import register_shells
 from digitlab.cli.project import commands as project
-from digitlab.cli.store import annotate, cleaning, listing
+from digitlab.cli.store import annotate, cleaning, importing, listing
 from digitlab.errors import DigitlabError, Interrupted, machine_refusal
 from digitlab.text.terminal import echo
 
-FAMILIES = (train, recorded, listing, annotate, cleaning, config, compare, model, project)
+FAMILIES = (
+    *(train, recorded, listing, annotate, cleaning, importing),
+    *(config, compare, model, project),
+)
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 MAX_LINE = 1000  # of a message, in characters: what was given may be of any length
 EPILOG = """\b

@@ -131,11 +131,11 @@ def print_variation(
 @click.option("--best", is_flag=True, help="The best run by validation of a SWEEP or STUDY.")
 @STORE
 def export(run: str, file: Path, best: bool, tracking_uri: str | None) -> None:
-    """Write a run as one file that another clone, on another machine, can reproduce.
+    """Write a run as one file that another clone, on another machine, can reproduce or import.
 
-    FILE becomes an archive of all of the record; one that ends in .yaml or .yml the configuration
-    alone: small, to be trained as it is (reproduce FILE) or varied (train --config FILE), but nothing
-    to judge a result by.
+    FILE becomes an archive of all of the record, of a SWEEP or STUDY of all its finished runs; one that
+    ends in .yaml or .yml the configuration alone: small, to be trained as it is (reproduce FILE) or
+    varied (train --config FILE), but nothing to judge a result by.
     """
     from digitlab.tracking.connection.location import resolve_uri
 
@@ -151,10 +151,14 @@ def export(run: str, file: Path, best: bool, tracking_uri: str | None) -> None:
         settle_dead_runs()
     from digitlab.api.exporting import YAML, write_run
 
-    write_run(run, uri, file, about=about)
+    count = write_run(run, uri, file, about=about)
     size = file.stat().st_size
     shown = f"{size / 1e3:.1f} kB" if file.suffix in YAML else f"{size / 1e6:.1f} MB"
-    echo(f"wrote {file} ({shown}); check it: digitlab reproduce {shlex.quote(str(file))}")
+    quoted = shlex.quote(str(file))
+    if count == 1:
+        echo(f"wrote {file} ({shown}); check it: digitlab reproduce {quoted}")
+    else:
+        echo(f"wrote {file} ({count} finished runs, {shown}); elsewhere: digitlab import {quoted}")
 
 
 @click.command()

@@ -26,13 +26,13 @@ from digitlab.runs.artifacts import read_answers
 from digitlab.runs.document import Document, RefusedDocument
 from digitlab.runs.trace import Trace, predictions_digest, to_floats
 from digitlab.text import yaml_text
-from digitlab.text.files import read_file, write_atomically
-from digitlab.tracking.names import EPOCHS_FILE, PATCH_FILE, PREDICTIONS_FILE, RECORD_FILE
+from digitlab.text.files import read_file
+from digitlab.tracking.names import ABOUT_FILE, EPOCHS_FILE, PATCH_FILE, PREDICTIONS_FILE, RECORD_FILE
 
 CHECKSUMS = "SHA256SUMS"
 LOCK = "requirements.lock"
 REQUIRED = (RECORD_FILE, CONFIG_FILE, WEIGHTS_FILE, EPOCHS_FILE, PREDICTIONS_FILE)
-OPTIONAL = (MODEL_FILE, PATCH_FILE, LOCK)
+OPTIONAL = (MODEL_FILE, PATCH_FILE, LOCK, ABOUT_FILE)
 RUN_ID = re.compile(r"[0-9A-Za-z-]{1,64}")  # a record that is not delivered yet has one with dashes
 MAX_BYTES = 200_000_000  # of an archive, and of all its files together, unpacked
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -46,7 +46,7 @@ class Recorded:
     """A recorded run, from a file, this disk or the store. patch: what was not committed, if anything.
 
     run_id: in the store that it was read from, or that it was exported from. origin: to be shown.
-    is_from_file: the run need not be in any store here.
+    is_from_file: the run need not be in any store here. contents: the files of an archive, by name.
     """
 
     document: Document
@@ -54,9 +54,10 @@ class Recorded:
     run_id: str
     origin: str
     is_from_file: bool = True
+    contents: Mapping[str, bytes] = dataclasses.field(default_factory=dict, repr=False)
 
 
-def write_archive(file: Path, contents: Mapping[str, bytes], run_id: str) -> None:
+def packed_archive(contents: Mapping[str, bytes], run_id: str) -> bytes:
     """contents: by name; a list of checksums as `sha256sum -c` takes them is added.
 
     Raises:
@@ -71,7 +72,7 @@ def write_archive(file: Path, contents: Mapping[str, bytes], run_id: str) -> Non
         for name, content in sorted({**contents, CHECKSUMS: sums.encode()}.items()):
             archive.writestr(zipfile.ZipInfo(name, DATE), content, zipfile.ZIP_DEFLATED)
     parse_archive(packed.getvalue(), f"run {run_id}")
-    write_atomically(file, packed.getvalue())
+    return packed.getvalue()
 
 
 def read_recorded(file: Path) -> Recorded:
@@ -94,7 +95,9 @@ def _of_document(content: bytes, origin: str) -> Recorded:
     It names no run: the start of its checksum stands for an id.
     """
     run_id = hashlib.sha256(content).hexdigest()[:32]
-    return Recorded(documents.parse(content), patch=None, run_id=run_id, origin=origin)
+    document = documents.parse(content)
+    files = {RECORD_FILE: content}
+    return Recorded(document, patch=None, run_id=run_id, origin=origin, contents=files)
 
 
 def parse_archive(content: bytes, origin: str) -> Recorded:
@@ -113,7 +116,7 @@ def parse_archive(content: bytes, origin: str) -> Recorded:
     if document.trace is None or not document.trace.weights:
         raise RefusedDocument([f"{origin}: its {RECORD_FILE} has no result"])
     _check_contents(contents, document, document.trace, origin)
-    return Recorded(document, contents.get(PATCH_FILE), run_id, origin)
+    return Recorded(document, contents.get(PATCH_FILE), run_id, origin, contents=contents)
 
 
 def _unpacked(content: bytes) -> tuple[dict[str, bytes], str]:

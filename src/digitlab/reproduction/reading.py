@@ -15,9 +15,10 @@ from digitlab.reproduction.archive import (
     OPTIONAL,
     REQUIRED,
     Recorded,
+    packed_archive,
     read_recorded,
-    write_archive,
 )
+from digitlab.reproduction.moving.about import describe
 from digitlab.runs import document as documents
 from digitlab.runs.document import RefusedDocument
 from digitlab.runs.provenance import CHECKOUT
@@ -25,10 +26,10 @@ from digitlab.text import yaml_text
 from digitlab.text.files import is_file_of_some_kind, write_atomically
 from digitlab.text.terminal import printable
 from digitlab.tracking.delivery import bounded_store, check_answering, open_store
-from digitlab.tracking.names import CONFIG_TAG, PATCH_FILE, RECORD_FILE
+from digitlab.tracking.names import ABOUT_FILE, CONFIG_TAG, PATCH_FILE, RECORD_FILE
 from digitlab.tracking.run_folder import RunFolder
 from digitlab.tracking.store import RunStore
-from digitlab.tracking.stored_run import check_prefix
+from digitlab.tracking.stored_run import StoredRun, check_prefix, undelivered
 
 
 def read(reference: str, uri: str) -> Recorded:
@@ -46,7 +47,7 @@ def read(reference: str, uri: str) -> Recorded:
     if RECORD_FILE not in files.contents:
         raise RefusedDocument([f"run {reference} has no {RECORD_FILE}: an older digitlab made it"])
     document = documents.parse(files.contents[RECORD_FILE])
-    if files.tags is not None and files.tags.get(CONFIG_TAG) != document.config_sha256:
+    if files.run.delivered and files.run.tags.get(CONFIG_TAG) != document.config_sha256:
         raise RefusedDocument(["its configuration is not the one that the run was tagged with"])
     return Recorded(
         document=document,
@@ -59,6 +60,11 @@ def read(reference: str, uri: str) -> Recorded:
 
 def export(reference: str, uri: str, file: Path) -> None:
     """Write one archive that another clone on another machine can reproduce."""
+    write_atomically(file, archive_of(reference, uri))
+
+
+def archive_of(reference: str, uri: str) -> bytes:
+    """A finished run as an archive. Raises RefusedDocument: it has not finished."""
     files = _files_of(reference, uri, (*REQUIRED, *OPTIONAL))
     kept = dict(files.contents)
     if missing := [name for name in REQUIRED if name not in kept]:
@@ -68,7 +74,8 @@ def export(reference: str, uri: str, file: Path) -> None:
     documents.parse(kept[RECORD_FILE])
     if CHECKOUT is not None and (lock := CHECKOUT / LOCK).exists():
         kept[LOCK] = lock.read_bytes()
-    write_archive(file, kept, files.run_id)
+    kept[ABOUT_FILE] = describe(files.run)
+    return packed_archive(kept, files.run_id)
 
 
 def export_config(reference: str, uri: str, file: Path, *, about: str = "") -> None:
@@ -96,11 +103,11 @@ def export_config(reference: str, uri: str, file: Path, *, about: str = "") -> N
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Files:
-    """Artifacts of a run. tags: those in the store; None where the files are not from a store."""
+    """A run, and artifacts of it. run_id: as it was asked for, or the whole id in the store."""
 
     run_id: str
     contents: Mapping[str, bytes]
-    tags: Mapping[str, str] | None
+    run: StoredRun
 
 
 def _files_of(
@@ -116,11 +123,11 @@ def _files_of(
         RefusedDocument: the document is too large.
     """
     if record := RunFolder.named(project.records(), reference):
-        return _Files(reference, record.contents(artifacts), None)
+        return _Files(reference, record.contents(artifacts), undelivered(record))
     check_prefix(reference)
     check_answering(uri)
     store = opened(uri)
     run = store.find(reference)
     if (size := dict(store.artifacts(run)).get(RECORD_FILE, 0)) > documents.MAX_BYTES:
         raise RefusedDocument([f"{RECORD_FILE} has {size} bytes, more than {documents.MAX_BYTES}"])
-    return _Files(run.run_id, store.contents(run, artifacts), run.tags)
+    return _Files(run.run_id, store.contents(run, artifacts), run)

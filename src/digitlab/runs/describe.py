@@ -186,7 +186,7 @@ def open_folder(request: Request) -> RunFolder:
 
 def _new_folder(request: Request) -> RunFolder:
     config, document, member = request.config, request.document, request.member
-    code, tags = document.code, request.tags
+    tags = request.tags
     return RunFolder.create(
         project.records(),
         study=config.study,
@@ -195,29 +195,42 @@ def _new_folder(request: Request) -> RunFolder:
         is_resumable=True,
         name=_kind(tags) + (member.name if member else run_name(config)),
         tracking_uri=request.tracking_uri,
-        params={path: as_param(value) for path, value in flatten(document.config).items()},
+        params=params_of(document),
         tags={
-            names.VERSION_TAG: code.version,
-            names.COMMIT_TAG: code.commit,
-            names.DIRTY_TAG: code.dirty,
-            names.COMMAND_TAG: document.command,
-            names.HOST_TAG: document.machine["host"],
-            names.DEVICE_TAG: document.device,
-            names.CONFIG_TAG: document.config_sha256,
-            names.SOURCE_TAG: code.source,
-            names.CANARY_TAG: document.canary,
+            **tags_of(document),
             names.FINGERPRINT_TAG: fingerprint(config, device=document.device, data=document.data),
-            names.SOURCE_NAME_TAG: "digitlab",
-            names.SOURCE_TYPE_TAG: "LOCAL",
-            names.SOURCE_COMMIT_TAG: code.commit,
-            names.NOTE_TAG: _note(document.command, tags),
-            **{f"{names.DATA_TAG}{name}": digest for name, digest in document.data.items()},
+            names.NOTE_TAG: note(document.command, tags),
             **(member.tags if member else {}),
             **tags,
         },
         dataset=_describe_data(request.dataset),
         process=process.this_process(),
     )
+
+
+def params_of(document: Document) -> dict[str, str]:
+    """All knobs by their paths."""
+    return {path: as_param(value) for path, value in flatten(document.config).items()}
+
+
+def tags_of(document: Document) -> dict[str, str]:
+    """What the document says of its run, as tags."""
+    code = document.code
+    return {
+        names.VERSION_TAG: code.version,
+        names.COMMIT_TAG: code.commit,
+        names.DIRTY_TAG: code.dirty,
+        names.COMMAND_TAG: document.command,
+        names.HOST_TAG: document.machine["host"],
+        names.DEVICE_TAG: document.device,
+        names.CONFIG_TAG: document.config_sha256,
+        names.SOURCE_TAG: code.source,
+        names.CANARY_TAG: document.canary,
+        names.SOURCE_NAME_TAG: "digitlab",
+        names.SOURCE_TYPE_TAG: "LOCAL",
+        names.SOURCE_COMMIT_TAG: code.commit,
+        **{f"{names.DATA_TAG}{name}": digest for name, digest in document.data.items()},
+    }
 
 
 def run_name(config: Config) -> str:
@@ -234,7 +247,7 @@ def _kind(tags: Mapping[str, str]) -> str:
     return "variation of " if names.VARIES_TAG in tags else ""
 
 
-def _note(command: str, tags: Mapping[str, str]) -> str:
+def note(command: str, tags: Mapping[str, str]) -> str:
     """The run's description in the MLflow UI, in Markdown."""
     origin = tags.get(names.REPRODUCES_TAG)
     verdict = (

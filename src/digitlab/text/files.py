@@ -7,7 +7,9 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from digitlab.errors import reason
 
@@ -41,13 +43,19 @@ def write_atomically(file: Path, content: str | bytes) -> None:
 
     Raises OSError with the file's name; also if a device or a pipe is there, which would be replaced.
     """
-    data = content.encode() if isinstance(content, str) else content
+    with replacing(file) as handle:
+        handle.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def replacing(file: Path) -> Iterator[BinaryIO]:
+    """The same for content of any size: it takes the file's place when all of it has been written."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
         if file.exists() and not file.is_file():
             raise OSError(errno.EINVAL, "is no regular file")
         with temporary.open("wb") as handle:
-            handle.write(data)
+            yield handle
             handle.flush()
             os.fsync(handle.fileno())
         temporary.replace(file)

@@ -16,6 +16,7 @@ from digitlab.tracking.stored_run import StoredRun
 
 REASON = "the process died without a word (killed, out of memory, or power lost)"
 
+IMPORTING = "importing-"  # the folder of a process that imports runs: with its number
 IN_USE_SECONDS = 60  # what is younger may be in the making
 
 
@@ -61,6 +62,7 @@ def _process(tags: dict[str, str]) -> Process | None:
 
 def find_remains(mlruns: Path) -> list[Path]:
     folders = [folder for folder in mlruns.glob("records/*/") if not any(folder.glob("run.json*"))]
+    folders += mlruns.glob(f"{IMPORTING}*/")
     patterns = ("", "records/*/", "records/*/artifacts/", "sweeps/*/")
     files = [file for pattern in patterns for file in mlruns.glob(f"{pattern}.*.tmp")]
     files = [file for file in files if not any(folder in file.parents for folder in folders)]

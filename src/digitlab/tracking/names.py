@@ -40,6 +40,7 @@ DEVICE_TAG = "digitlab.device"  # cpu or cuda
 DIVERGED_EPOCH_TAG, DIVERGED_STEP_TAG = "digitlab.diverged.epoch", "digitlab.diverged.step"
 REPRODUCES_TAG = "digitlab.reproduces"  # the id of the run that it repeats
 VARIES_TAG = "digitlab.varies"  # the id of the run whose record it was made from, with other knobs
+IMPORTED_TAG = "digitlab.imported"  # the id that it had in the store that it came from
 VERDICT_TAG = "digitlab.verdict"  # how its reproduction ended
 
 # Tags of a trial.
@@ -73,6 +74,7 @@ BEST_METRIC = "best/"  # of a parent run: these metrics of its best trial so far
 # model.json in models/signature.py.
 RECORD_FILE = "record.json"  # all from which it can be run again and judged: runs/document.py
 PATCH_FILE = "source.patch"  # what was not committed
+ABOUT_FILE = "about.json"  # of a run in an archive: name, times, tags
 EPOCHS_FILE = "metrics.csv"
 PER_CLASS_FILE = "per_class.csv"
 PREDICTIONS_FILE = "predictions.parquet"  # the answer to every test image

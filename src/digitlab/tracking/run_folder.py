@@ -243,15 +243,18 @@ class RunFolder:
         self.save()
         self.save_delivered()
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Append one line; what was logged before an interruption is not logged again."""
+    def log_metrics(self, metrics: Mapping[str, float], step: int, at: int | None = None) -> None:
+        """Append one line; what was logged before an interruption is not logged again.
+
+        at: in ms since the epoch; None: now.
+        """
         if self._logged is None:
             lines = [line for line in self.metric_lines() if line["metrics"]]
             self._logged = {(line["step"], min(line["metrics"])) for line in lines}
         if (step, min(metrics)) in self._logged:
             return
         self._logged.add((step, min(metrics)))
-        self._journal.append({"step": step, "time": now(), "metrics": dict(metrics)})
+        self._journal.append({"step": step, "time": at or now(), "metrics": dict(metrics)})
 
     def metric_lines(self) -> list[dict[str, Any]]:
         """All complete lines; without metrics where one is damaged, so that the others keep their
