@@ -26,7 +26,7 @@ def describe_sweeps(sweeps: Path) -> list[dict[str, Any]]:
     rows = []
     for folder in all_sweeps(sweeps):
         with contextlib.suppress(DigitlabError):
-            rows.append(_describe(folder))
+            rows.append(describe(folder))
     for problem in (problem for folder in all_sweeps(sweeps) for problem in damage(folder)):
         say(problem)
     return rows
@@ -46,7 +46,8 @@ def damage(folder: SweepFolder) -> list[str]:
     ]
 
 
-def _describe(folder: SweepFolder) -> dict[str, Any]:
+def describe(folder: SweepFolder) -> dict[str, Any]:
+    """Raises DigitlabError if its manifest is damaged."""
     manifest = folder.manifest()
     results = [r for r in folder.results().values() if r.state != "INTERRUPTED"]
     reused = max((e.get("reused", 0) for e in folder.events() if e["event"] == "working"), default=0)

@@ -1,4 +1,4 @@
-"""The commands about all there is: runs, sweeps, ui, doctor, sync.
+"""The commands about all there is: runs, sweeps, watch, ui, doctor, sync.
 
 What they need is imported when they are called.
 """
@@ -13,6 +13,7 @@ from digitlab.cli.completion import complete_names
 from digitlab.cli.options import (
     JSON,
     OVERRIDES,
+    STORE,
     TRACKING,
     store_uri,
 )
@@ -93,6 +94,21 @@ def sweeps(as_json: bool) -> None:
         print_sweeps(rows)
     else:
         echo("no sweeps yet: `digitlab sweep seed=0,1` makes the first")
+
+
+@click.command()
+@click.argument("sweep", required=False, shell_complete=complete_names("sweep"))
+@click.option("--once", is_flag=True, help="Show how far it is now, and end.")
+@STORE
+def watch(sweep: str | None, once: bool, tracking_uri: str | None) -> None:
+    """Watch a sweep: what runs, what waits, the best so far, how long it will take.
+
+    SWEEP is an id or a name; default: the newest. One that another machine runs is shown as far as the
+    store knows it. Ctrl-C ends the watching, never the sweep.
+    """
+    from digitlab.cli.store.watching import watch as watch_sweep
+
+    watch_sweep(sweep, tracking_uri, once=once)
 
 
 @click.command()
@@ -236,4 +252,4 @@ def deliver_waiting(elsewhere: str | None) -> int:
     return 4 if failed else 0
 
 
-COMMANDS = (runs, sweeps, ui, doctor, sync)
+COMMANDS = (runs, sweeps, watch, ui, doctor, sync)
