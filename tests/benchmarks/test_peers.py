@@ -1,5 +1,6 @@
 """The arithmetic and tables of `make bench-peers`; each peer's script where its environment is."""
 
+import json
 import os
 from pathlib import Path
 
@@ -164,6 +165,15 @@ def test_the_seconds_of_a_profile_are_those_of_all_cores() -> None:
     steps = "step (digitlab/training/loop.py:9)"
     seconds = profile.seconds_by_kind([f"{steps} {profile.A_SECOND * 3}", "recv (a.py:1) 50"], wall=4.0)
     assert seconds == {"the rest of the steps": 3.0, "waiting": 5.0}
+
+
+def test_both_pages_show_the_results_that_are_committed() -> None:
+    results, spent = (json.loads((publish.PUBLISHED / name).read_text()) for name in publish.JSON)
+    for page, text in (
+        (publish.PAGE, publish.page_text(results, spent)),
+        (publish.README, publish.readme_text(results)),
+    ):
+        assert page.read_text() == publish.filled(page.read_text(), text)
 
 
 def test_every_requirement_is_a_name_and_a_version() -> None:

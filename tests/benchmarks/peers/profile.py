@@ -25,13 +25,13 @@ CORES = 2  # workers of the sweep
 # The multiplications and additions of a trial: forward and backward, 5 epochs of 55,000 images.
 OPERATIONS = 5 * 55_000 * 2 * 2 * 784 * 10
 
-# A frame is `function (path/file.py:line)`. A stack with an EVALUATION frame anywhere is evaluation;
-# of the others the innermost frame that matches says the kind.
-EVALUATION = re.compile(r"^(evaluate|predict|score\w*|_predicted) \(.*digitlab/training/")
-PRODUCTS = r"^(\w*products?\w*|\w*\.forward) \(.*digitlab/(training|models)/|digitlab/training/product"
+# A frame is `function (path/file.py:line)`. A stack with an IMPORTS or EVALUATION frame anywhere is of
+# that kind; of the others the innermost frame that matches says the kind.
+IMPORTS = re.compile(r"<frozen importlib|ctypes/__init__")
+EVALUATION = re.compile(r"^(\w+\.)?(evaluate|predict(_many)?|score\w*) \(.*digitlab/(training|models)/")
+PRODUCTS = r"^(\w*products?\w*|\w*\.forward) \(.*digitlab/(training|models)/|digitlab/models/products"
 DELIVERY = r"\((mlflow|sqlalchemy|alembic)/|digitlab/tracking/(delivery|store|upload|connection)"
 KINDS = {
-    "imports": r"<frozen importlib|ctypes/__init__",
     "waiting": r"^(\w+\.)?(_?recv|wait|select|poll|acquire|sleep|_try_wait|waitpid) \(",
     "products": PRODUCTS,
     "delivery to MLflow": DELIVERY,
@@ -72,23 +72,29 @@ def sampled(trials: int) -> tuple[list[str], float]:
 
 
 def seconds_by_kind(lines: Iterable[str], wall: float) -> dict[str, float]:
-    """Seconds of all cores, the largest first; what no process used is waiting."""
+    """Seconds of all cores, the largest first; what no process used is waiting.
+
+    A thread that waits for a core is sampled as one that runs: all are shortened to what the cores had.
+    """
     counts: Counter[str] = Counter()
     for line in lines:
         stack, _, count = line.rpartition(" ")
         counts[kind_of(stack.split(";"))] += int(count)
     del counts["waiting"]
-    seconds = {kind: count / A_SECOND for kind, count in counts.most_common()}
-    return {**seconds, "waiting": max(0.0, CORES * wall - sum(seconds.values()))}
+    sampled_seconds = sum(counts.values()) / A_SECOND
+    factor = min(1.0, CORES * wall / max(sampled_seconds, 1e-9)) / A_SECOND
+    seconds = {kind: count * factor for kind, count in counts.most_common()}
+    return {**seconds, "waiting": max(0.0, CORES * wall - sampled_seconds)}
 
 
 def kind_of(stack: Sequence[str]) -> str:
     """The kind of work of a stack, whose innermost frame stands last."""
-    if any(EVALUATION.search(frame) for frame in stack):
-        return "evaluation"
+    for kind, pattern in (("imports", IMPORTS), ("evaluation", EVALUATION)):
+        if any(pattern.search(frame) for frame in stack):
+            return kind
     for frame in reversed(stack):
-        for kind, pattern in KINDS.items():
-            if re.search(pattern, frame):
+        for kind, known in KINDS.items():
+            if re.search(known, frame):
                 return kind
     return REST
 
