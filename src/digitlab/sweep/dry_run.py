@@ -16,10 +16,10 @@ from digitlab.sweep.finished import (
     remaining,
     result_of,
 )
-from digitlab.sweep.forecast import Reasons, estimate_seconds
 from digitlab.sweep.manifest import Manifest, Trial
 from digitlab.sweep.planning import axes
 from digitlab.sweep.planning.engines import plan_chunks
+from digitlab.sweep.planning.forecast import Reasons, estimate_seconds
 from digitlab.sweep.search import num_trials
 from digitlab.sweep.sweep_folder import DamagedManifest, SweepFolder, newest_of
 from digitlab.sweep.workers.display import in_words

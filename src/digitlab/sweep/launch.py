@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 from digitlab.config import project
 from digitlab.errors import Interrupted
@@ -15,33 +15,19 @@ from digitlab.sweep import parent_run
 from digitlab.sweep.ending.end import End, end_of
 from digitlab.sweep.ending.goal import Goal
 from digitlab.sweep.ending.stop_rule import StopRule, TimeLimit
-from digitlab.sweep.finished import (
-    FinishedRuns,
-    belongs,
-    finished_runs,
-    remaining,
-    result_of,
-    with_history,
-)
-from digitlab.sweep.forecast import Reasons
-from digitlab.sweep.manifest import Manifest, Trial
-from digitlab.sweep.planning.engines import plan_chunks
+from digitlab.sweep.left import Left, what_is_left
+from digitlab.sweep.manifest import Manifest
 from digitlab.sweep.planning.plan import verify_data
 from digitlab.sweep.presets import check_preset, write_preset
-from digitlab.sweep.search import Search, num_trials
+from digitlab.sweep.search import num_trials
 from digitlab.sweep.sweep_folder import SweepFolder, claim
 from digitlab.sweep.workers.display import SweepDisplay, in_words
-from digitlab.sweep.workers.executors.executor import Executor, UnderWay
-from digitlab.sweep.workers.executors.submitted_job import refuse_jobs_of_others
-from digitlab.sweep.workers.executors.table import executor_of
 from digitlab.sweep.workers.runner import Runner
-from digitlab.sweep.workers.source import Listed, Source
 from digitlab.text.terminal import say
 from digitlab.tracking.connection.location import undeliverable
 from digitlab.tracking.delivery import Delivery, bounded_store, check_before_training
 from digitlab.tracking.names import CHOSEN, ERROR_TAG, SWEEP_TAG, TRIAL_TAG
 from digitlab.tracking.run_folder import RunFolder, Status, all_records, waiting_records
-from digitlab.tracking.stored_run import StoredRun
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,28 +56,6 @@ class Launched:
     notes: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _Left:
-    """What of a sweep is done, and what is not. results: that stand.
-
-    under_way: tasks of an earlier command that still run, each with its trials that are left. engine:
-    how the other trials are trained, if that is worth a line.
-    stop_rule: when no further one of them starts.
-    """
-
-    results: list[TrialResult]
-    num_pending: int
-    source: Source
-    executor: Executor
-    under_way: Mapping[UnderWay, list[Trial]]
-    stop_rule: StopRule
-    engine: str = ""
-
-    @property
-    def num_trials(self) -> int:
-        return len(self.results) + self.num_pending
-
-
 def launch(planned: Manifest, options: Options, interrupts: Interrupts) -> Launched:
     """Finish the sweep that was planned: a new one, or what is left of an earlier one.
 
@@ -108,7 +72,9 @@ def launch(planned: Manifest, options: Options, interrupts: Interrupts) -> Launc
     with interrupts.deferred():
         folder, manifest = claim(planned, rerun=options.rerun, say=say)
         try:
-            left = _what_is_left(folder, manifest, options)
+            _deliver_ended(manifest)
+            rule = StopRule(options.limit, Goal(manifest))
+            left = what_is_left(folder, manifest, rule, rerun=options.rerun)
             count = f"{left.num_trials} trial{'s' * (left.num_trials != 1)}"
             where = f"sweep {manifest.id} {manifest.name!r}: {count}"
             ended, notes = "", tuple[str, ...]()
@@ -130,83 +96,8 @@ def launch(planned: Manifest, options: Options, interrupts: Interrupts) -> Launc
     return Launched(manifest=manifest, summary=summary, before=ended, saved=saved, notes=notes)
 
 
-def _what_is_left(folder: SweepFolder, manifest: Manifest, options: Options) -> _Left:
-    _deliver_ended(manifest)
-    executor = executor_of(manifest)
-    refuse_jobs_of_others(folder.folder, manifest.settings.executor.name)
-    attached = executor.attach(folder.folder)
-    stop_rule = StopRule(options.limit, Goal(manifest))
-    if manifest.is_search:
-        workers = executor.num_workers
-        search = Search(folder, manifest, say=say, num_workers=workers, stop_rule=stop_rule)
-        under_way = _under_way(attached, search.withdraw)
-        return _Left(
-            results=search.results,
-            num_pending=_num_pending(search.num_left, under_way, stop_rule),
-            source=search,
-            executor=executor,
-            under_way=under_way,
-            stop_rule=stop_rule,
-        )
-    finished = FinishedRuns() if options.rerun else finished_runs(manifest.study, manifest.tracking_uri)
-    rest = remaining(manifest, finished, folder)
-    reason = Reasons(manifest, finished.runs).why_again(rest.pending)
-    for note in [*rest.notes, *([reason] if reason else [])]:
-        say(note)
-    earlier, results = folder.results(), dict(rest.journal)
-    for trial in manifest.trials:
-        if run := rest.runs.get(trial.number):
-            results[trial.number] = _result(trial, run, earlier.get(trial.number), manifest)
-    for result in results.values():
-        stop_rule.note(result)
-    waiting = {trial.number: trial for trial in rest.pending}
-    under_way = _under_way(attached, lambda number: waiting.pop(number, None))
-    plan = plan_chunks(list(waiting.values()), manifest.settings.engine, executor.num_workers)
-    is_chosen = manifest.settings.engine.name == "fused" or len(plan.chunks) < len(waiting)
-    return _Left(
-        results=[results[number] for number in sorted(results)],
-        num_pending=_num_pending(len(rest.pending), under_way, stop_rule),
-        source=Listed(plan.chunks, stop_rule),
-        executor=executor,
-        under_way=under_way,
-        stop_rule=stop_rule,
-        engine=plan.describe() if is_chosen else "",
-    )
-
-
-def _num_pending(num_left: int, under_way: Mapping[UnderWay, list[Trial]], stop_rule: StopRule) -> int:
-    """Trials that will end now: of a sweep that has reached its target, those that still run."""
-    return sum(map(len, under_way.values())) if stop_rule.is_reached else num_left
-
-
-def _under_way(
-    attached: Sequence[UnderWay], withdraw: Callable[[int], Trial | None]
-) -> dict[UnderWay, list[Trial]]:
-    """Tasks of an earlier command, each with its trials that are left.
-
-    withdraw: takes a trial, by its number, from the trials to be started; None if it is not among them.
-    """
-    taken = {}
-    for task in attached:
-        trials = [withdraw(trial.number) for trial in task.args[0].trials]
-        if known := [trial for trial in trials if trial]:
-            taken[task] = known
-    if taken:
-        say(f"attached to trials that are under way: {sum(map(len, taken.values()))}")
-    return taken
-
-
-def _result(
-    trial: Trial, run: StoredRun, earlier: TrialResult | None, manifest: Manifest
-) -> TrialResult:
-    """Of a finished trial: as the journal has it, if that tells of this run."""
-    if earlier and earlier.run_id == run.run_id and earlier.state == "FINISHED":
-        return earlier
-    return with_history(trial, run, manifest) if belongs(run, manifest.id) else result_of(trial, run)
-
-
 def _run(
-    folder: SweepFolder, manifest: Manifest, left: _Left, options: Options, interrupts: Interrupts
+    folder: SweepFolder, manifest: Manifest, left: Left, options: Options, interrupts: Interrupts
 ) -> tuple[Summary, tuple[str, ...]]:
     """Train what is left, under the sweep's own run; what came of it, and where to look at that."""
     started, metric = time.monotonic(), manifest.settings.sweep.metric
@@ -260,14 +151,14 @@ def _run(
     return summary, tuple(notes)
 
 
-def _ended(left: _Left, runner: Runner) -> list[TrialResult]:
+def _ended(left: Left, runner: Runner) -> list[TrialResult]:
     """Every trial that has ended, now or earlier, by number."""
     results = [*left.results, *left.source.results, *runner.results]
     ended = {result.number: result for result in results if result.state != "INTERRUPTED"}
     return [ended[number] for number in sorted(ended)]
 
 
-def _end_of(folder: SweepFolder, manifest: Manifest, left: _Left, num_ended: int) -> End:
+def _end_of(folder: SweepFolder, manifest: Manifest, left: Left, num_ended: int) -> End:
     return end_of(
         left.stop_rule,
         total=num_trials(folder, manifest),

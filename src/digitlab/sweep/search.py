@@ -18,9 +18,9 @@ from digitlab.randomness import derive_seed
 from digitlab.results.trial_result import TrialResult
 from digitlab.sweep.ending.stop_rule import StopRule
 from digitlab.sweep.finished import OTHERS_UNKNOWN, finished_runs, with_history
-from digitlab.sweep.forecast import Reasons
 from digitlab.sweep.manifest import Manifest, Trial
 from digitlab.sweep.planning import axes
+from digitlab.sweep.planning.forecast import Reasons
 from digitlab.sweep.planning.plan import trial_of_search
 from digitlab.sweep.planning.space import Point
 from digitlab.sweep.settings import is_maximised

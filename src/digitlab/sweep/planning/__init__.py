@@ -1,4 +1,4 @@
-"""From a command line and conf/sweep/ to a manifest's trials, and to chunks of them.
+"""From a command line and conf/sweep/ to a manifest's trials, to chunks of them, and their time.
 
-Must not run anything nor import torch. Start with plan.py.
+Must not run anything. Torch is loaded only to give a reason (forecast.py). Start with plan.py.
 """
