@@ -22,6 +22,7 @@ from digitlab.cli.options import (
 from digitlab.cli.train import (
     FAIL_FAST,
     FOR,
+    NOTIFY,
     RETRIES,
     SAVE_BEST,
     launched,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 @FAIL_FAST
 @SAVE_BEST
 @FOR
+@NOTIFY
 @click.option(
     "--force", is_flag=True, help="Go on with a run though code, data or arithmetic have changed."
 )
@@ -52,7 +54,7 @@ def resume(reference: str, force: bool, **options: Any) -> None:
 
     RUN and SWEEP are ids, which may be shortened; a sweep's name will do, too. A run goes on at its
     last checkpoint and ends with the same bits as if it had never stopped. --rerun, --retries,
-    --fail-fast, --save-best and --for are for sweeps.
+    --fail-fast, --save-best, --for and --notify are for sweeps.
     """
 
     sys.exit(resume_any(reference, force=force, **options))

@@ -32,6 +32,12 @@ FAIL_FAST = click.option("--fail-fast", is_flag=True, help="Stop at the first fa
 SAVE_BEST = click.option(
     "--save-best", metavar="NAME", help="Write the winner to conf/experiment/NAME.yaml."
 )
+NOTIFY = click.option(
+    "--notify",
+    metavar="URL",
+    callback=lambda _context, _option, address: _checked(address),
+    help="POST one JSON message there when the sweep ends, well or not.",
+)
 FOR = click.option(
     "--for",
     "limit",
@@ -82,6 +88,7 @@ def train(overrides: tuple[str, ...], multirun: bool, file: Path | None) -> None
 @FAIL_FAST
 @SAVE_BEST
 @FOR
+@NOTIFY
 def sweep(overrides: tuple[str, ...], **options: Any) -> None:
     """Train every combination of the knobs that are given several values, or search for the best.
 
@@ -148,6 +155,15 @@ def launched(planned: "Manifest", options: "Options") -> int:
         for note in done.notes:
             say(note)
     return int(any(result.state == "FAILED" for result in done.summary.results))
+
+
+def _checked(address: str | None) -> str | None:
+    """Before anything is composed."""
+    if address is not None:
+        from digitlab.sweep.ending.notice import check_address
+
+        check_address(address)
+    return address
 
 
 def _limit(text: str | None) -> "TimeLimit | None":

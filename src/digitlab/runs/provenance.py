@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from digitlab import __version__
@@ -18,6 +18,7 @@ from digitlab.text.addresses import redacted
 
 CHECKOUT = project.CHECKOUT
 CODE = ("src", "conf", "pyproject.toml", "requirements.lock")
+NOTIFY = "--notify"
 PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "mlflow", "scikit-learn")
 
 
@@ -26,7 +27,17 @@ def command_line() -> str:
     program = Path(sys.argv[0])
     is_module = program.parts[-2:] == ("cli", "__main__.py")  # python -m digitlab.cli
     name = "digitlab" if is_module else program.name
-    return shlex.join([name, *map(redacted, sys.argv[1:])])
+    return shlex.join([name, *map(redacted, _recorded(sys.argv[1:]))])
+
+
+def _recorded(arguments: Sequence[str]) -> list[str]:
+    """Without whom to notify: an address with secrets, and not for whoever repeats the command."""
+    before = ["", *arguments]
+    return [
+        argument
+        for previous, argument in zip(before, arguments, strict=False)
+        if previous != NOTIFY and argument.partition("=")[0] != NOTIFY
+    ]
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from digitlab.runs.provenance import unreadable_checkout
 from digitlab.sweep import parent_run
 from digitlab.sweep.ending.end import End, end_of
 from digitlab.sweep.ending.goal import Goal
+from digitlab.sweep.ending.notice import EndStatus, Notice, send
 from digitlab.sweep.ending.stop_rule import StopRule, TimeLimit
 from digitlab.sweep.left import Left, what_is_left
 from digitlab.sweep.manifest import Manifest
@@ -23,6 +24,7 @@ from digitlab.sweep.search import num_trials
 from digitlab.sweep.sweep_folder import SweepFolder, claim
 from digitlab.sweep.workers.display import SweepDisplay, in_words
 from digitlab.sweep.workers.runner import Runner
+from digitlab.text.addresses import redacted
 from digitlab.text.terminal import say
 from digitlab.tracking.connection.location import undeliverable
 from digitlab.tracking.delivery import Delivery, bounded_store, check_before_training
@@ -39,6 +41,7 @@ class Options:
     retries: int = 0
     save_best: str | None = None
     limit: TimeLimit | None = None
+    notify: str | None = None  # an address to tell of the end
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +67,7 @@ def launch(planned: Manifest, options: Options, interrupts: Interrupts) -> Launc
     Raises:
         Interrupted: the sweep was stopped and can be repeated.
     """
+    began = time.monotonic()
     if options.save_best:
         check_preset(options.save_best)
     check_before_training(planned.tracking_uri, planned.study)
@@ -75,25 +79,70 @@ def launch(planned: Manifest, options: Options, interrupts: Interrupts) -> Launc
             _deliver_ended(manifest)
             rule = StopRule(options.limit, Goal(manifest))
             left = what_is_left(folder, manifest, rule, rerun=options.rerun)
-            count = f"{left.num_trials} trial{'s' * (left.num_trials != 1)}"
-            where = f"sweep {manifest.id} {manifest.name!r}: {count}"
-            ended, notes = "", tuple[str, ...]()
-            if not left.num_pending and folder.has_ended():
-                ended = f"{where}, all ended before: {_counted(left.results)}"
-                summary = summarise(left.results, manifest.settings.sweep.metric)
-                summary = _with_note(summary, _end_of(folder, manifest, left, len(left.results)))
-            else:
-                check_before_training(manifest.tracking_uri, manifest.study, _records_of(manifest))
-                verify_data(manifest, say)
-                say(f"{where}, {len(left.results)} of them ended before" if left.results else where)
-                summary, notes = _run(folder, manifest, left, options, interrupts)
-            _say_failures(summary)
-            saved = (
-                write_preset(options.save_best, folder, manifest, summary) if options.save_best else ""
-            )
+            try:
+                done = _work(folder, manifest, left, options, interrupts)
+            except (Interrupted, Exception) as error:
+                _notify(options, folder, manifest, _by_journal(folder, manifest, left), began, error)
+                raise
+            _notify(options, folder, manifest, done.summary, began)
+            return done
         finally:
             folder.release()
+
+
+def _work(
+    folder: SweepFolder, manifest: Manifest, left: Left, options: Options, interrupts: Interrupts
+) -> Launched:
+    """Do what is left, if anything is."""
+    count = f"{left.num_trials} trial{'s' * (left.num_trials != 1)}"
+    where = f"sweep {manifest.id} {manifest.name!r}: {count}"
+    ended, notes = "", tuple[str, ...]()
+    if not left.num_pending and folder.has_ended():
+        ended = f"{where}, all ended before: {_counted(left.results)}"
+        summary = summarise(left.results, manifest.settings.sweep.metric)
+        summary = _with_note(summary, _end_of(folder, manifest, left, len(left.results)))
+    else:
+        check_before_training(manifest.tracking_uri, manifest.study, _records_of(manifest))
+        verify_data(manifest, say)
+        say(f"{where}, {len(left.results)} of them ended before" if left.results else where)
+        summary, notes = _run(folder, manifest, left, options, interrupts)
+    _say_failures(summary)
+    saved = write_preset(options.save_best, folder, manifest, summary) if options.save_best else ""
     return Launched(manifest=manifest, summary=summary, before=ended, saved=saved, notes=notes)
+
+
+def _notify(
+    options: Options,
+    folder: SweepFolder,
+    manifest: Manifest,
+    summary: Summary,
+    began: float,
+    error: BaseException | None = None,
+) -> None:
+    """Tell whoever is to be told that work on the sweep has ended; began: on the monotonic clock."""
+    if options.notify is None:
+        return
+    status: EndStatus = "stopped" if folder.is_stopped() else "finished"
+    if isinstance(error, Interrupted):
+        status = "interrupted"
+    elif error or any(result.state == "FAILED" for result in summary.results):
+        status = "failed"
+    notice = Notice(
+        manifest=manifest,
+        summary=summary,
+        status=status,
+        num_trials=num_trials(folder, manifest),
+        seconds=time.monotonic() - began,
+        error=redacted(str(error)) if error else None,
+    )
+    send(options.notify, notice, say)
+
+
+def _by_journal(folder: SweepFolder, manifest: Manifest, left: Left) -> Summary:
+    """What had come of the sweep when it was interrupted or failed as a whole."""
+    results = {result.number: result for result in left.results} | folder.results()
+    ended = [result for result in results.values() if result.state != "INTERRUPTED"]
+    return summarise(ended, manifest.settings.sweep.metric)
 
 
 def _run(

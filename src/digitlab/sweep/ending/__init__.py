@@ -1,4 +1,4 @@
-"""How a sweep ends before all of its trials were started.
+"""How a sweep ends: when no further trial starts, and who is told.
 
 Must not know executors or the search. Start with stop_rule.py.
 """
