@@ -95,6 +95,24 @@ def test_a_grid_whose_time_is_over_ends_and_goes_on_by_the_same_command(
     assert bits("cut") == bits("whole")
 
 
+def test_what_a_stopped_sweep_has_done_is_kept_until_it_is_finished(
+    digitlab: Cli, over_after: Callable[[int], None]
+) -> None:
+    line = ["sweep", *QUICK, "study=kept", "batch_size=50,60,70"]
+    over_after(2)
+    digitlab(*line, "--for=1h")
+    trial = tree("kept")[1][0]
+    for command in (["rm", trial.short_id], ["gc", "--keep-best", "1"]):
+        result = digitlab(*command, "--yes")
+        assert "is stopped: finish it with digitlab resume" in result.out + result.err
+    assert len(tree("kept")[1]) == 2
+    watched = digitlab("watch", newest().id)
+    assert watched.code == 0, watched.err
+    assert "2/3 trials" in watched.out
+    digitlab(*line)
+    assert "is stopped" not in digitlab("rm", trial.short_id).out
+
+
 def test_a_search_stopped_twice_makes_the_trials_of_one_that_was_not(
     digitlab: Cli, over_after: Callable[[int], None]
 ) -> None:

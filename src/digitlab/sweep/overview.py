@@ -20,6 +20,8 @@ STYLES = {
     "cut short": "yellow",
 }
 
+CAN_GO_ON = ("stopped", "cut short")  # with nothing under way, and trials left
+
 
 def describe_sweeps(sweeps: Path) -> list[dict[str, Any]]:
     """Plain values, newest first. created: ms since the epoch."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from digitlab.config import project
 from digitlab.errors import UsageError
-from digitlab.sweep.overview import describe_sweeps
+from digitlab.sweep.overview import CAN_GO_ON, describe_sweeps
 from digitlab.tracking import names
 from digitlab.tracking.registry import Registry
 from digitlab.tracking.search.run_filter import ranked
@@ -17,7 +17,7 @@ IN_WORK = ("running", "detached")  # sweeps, as overview.py calls them
 WAYS = {
     "running": "wait for",
     "detached": "digitlab resume",
-    "cut short": "finish it with digitlab resume, or give all of it up with digitlab rm",
+    **dict.fromkeys(CAN_GO_ON, "finish it with digitlab resume, or give all of it up with digitlab rm"),
 }
 
 
@@ -118,7 +118,7 @@ def _needs(store: RunStore, given_up: Collection[str]) -> Callable[[StoredRun], 
     unfinished = {
         row["id"]: row
         for row in describe_sweeps(project.sweeps())
-        if row["status"] in IN_WORK or (row["status"] == "cut short" and row["id"] not in given_up)
+        if row["status"] in IN_WORK or (row["status"] in CAN_GO_ON and row["id"] not in given_up)
     }
 
     def needed(run: StoredRun) -> str:

@@ -12,8 +12,8 @@ from digitlab.config.kinds import Metric
 from digitlab.results.summary import Summary, summarise
 from digitlab.results.trial_result import State, TrialResult
 from digitlab.sweep.manifest import Trial
-from digitlab.sweep.overview import describe
-from digitlab.sweep.search import num_trials, trials_made
+from digitlab.sweep.overview import CAN_GO_ON, describe
+from digitlab.sweep.search import num_needed, trials_made
 from digitlab.sweep.sweep_folder import SweepFolder
 from digitlab.tracking import names
 from digitlab.tracking.run_folder import DamagedRecord, RunFolder
@@ -71,8 +71,8 @@ def of_folder(folder: SweepFolder) -> Snapshot:
     begun = max((k for k, event in enumerate(events) if event["event"] == "working"), default=0)
     before = {e["number"] for e in events[:begun] if e["event"] == "ended"} & results.keys()
     reused = sum(event.get("reused", 0) for event in events[begun : begun + 1])
-    running = [] if row["status"] == "cut short" else _running(events[begun:], trials, metric)
-    total = num_trials(folder, manifest)
+    running = [] if row["status"] in CAN_GO_ON else _running(events[begun:], trials, metric)
+    total = num_needed(folder, manifest)
     of_others = len(before) + reused
     done = len(results) - len(before) + sum(one.epoch / one.epochs for one in running)
     return Snapshot(
