@@ -105,7 +105,7 @@ def _show_search(manifest: Manifest, known: SweepFolder | None, runs: Sequence[S
         f"{search.search}: {search.trials} points{seeds} by {search.metric}{pruned}{until}, chosen from"
     )
     for knob, axis in manifest.axes.items():
-        echo(f"  {knob}: {axes.described(axis)}")
+        echo(f"  {knob}: {axes.described(axis)}{_where(manifest, knob)}")
     goal = Goal(manifest)
     results = known.results().values() if known else []
     ended = [result for result in results if result.state != "INTERRUPTED"]
@@ -117,6 +117,17 @@ def _show_search(manifest: Manifest, known: SweepFolder | None, runs: Sequence[S
         echo(goal.sentence())
     echo(f"{total} trials: {len(ended)} ended, {left} to run")
     echo(f"time: {_time_of_search(manifest, left, runs)}")
+
+
+def _where(manifest: Manifest, knob: str) -> str:
+    """` (where model=cnn)`, of a knob that only some groups have."""
+    without = [base.groups for base in manifest.bases if knob in base.lacks]
+    having = [base.groups for base in manifest.bases if knob not in base.lacks]
+    for group in manifest.bases[0].groups if without else ():
+        choices = dict.fromkeys(groups[group] for groups in having)
+        if not any(groups[group] in choices for groups in without):
+            return f" (where {group}={','.join(choices)})"
+    return " (where there is such a knob)" if without else ""
 
 
 def _time(manifest: Manifest, pending: Sequence[Trial], runs: Sequence[StoredRun]) -> str:

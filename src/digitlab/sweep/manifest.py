@@ -4,6 +4,7 @@ Nothing here reads conf/. Knows neither Hydra nor MLflow nor torch.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +18,7 @@ from digitlab.text.formats import KEY, Format, Values
 
 
 def _with_target(values: Values) -> Values:
-    """Version 2: a sweep may have a target."""
+    """Version 2: a sweep may have a target, and a search knobs that some of its groups lack."""
     settings = values["settings"]
     return values | {"settings": settings | {"sweep": {"target": None} | settings["sweep"]}}
 
@@ -54,10 +55,15 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
-    """One choice of groups of a search, composed: values are laid over it without reading conf/."""
+    """One choice of groups of a search, composed: values are laid over it without reading conf/.
+
+    lacks: knobs that the search chooses elsewhere and that do not exist here: `model.channels_1`, which
+    only a CNN has.
+    """
 
     groups: dict[str, str]
     values: dict[str, Any]
+    lacks: list[str] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -90,6 +96,11 @@ class Manifest:
         if not self.is_search:
             return len(self.trials)
         return (self.settings.sweep.trials or 0) * self.settings.sweep.repeats
+
+    def base_of(self, point: Mapping[str, str]) -> Base:
+        """Of a search: what a point with these groups is laid over."""
+        groups = {knob: point[knob] for knob in self.bases[0].groups}
+        return next(base for base in self.bases if base.groups == groups)
 
     def executed_like(self, other: "Manifest") -> "Manifest":
         """With the executor and engine of another: how a sweep is executed is not frozen."""

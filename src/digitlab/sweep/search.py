@@ -49,6 +49,7 @@ class Search:
         self._num_workers, self._stop_rule = num_workers, stop_rule or StopRule()
         self._study = _new_study(manifest)
         self._distributions = {k: _distribution(axis) for k, axis in manifest.axes.items()}
+        self._has_conditions = any(base.lacks for base in manifest.bases)
         self._asked: dict[int, Any] = {}  # Optuna's trial of each point
         self._results: dict[int, TrialResult] = {}
         self._waiting: deque[Trial] = deque()
@@ -140,11 +141,23 @@ class Search:
     def _new_point(self, number: int) -> Point | None:
         """At random, of those that were not chosen yet."""
         dice = random.Random(derive_seed(self._settings.seed, "new point", number))
-        knobs = self._manifest.axes
-        shuffled = [dice.sample(texts, len(texts)) for texts in map(axes.texts, knobs.values())]
-        candidates = itertools.islice(itertools.product(*shuffled), MAX_CANDIDATES)
-        points = (dict(zip(knobs, candidate, strict=True)) for candidate in candidates)
-        return next(filter(self._is_new, points), None)
+        for space in self._spaces(dice):
+            shuffled = [dice.sample(texts, len(texts)) for texts in space.values()]
+            candidates = itertools.islice(itertools.product(*shuffled), MAX_CANDIDATES)
+            points = (dict(zip(space, candidate, strict=True)) for candidate in candidates)
+            if point := next(filter(self._is_new, points), None):
+                return point
+        return None
+
+    def _spaces(self, dice: random.Random) -> Iterator[dict[str, list[str]]]:
+        """What a point is made of: one space, or for each choice of groups the knobs that it has."""
+        everything = {knob: axes.texts(axis) for knob, axis in self._manifest.axes.items()}
+        if not self._has_conditions:
+            yield everything
+            return
+        for base in dice.sample(self._manifest.bases, len(self._manifest.bases)):
+            known = {knob: texts for knob, texts in everything.items() if knob not in base.lacks}
+            yield known | {knob: [text] for knob, text in base.groups.items()}
 
     def _give_up(self, number: int) -> None:
         """Optuna learns nothing from what it chose again."""
@@ -174,10 +187,23 @@ class Search:
             )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # experimental samplers say so every time
-            trial = self._study.ask(self._distributions)
+            trial = self._suggested()
         self._asked[number] = trial
         self._numbers.add(number)
-        return {knob: str(trial.params[knob]) for knob in self._manifest.axes}
+        chosen = trial.params
+        return {knob: str(chosen[knob]) for knob in self._manifest.axes if knob in chosen}
+
+    def _suggested(self) -> Any:
+        """Optuna's trial with all that a point chooses: first the groups, if they decide what else."""
+        if not self._has_conditions:
+            return self._study.ask(self._distributions)
+        groups = self._manifest.bases[0].groups
+        trial = self._study.ask({knob: self._distributions[knob] for knob in groups})
+        base = self._manifest.base_of(trial.params)
+        for knob, axis in self._manifest.axes.items():
+            if knob not in groups and knob not in base.lacks:
+                _suggest(trial, knob, axis)
+        return trial
 
     def _replay(self) -> None:
         """Ask and tell again what the journal says, in its order; find what is left to do."""
@@ -298,6 +324,15 @@ def _distribution(axis: dict[str, Any]) -> Any:
     if axes.is_integer(axis):
         return IntDistribution(axis["low"], axis["high"], log=axis["log"])
     return FloatDistribution(axis["low"], axis["high"], log=axis["log"])
+
+
+def _suggest(trial: Any, knob: str, axis: axes.Axis) -> None:
+    if "choices" in axis:
+        trial.suggest_categorical(knob, axis["choices"])
+    elif axes.is_integer(axis):
+        trial.suggest_int(knob, axis["low"], axis["high"], log=axis["log"])
+    else:
+        trial.suggest_float(knob, axis["low"], axis["high"], log=axis["log"])
 
 
 def _tell(study: Any, trial: Any, results: list[TrialResult], metric: str) -> None:

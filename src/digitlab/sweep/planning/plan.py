@@ -68,11 +68,10 @@ def refreshed(manifest: Manifest) -> Manifest:
 
 def trial_of_search(manifest: Manifest, number: int, point: int, chosen: Point, seed: int) -> Trial:
     """The trial of a search at a point; `seed` counts the repetitions of the point from 0."""
-    groups = {knob: chosen[knob] for knob in chosen if knob in manifest.bases[0].groups}
-    base = next(base for base in manifest.bases if base.groups == groups)
+    base = manifest.base_of(chosen)
     values = copy.deepcopy(base.values)
     for knob, text in chosen.items():
-        if knob not in groups:
+        if knob not in base.groups:
             set_leaf(values, knob, axes.value(manifest.axes[knob], text))
     config = recorded_config(values)
     check_sizes(config)
@@ -185,10 +184,21 @@ def _plan_search(line: Line, settings: Settings, conf: Composer) -> Manifest:
         settings,
         configs,
         axes=frozen,
-        bases=[Base(groups=c, values=to_dict(g)) for c, g in zip(choices, configs, strict=True)],
+        bases=_bases(choices, configs, [knob for knob in frozen if knob not in groups]),
     )
     _check_corners(manifest)
     return manifest
+
+
+def _bases(choices: Sequence[Point], configs: Sequence[Config], knobs: Sequence[str]) -> list[Base]:
+    """knobs: to be chosen. One that no choice of groups has is a mistake, which no base may lack."""
+    values = [to_dict(config) for config in configs]
+    leaves = [flatten(nested).keys() for nested in values]
+    known = {knob for knob in knobs if any(knob in own for own in leaves)}
+    return [
+        Base(groups=groups, values=nested, lacks=[k for k in knobs if k in known and k not in own])
+        for groups, nested, own in zip(choices, values, leaves, strict=True)
+    ]
 
 
 def _check_one_arithmetic(chosen: Set[str]) -> None:
@@ -206,7 +216,8 @@ def _check_corners(manifest: Manifest) -> None:
     """Both ends of every interval and every choice, for every choice of groups: all must be legal."""
     problems: dict[str, None] = {}
     for base in manifest.bases:
-        rest = {knob: axis for knob, axis in manifest.axes.items() if knob not in base.groups}
+        left_out = {*base.groups, *base.lacks}
+        rest = {knob: axis for knob, axis in manifest.axes.items() if knob not in left_out}
         corners = {knob: axes.ends(axis) for knob, axis in rest.items()}
         for i in range(max(map(len, corners.values()), default=1)):
             chosen = {knob: texts[min(i, len(texts) - 1)] for knob, texts in corners.items()}
