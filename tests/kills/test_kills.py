@@ -127,7 +127,7 @@ def test_killed_at_random_moments(
     print(f"the moments of {today}")  # shown if it fails
     dice = random.Random(today)
     line = [*SWEEP, "study=sweep"]
-    kills, conf = 0, home / "conf"
+    kills, num_sweeps, conf = 0, 0, home / "conf"
     while kills < NUM_RANDOM_KILLS:
         process = start(line, is_real=True)
         time.sleep(dice.uniform(0.3, 7.0))
@@ -143,7 +143,8 @@ def test_killed_at_random_moments(
         wait_for(lambda home=home: processes_of(home) == [], "no process is left", seconds=10)
         if process.returncode == 0 and not victims:
             check_whole(home, expected, epochs=4)
-            home = home.with_name(f"after_{kills}_kills")
+            num_sweeps += 1
+            home = home.with_name(f"sweep_{num_sweeps}")
             home.mkdir()
             (home / "conf").symlink_to(conf)
             monkeypatch.setenv("DIGITLAB_HOME", str(home))
