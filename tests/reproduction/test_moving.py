@@ -130,6 +130,19 @@ def test_a_sweep_arrives_with_its_trials(digitlab: Cli, tmp_path: Path, elsewher
     assert digitlab("runs", "--sweep", sweep, "--json").out.count(names.TEST_ACCURACY) == 4
 
 
+def test_a_trial_joins_no_sweep_that_was_made_here(digitlab: Cli, tmp_path: Path) -> None:
+    bundle, line = str(tmp_path / "sweep.zip"), ("sweep", *QUICK, "executor=inprocess", "seed=0,1")
+    assert digitlab(*line).code == 0
+    (sweep,) = (folder.name for folder in project.sweeps().iterdir())
+    digitlab("export", sweep, bundle)
+    trial = next(run for run in RunStore(resolve_uri(None)).runs() if not run.is_parent)
+    assert digitlab("rm", trial.short_id, "--yes", "--purge").code == 0
+    assert digitlab("import", bundle).out.count("imported as") == 1
+    runs = RunStore(resolve_uri(None)).runs()
+    (imported,) = [run for run in runs if names.IMPORTED_TAG in run.tags]
+    assert not {names.SWEEP_TAG, names.TRIAL_TAG, names.PARENT_TAG} & imported.tags.keys()
+
+
 ABOUT = {"format": 1, "name": "a", "start_time": 1, "end_time": 2, "metrics": {}, "tags": {}}
 
 

@@ -68,8 +68,18 @@ def parse(content: bytes) -> About:
     return about
 
 
+def without_sweep(about: About) -> About:
+    """Of a run that belongs to no sweep."""
+    tags = {name: value for name, value in about.tags.items() if not _is_of_sweep(name)}
+    return dataclasses.replace(about, tags=tags)
+
+
+def _is_of_sweep(tag: str) -> bool:
+    return tag in OF_SWEEP or tag.startswith(names.SWEPT_TAG)
+
+
 def _is_handed_on(tag: str) -> bool:
-    if tag in OF_SWEEP or tag == names.OWN_NOTE_TAG or tag.startswith(names.SWEPT_TAG):
+    if _is_of_sweep(tag) or tag == names.OWN_NOTE_TAG:
         return True
     try:
         parse_tag(f"{tag}=x")

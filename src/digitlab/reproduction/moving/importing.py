@@ -14,7 +14,7 @@ from digitlab.config import project
 from digitlab.errors import TrackingError, UsageError
 from digitlab.models.saved import CONFIG_FILE
 from digitlab.reproduction.archive import CHECKSUMS, LOCK, Recorded
-from digitlab.reproduction.moving.about import About, parse
+from digitlab.reproduction.moving.about import About, parse, without_sweep
 from digitlab.reproduction.moving.bundle import Sweep
 from digitlab.runs.describe import DIGEST_LENGTH, note, params_of, run_name, tags_of
 from digitlab.runs.document import Document, RefusedDocument
@@ -44,7 +44,8 @@ class Imported:
 def import_run(
     recorded: Recorded, uri: str, say: Callable[[str], None], parent: StoredRun | None = None
 ) -> Imported:
-    """parent: the own run, in this store, of the sweep that it is a trial of.
+    """parent: the own run, in this store, of the sweep that it is a trial of. It joins none that was
+    made here: anybody may write an archive.
 
     Raises:
         RefusedDocument: it has no result, or its about.json is none.
@@ -57,6 +58,8 @@ def import_run(
     about = parse(content) if content else _about(document, trace)
     if known := _known(uri, recorded.run_id):
         return Imported(known.run_id, known.name, is_new=False)
+    if parent is None or names.IMPORTED_TAG not in parent.tags:
+        parent, about = None, without_sweep(about)
     record = _new_record(recorded, trace, about, uri, parent)
     _write_metrics(record, recorded, trace, about)
     _write_artifacts(record.artifacts, recorded)
